@@ -1,0 +1,286 @@
+"""The data that flows along the compiler's straight line.
+
+Every stage takes and returns the types of this module and nothing else; stages never
+import one another.  All of them are frozen: a stage that changes something returns a
+new value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import onnx
+
+Severity = Literal["error", "warning", "info"]
+Verdict = Literal["silently-wrong", "unsupported", "fallback", "slow", "info"]
+
+
+@dataclass(frozen=True)
+class Diagnostic:
+    """One finding, complete enough to be acted on without reading our source.
+
+    ``code`` is ``DCnnn`` (see ``deploycc.diagnostics.CATALOGUE``), ``node`` and ``op`` name
+    the graph node it is about (empty where there is none), ``got`` is what was found,
+    ``need`` what was needed and ``help`` how to fix it.
+    """
+
+    code: str
+    message: str
+    node: str = ""
+    op: str = ""
+    got: str = ""
+    need: str = ""
+    help: str = ""
+    severity: Severity = "error"
+    verdict: Verdict | None = None
+    source: str = ""
+
+
+class DeployccError(Exception):
+    """Bad input, told in one or more diagnostics.  Never raised for our own bugs."""
+
+    def __init__(self, *diagnostics: Diagnostic) -> None:
+        super().__init__("; ".join(f"{d.code}: {d.message}" for d in diagnostics))
+        self.diagnostics: tuple[Diagnostic, ...] = diagnostics
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one stage in the child process may use: wall seconds and bytes of resident memory."""
+
+    stage_seconds: float = 600.0
+    memory_bytes: int = 12 << 30
+    folded_bytes: int = 512 << 20
+    """How many bytes of constants folding may add to a model before it is undone."""
+
+
+@dataclass(frozen=True)
+class LLVMTarget:
+    """What LLVM is told: a four-part triple, a CPU name, feature flags and the float ABI."""
+
+    triple: str
+    cpu: str = ""
+    features: tuple[str, ...] = ()
+    float_abi: Literal["", "hard", "soft"] = ""
+
+
+@dataclass(frozen=True)
+class Simd:
+    """The vector unit as schedules see it: register width in bits, their number, FMA or not."""
+
+    bits: int
+    registers: int
+    fma: bool
+
+    def lanes(self, dtype_bits: int = 32) -> int:
+        """How many elements of ``dtype_bits`` one vector register holds."""
+        return max(1, self.bits // dtype_bits)
+
+
+@dataclass(frozen=True)
+class Cache:
+    """Data cache sizes in bytes of one core (``l1``, ``l2``) and the line size in bytes."""
+
+    l1: int
+    l2: int
+    line: int
+
+
+@dataclass(frozen=True)
+class Linker:
+    """How objects become a library.
+
+    ``toolchain`` is ``zig`` (the pinned ``ziglang`` wheel), ``none`` (the app links; Android)
+    or the path of a C compiler driver.  ``triple`` is the toolchain's own spelling, with the
+    glibc floor in it where there is one (``aarch64-linux-gnu.2.17``).  ``cpu`` is the
+    toolchain's ``-mcpu`` for the C runtime.  ``glibc_floor`` is empty for musl and bionic.
+    """
+
+    toolchain: str
+    triple: str
+    libc: Literal["glibc", "musl", "bionic"]
+    cpu: str = ""
+    glibc_floor: str = ""
+    elf_machine: str = ""
+    allowed_libraries: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Target:
+    """One machine that packages are built for; read from one ``targets/*.toml`` file."""
+
+    name: str
+    description: str
+    llvm: LLVMTarget
+    simd: Simd
+    cache: Cache
+    cores: int
+    linker: Linker
+    emulator: tuple[str, ...] = ()
+    """Command that runs the target's programs on another machine, e.g. ``("qemu-aarch64",)``."""
+    sources: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class BuildRequest:
+    """Everything that decides a package's bytes, and where it is written."""
+
+    model: Path
+    target: Target
+    output: Path
+    name: str
+    """C identifier: prefix of all symbols, name of the library."""
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    dump_dir: Path | None = None
+    emit: Literal["shared", "static"] = "shared"
+    runtime: Literal["private", "shared"] = "private"
+    seed: int = 0
+    limits: Limits = Limits()
+    schedule_dirs: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """A graph input or output: ONNX name, numpy dtype name, static shape."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A checked ONNX model, all shapes static, no weights among ``inputs``."""
+
+    proto: onnx.ModelProto
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    opset: int
+    sha256: str
+    """Of the model file as it was read, with its external data files in name order."""
+    diagnostics: tuple[Diagnostic, ...] = ()
+
+
+@dataclass(frozen=True)
+class Report:
+    """What lint found, all at once."""
+
+    diagnostics: tuple[Diagnostic, ...]
+
+    def raise_if_errors(self) -> None:
+        """Raise ``DeployccError`` with every finding of severity ``error``, if there is one."""
+        errors = [d for d in self.diagnostics if d.severity == "error"]
+        if errors:
+            raise DeployccError(*errors)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One kernel to be scheduled: a tensor program and where it is used.
+
+    ``func`` is a TensorIR ``PrimFunc`` (typed Any: only ``tvm_api`` imports tvm).
+    ``operators`` are the ONNX/Relax operators fused in it, producer first.
+    """
+
+    symbol: str
+    func: Any
+    operators: tuple[str, ...]
+    uses: int = 1
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which schedule a task gets, with which knobs, and why others were passed over."""
+
+    task: str
+    schedule: str
+    knobs: Mapping[str, int]
+    skipped: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Program:
+    """A lowered network: a Relax module (``module``) and its tasks."""
+
+    module: Any
+    tasks: tuple[Task, ...]
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    choices: tuple[Choice, ...] = ()
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """Where a kernel argument lives.
+
+    ``kind`` ``input``/``output``: ``index`` is the position in the caller's list.
+    ``arena``: ``offset`` bytes from the 64-byte aligned arena.  ``constant``: ``offset`` bytes
+    from the 64-byte aligned start of the weights.  ``nbytes`` is the tensor's size.
+    """
+
+    kind: Literal["input", "output", "arena", "constant"]
+    index: int
+    offset: int
+    nbytes: int
+
+
+@dataclass(frozen=True)
+class Call:
+    """One step of the straight-line call list.
+
+    ``symbol`` is a kernel in ``Plan.kernels`` of C type ``int32_t (void *, ...)`` with one
+    pointer an argument, 0 meaning success; the symbol ``memcpy`` is a plain copy
+    ``(destination, source)`` of ``arguments[0].nbytes``.
+    """
+
+    symbol: str
+    arguments: tuple[Buffer, ...]
+    operators: tuple[str, ...] = ()
+    schedule: str = ""
+    knobs: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A network ready to be packaged: object code, call list, memory.
+
+    ``kernels`` is a relocatable ELF object of the target.  ``workspace_bytes`` is what kernels
+    of one call may take from ``TVMBackendAllocWorkspace`` on the calling thread at most,
+    ``thread_workspace_bytes`` the same for one parallel worker.
+    """
+
+    kernels: bytes
+    calls: tuple[Call, ...]
+    weights: bytes
+    arena_bytes: int
+    workspace_bytes: int
+    thread_workspace_bytes: int
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    parameters: int = 0
+    """Number of weight elements before packing and padding."""
+
+
+@dataclass(frozen=True)
+class Golden:
+    """Reference inputs and outputs in the order of ``Model.inputs`` and ``Model.outputs``.
+
+    Each is the tensor's raw little-endian C-order bytes; ``engine`` says what computed them.
+    """
+
+    inputs: tuple[bytes, ...]
+    outputs: tuple[bytes, ...]
+    engine: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class Package:
+    """A finished package folder and its manifest (the parsed ``manifest.json``)."""
+
+    path: Path
+    manifest: Mapping[str, Any]
+    diagnostics: tuple[Diagnostic, ...] = ()
