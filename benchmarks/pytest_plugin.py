@@ -1,0 +1,33 @@
+"""The fixture ``network``: trained networks for tests, fetched once and cached.
+
+Load it with ``pytest_plugins = ["benchmarks.pytest_plugin"]`` in the top conftest.py, or ``-p``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from benchmarks.networks import NetworkUnavailable, fetch
+
+
+@pytest.fixture(scope="session")
+def network() -> Callable[[str], Path]:
+    """A function from a network's name to its ONNX file.
+
+    A network that cannot be downloaded skips the test and says why; with ``CI`` set in the
+    environment it fails instead, because there the packages must be within reach.
+    """
+
+    def path_of(name: str) -> Path:
+        try:
+            return fetch(name)
+        except NetworkUnavailable as error:
+            if os.environ.get("CI"):
+                pytest.fail(str(error))
+            pytest.skip(str(error))
+
+    return path_of
