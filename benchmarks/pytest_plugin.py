@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.networks import NetworkUnavailable, fetch
+from benchmarks.networks import fetch
+from benchmarks.pinned import FileUnavailable
 
 
 @pytest.fixture(scope="session")
@@ -25,9 +26,9 @@ def network() -> Callable[[str], Path]:
     def path_of(name: str) -> Path:
         try:
             return fetch(name)
-        except NetworkUnavailable as error:
+        except FileUnavailable as error:
             if os.environ.get("CI"):
-                pytest.fail(str(error))
-            pytest.skip(str(error))
+                pytest.fail(f"network {name}: {error}")
+            pytest.skip(f"network {name}: {error}")
 
     return path_of
