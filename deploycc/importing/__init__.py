@@ -1,0 +1,5 @@
+"""Reads an ONNX file into a checked model whose inputs are static (see ``docs/import.md``)."""
+
+from deploycc.importing.loading import load
+
+__all__ = ["load"]

@@ -1,0 +1,124 @@
+"""Replaces function operators by their bodies, until only operators with a converter are left."""
+
+from __future__ import annotations
+
+import onnx
+from onnx import FunctionProto, ModelProto, NodeProto, TypeProto, inliner
+
+from deploycc.onnx_graph import all_nodes, opset_of
+from deploycc.op_support import converted_operators
+from deploycc.types import DeployccError, Diagnostic
+
+_PRIVATE_DOMAIN = "deploycc.inlined"
+_MAX_ROUNDS = 8
+"""Bodies may use function operators again; ONNX nests them three deep at most."""
+
+
+def inline_local_functions(proto: ModelProto) -> ModelProto:
+    """The model with its own functions inlined.
+
+    Raises ``DeployccError`` DC143 where the inliner refuses one.
+    """
+    if not proto.functions:
+        return proto
+    try:
+        inlined = inliner.inline_local_functions(proto, convert_version=True)
+    except Exception as error:  # the native inliner raises RuntimeError with its own text
+        raise DeployccError(_not_inlined(str(error))) from None
+    left = [node for node in all_nodes(inlined.graph) if (node.domain, node.op_type) in _ids(proto)]
+    if left:
+        raise DeployccError(_not_inlined(f"calls are left: {', '.join(sorted({n.op_type for n in left}))}"))
+    return inlined
+
+
+def _ids(proto: ModelProto) -> set[tuple[str, str]]:
+    return {(function.domain, function.name) for function in proto.functions}
+
+
+def _not_inlined(reason: str) -> Diagnostic:
+    return Diagnostic(
+        "DC143",
+        "the functions inside the model cannot be inlined",
+        got=reason.strip()[:500],
+        need="functions that the ONNX inliner accepts",
+        help="export with inlined functions, or check that functions and model use the same opset",
+    )
+
+
+def inline_functions(proto: ModelProto) -> ModelProto:
+    """The model with every standard function operator that has no converter replaced by its body.
+
+    An operator without a body stays; lint reports it.
+    """
+    supported = converted_operators()
+    for _ in range(_MAX_ROUNDS):
+        proto = onnx.shape_inference.infer_shapes(proto, strict_mode=False, data_prop=True)
+        types = _types(proto)
+        bodies: dict[int, FunctionProto] = {}
+        for index, node in enumerate(proto.graph.node):
+            if node.domain == "" and node.op_type not in supported and node.op_type != "If":
+                body = _body(node, opset_of(proto), types)
+                if body is not None:
+                    bodies[index] = body
+        if not bodies:
+            return proto
+        proto = _inlined(proto, bodies)
+    return proto
+
+
+def _types(proto: ModelProto) -> dict[str, TypeProto]:
+    graph = proto.graph
+    types = {info.name: info.type for info in (*graph.value_info, *graph.output, *graph.input)}
+    for tensor in graph.initializer:
+        types[tensor.name] = onnx.helper.make_tensor_type_proto(tensor.data_type, list(tensor.dims))
+    return types
+
+
+def _body(node: NodeProto, opset: int, types: dict[str, TypeProto]) -> FunctionProto | None:
+    try:
+        schema = onnx.defs.get_schema(node.op_type, opset, node.domain)
+    except onnx.defs.SchemaError:
+        return None
+    body = FunctionProto()
+    if schema.has_context_dependent_function:
+        if any(name and name not in types for name in node.input):
+            return None
+        known = [types[name].SerializeToString() if name else b"" for name in node.input]
+        text = schema.get_context_dependent_function(node.SerializeToString(), known)
+        if not text:
+            return None
+        body.ParseFromString(text)
+    elif schema.has_function:
+        text = schema.function_body.SerializeToString()
+        body.ParseFromString(text)
+    else:
+        return None
+    return body if body.node else None
+
+
+def _inlined(proto: ModelProto, bodies: dict[int, FunctionProto]) -> ModelProto:
+    """Make each body a function of the model under a private name and let onnx's inliner do the renaming."""
+    changed = ModelProto()
+    changed.CopyFrom(proto)
+    for index, body in bodies.items():
+        node = changed.graph.node[index]
+        function = changed.functions.add()
+        function.CopyFrom(body)
+        function.domain, function.name = _PRIVATE_DOMAIN, f"body_{index}"
+        del function.opset_import[:]
+        function.opset_import.extend([onnx.helper.make_opsetid("", opset_of(proto))])
+        # Attributes left at their defaults are not on the node; the body reads them by reference.
+        given = {attribute.name for attribute in node.attribute}
+        schema = onnx.defs.get_schema(node.op_type, opset_of(proto), "")
+        for name, attribute in schema.attributes.items():
+            if name not in given and attribute.default_value.name:
+                node.attribute.append(attribute.default_value)
+        declared = {*function.attribute, *(a.name for a in function.attribute_proto)}
+        function.attribute.extend(a.name for a in node.attribute if a.name not in declared)
+        node.domain, node.op_type = _PRIVATE_DOMAIN, function.name
+    changed.opset_import.extend([onnx.helper.make_opsetid(_PRIVATE_DOMAIN, 1)])
+    inlined = inliner.inline_local_functions(changed)
+    kept = [entry for entry in inlined.opset_import if entry.domain != _PRIVATE_DOMAIN]
+    del inlined.opset_import[:]
+    inlined.opset_import.extend(kept)
+    return inlined

@@ -1,0 +1,53 @@
+"""The import stage: one ONNX file in, one checked ``Model`` with static inputs out."""
+
+from __future__ import annotations
+
+import onnx
+from onnx import ModelProto
+
+from deploycc.importing.binding import bind_shapes
+from deploycc.importing.functions import inline_functions, inline_local_functions
+from deploycc.importing.operators import check_operators
+from deploycc.importing.opsets import normalise_opset
+from deploycc.importing.reading import read_model
+from deploycc.importing.structure import check_form, check_structure, name_nodes, tidy
+from deploycc.onnx_graph import opset_of, tensor_info
+from deploycc.types import BuildRequest, Diagnostic, Model
+
+
+def load(request: BuildRequest) -> Model:
+    """Read ``request.model``, bind ``request.shapes`` and return the checked model.
+
+    The result has no weights among its inputs, every graph input static, function operators
+    the compiler has no kernel for replaced by their bodies, every node named and the opset
+    brought to at least 18.  Intermediate and output extents that only constant folding can
+    tell are -1 in ``Model.outputs`` until ``simplify`` has run.
+
+    Raises ``DeployccError`` with every finding of the first kind of fault met, in this order:
+    the file (DC100-DC109), external data (DC120-DC129), form (DC110-DC119, DC130-DC139), operators (DC140-DC149),
+    shapes (DC200-DC249), dtypes (DC300-DC349).
+    """
+    proto, sha256 = read_model(request.model)
+    notes: list[Diagnostic] = []
+    notes += tidy(proto)
+    check_structure(proto)
+    check_operators(proto)
+    check_form(proto)
+    proto = inline_local_functions(proto)
+    bind_shapes(proto, request.shapes)
+    proto = normalise_opset(proto, notes)
+    proto = inline_functions(proto)
+    name_nodes(proto.graph)
+    proto = _inferred(proto)
+    return Model(
+        proto=proto,
+        inputs=tuple(tensor_info(info) for info in proto.graph.input),
+        outputs=tuple(tensor_info(info) for info in proto.graph.output),
+        opset=opset_of(proto),
+        sha256=sha256,
+        diagnostics=tuple(notes),
+    )
+
+
+def _inferred(proto: ModelProto) -> ModelProto:
+    return onnx.shape_inference.infer_shapes(proto, strict_mode=False, data_prop=True)

@@ -1,0 +1,107 @@
+"""Every operator of the model must exist in its domain at the model's opset."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+import onnx
+from onnx import ModelProto, NodeProto
+
+from deploycc.onnx_graph import all_nodes, opset_of
+from deploycc.types import DeployccError, Diagnostic
+
+_SHOWN_NODES = 20
+
+
+def check_operators(proto: ModelProto) -> None:
+    """Refuse unknown domains and operators, one diagnostic an operator with all its nodes.
+
+    Raises ``DeployccError``: DC140 unknown domain, DC141 unknown operator, DC142 an operator
+    the model's opset does not have (yet, or any more).
+    """
+    local = {(function.domain, function.name) for function in proto.functions}
+    nodes: dict[tuple[str, str], list[NodeProto]] = {}
+    for node in _every_node(proto):
+        if (node.domain, node.op_type) not in local:
+            nodes.setdefault((node.domain, node.op_type), []).append(node)
+    known_domains = {schema.domain for schema in onnx.defs.get_all_schemas()}
+    versions = {entry.domain: entry.version for entry in proto.opset_import}
+    faults = []
+    for (domain, op), where in nodes.items():
+        if domain not in known_domains:
+            faults.append(_unknown_domain(domain, op, where))
+        elif not _exists(domain, op, versions.get(domain, opset_of(proto) if not domain else 1)):
+            faults.append(_unknown_operator(domain, op, where, versions.get(domain, 0)))
+    if faults:
+        raise DeployccError(*faults)
+
+
+def _every_node(proto: ModelProto) -> Iterable[NodeProto]:
+    yield from all_nodes(proto.graph)
+    for function in proto.functions:
+        yield from function.node
+
+
+def _exists(domain: str, op: str, version: int) -> bool:
+    try:
+        return not onnx.defs.get_schema(op, version, domain).deprecated
+    except onnx.defs.SchemaError:
+        return False
+
+
+def _listed(nodes: list[NodeProto]) -> str:
+    shown = ", ".join(
+        f"'{node.name}'" if node.name else f"→ '{node.output[0]}'" for node in nodes[:_SHOWN_NODES]
+    )
+    more = f" and {len(nodes) - _SHOWN_NODES} more" if len(nodes) > _SHOWN_NODES else ""
+    return f"{len(nodes)} node{'s' if len(nodes) > 1 else ''}: {shown}{more}"
+
+
+def _unknown_domain(domain: str, op: str, nodes: list[NodeProto]) -> Diagnostic:
+    return Diagnostic(
+        "DC140",
+        f"operator '{op}' comes from the domain '{domain}', which is not part of ONNX",
+        node=nodes[0].name,
+        op=op,
+        got=_listed(nodes),
+        need="operators of the ONNX standard, or a function of that name inside the model",
+        help="export without fusing into vendor operators (for ONNX Runtime's own: save the model before it was "
+        "optimised)"
+        if domain.startswith("com.microsoft")
+        else "replace the custom operator by standard ones at export, or cut the graph before it",
+        verdict="unsupported",
+    )
+
+
+def _unknown_operator(domain: str, op: str, nodes: list[NodeProto], version: int) -> Diagnostic:
+    schemas = [s for s in onnx.defs.get_all_schemas_with_history() if s.domain == domain]
+    ages = [s for s in schemas if s.name == op]
+    if ages:
+        first = min(s.since_version for s in ages)
+        gone = [s.since_version for s in ages if s.deprecated]
+        return Diagnostic(
+            "DC142",
+            f"operator '{op}' does not exist in opset {version}",
+            node=nodes[0].name,
+            op=op,
+            got=_listed(nodes),
+            need=f"opset {first} or newer"
+            if version < first
+            else f"an opset before {min(gone, default=first)}",
+            help="export the model again with a matching opset",
+            verdict="unsupported",
+        )
+    near = difflib.get_close_matches(op, sorted({s.name for s in schemas}), n=1)
+    return Diagnostic(
+        "DC141",
+        f"operator '{op}' is not part of ONNX",
+        node=nodes[0].name,
+        op=op,
+        got=_listed(nodes),
+        need="operators of the ONNX standard, or a function of that name inside the model",
+        help=f"did you mean '{near[0]}'?"
+        if near
+        else "replace the custom operator by standard ones at export",
+        verdict="unsupported",
+    )

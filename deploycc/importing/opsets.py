@@ -1,0 +1,80 @@
+"""Brings old models to one opset, so that no operator is read with another version's meaning.
+
+The converter picks the largest implementation that is not newer than the model's opset and,
+where there is none, silently takes the oldest.  Old models are therefore lifted, by onnx's
+own version converter, and the lifted model is run against the original.
+"""
+
+from __future__ import annotations
+
+import onnx
+from onnx import ModelProto, version_converter
+
+from deploycc.onnx_graph import NEWEST_IR, opset_of, tensor_info
+from deploycc.reference import ReferenceFailed, compare, random_inputs, run
+from deploycc.types import Diagnostic
+
+COMMON_OPSET = 18
+"""Old models are lifted to this one: from here on reductions take their axes as an input."""
+
+
+def normalise_opset(proto: ModelProto, notes: list[Diagnostic]) -> ModelProto:
+    """The model at opset 18 or newer; the model itself, with a warning, where lifting fails.
+
+    ``notes`` gets DC150 where the version converter gives up or its result computes something
+    else.  What would then be read with another meaning is refused by lint, node by node.
+    """
+    opset = opset_of(proto)
+    if opset >= COMMON_OPSET:
+        return proto
+    try:
+        lifted = version_converter.convert_version(proto, COMMON_OPSET)
+        lifted.ir_version = min(max(lifted.ir_version, 8), NEWEST_IR)
+        lifted = onnx.shape_inference.infer_shapes(lifted, strict_mode=True, data_prop=True)
+        onnx.checker.check_model(lifted)
+    except Exception as error:  # the converter raises RuntimeError and worse for what it lacks
+        notes.append(
+            _not_lifted(
+                opset,
+                str(error).strip().splitlines()[0] if str(error).strip() else repr(error),
+            )
+        )
+        return proto
+    difference = _difference(proto, lifted)
+    if difference:
+        notes.append(_not_lifted(opset, f"the lifted model computes something else: {difference}"))
+        return proto
+    return lifted
+
+
+def _not_lifted(opset: int, reason: str) -> Diagnostic:
+    return Diagnostic(
+        "DC150",
+        f"the model could not be lifted from opset {opset} to {COMMON_OPSET} and is used as it is",
+        got=reason[:500],
+        need=f"a model the version converter lifts to opset {COMMON_OPSET}",
+        help="export it again with opset 18 or newer",
+        severity="warning",
+        verdict="fallback",
+    )
+
+
+def _difference(before: ModelProto, after: ModelProto) -> str:
+    names = [info.name for info in before.graph.output]
+    if [info.name for info in after.graph.output] != names:
+        return "its outputs have other names"
+    inputs = random_inputs([tensor_info(info) for info in before.graph.input], seed=0)
+    try:
+        expected, _ = run(before, inputs)
+    except ReferenceFailed:
+        # Nothing to compare with: the simplifier's own check and the golden run come later.
+        return ""
+    try:
+        got, _ = run(after, inputs)
+    except ReferenceFailed as error:
+        return str(error)
+    for name, want, have in zip(names, expected, got, strict=True):
+        result = compare(want, have)
+        if not result.ok:
+            return f"output '{name}': {result.reason}"
+    return ""

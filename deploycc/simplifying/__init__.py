@@ -1,0 +1,5 @@
+"""Folds, cleans and rewrites a checked model, and checks that it still computes the same."""
+
+from deploycc.simplifying.pipeline import simplify
+
+__all__ = ["simplify"]

@@ -1,0 +1,211 @@
+"""Changing an ONNX graph in place: the one way the passes do it.
+
+A pass replaces a node by others that produce the same output names, so nothing that reads
+them has to change.  The editor keeps constants, types, producers and consumers up to date.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
+from deploycc.onnx_graph import (
+    Array,
+    TensorType,
+    attributes,
+    constant_tensor,
+    dtype_name,
+    opset_of,
+    tensor_type,
+    used_names,
+)
+
+
+class Editor:
+    """One model being changed.
+
+    ``nodes`` is the main graph's node list in topological order.  Shapes come from the last
+    shape inference; ``refresh`` runs it again.
+    """
+
+    def __init__(self, model: ModelProto) -> None:
+        self.model = ModelProto()
+        self.model.CopyFrom(model)
+        self.added_bytes = 0
+        self._taken: set[str] = set()
+        self._arrays: dict[str, Array] = {}
+        self.refresh()
+
+    @property
+    def graph(self) -> onnx.GraphProto:
+        """The main graph."""
+        return self.model.graph
+
+    @property
+    def opset(self) -> int:
+        """The default-domain opset."""
+        return opset_of(self.model)
+
+    def refresh(self) -> None:
+        """Write the node list back, infer shapes anew and rebuild every look-up."""
+        if hasattr(self, "nodes"):
+            self.write_back()
+        del self.model.graph.value_info[:]
+        self.model = onnx.shape_inference.infer_shapes(self.model, strict_mode=False, data_prop=True)
+        graph = self.model.graph
+        self.nodes: list[NodeProto] = list(graph.node)
+        self.initializers: dict[str, TensorProto] = {tensor.name: tensor for tensor in graph.initializer}
+        self._arrays = {name: array for name, array in self._arrays.items() if name in self.initializers}
+        self.inputs = {info.name for info in graph.input}
+        self.outputs = {info.name for info in graph.output}
+        self.types: dict[str, TensorType] = {}
+        for info in (*graph.value_info, *graph.output, *graph.input):
+            kind = tensor_type(info)
+            if kind is not None:
+                self.types[info.name] = kind
+        for tensor in graph.initializer:
+            self.types[tensor.name] = TensorType(dtype_name(tensor.data_type), tuple(tensor.dims))
+        self._index()
+
+    def _index(self) -> None:
+        self.producers: dict[str, NodeProto] = {}
+        self.consumers: dict[str, list[NodeProto]] = {}
+        self._taken |= set(self.inputs) | set(self.initializers)
+        for node in self.nodes:
+            self._taken.add(node.name)
+            for name in node.output:
+                if name:
+                    self.producers[name] = node
+                    self._taken.add(name)
+            for name in used_names(node):
+                self.consumers.setdefault(name, []).append(node)
+
+    def write_back(self) -> ModelProto:
+        """Put nodes and initializers into the model and return it."""
+        graph = self.model.graph
+        nodes = []
+        for node in self.nodes:
+            copy = NodeProto()
+            copy.CopyFrom(node)
+            nodes.append(copy)
+        del graph.node[:]
+        graph.node.extend(nodes)
+        tensors = []
+        for tensor in self.initializers.values():
+            kept = TensorProto()
+            kept.CopyFrom(tensor)
+            tensors.append(kept)
+        del graph.initializer[:]
+        graph.initializer.extend(tensors)
+        return self.model
+
+    def constant(self, name: str) -> Array | None:
+        """The value of an initializer or ``Constant``; ``None`` for what is computed at run time."""
+        if name not in self._arrays:
+            if name in self.initializers and self.initializers[name].data_type != TensorProto.STRING:
+                self._arrays[name] = numpy_helper.to_array(self.initializers[name])
+            elif name in self.producers:
+                value = constant_tensor(self.producers[name])
+                if value is None:
+                    return None
+                self._arrays[name] = value
+            else:
+                return None
+        return self._arrays[name]
+
+    def shape(self, name: str) -> tuple[int, ...] | None:
+        """The static shape of a tensor, ``None`` where an extent or the rank is unknown."""
+        kind = self.types.get(name)
+        if kind is None or kind.shape is None:
+            return None
+        dims = tuple(dim for dim in kind.shape if dim is not None)
+        return dims if len(dims) == len(kind.shape) else None
+
+    def dtype(self, name: str) -> str:
+        """The dtype name of a tensor, empty where unknown."""
+        kind = self.types.get(name)
+        return kind.dtype if kind else ""
+
+    def fresh(self, hint: str) -> str:
+        """A name no tensor or node has yet."""
+        name, suffix = hint, 1
+        while name in self._taken:
+            suffix += 1
+            name = f"{hint}_{suffix}"
+        self._taken.add(name)
+        return name
+
+    def add_constant(self, hint: str, value: Array) -> str:
+        """Store ``value`` as an initializer; its name."""
+        name = self.fresh(hint)
+        self.initializers[name] = numpy_helper.from_array(
+            np.ascontiguousarray(value).reshape(value.shape), name
+        )
+        self._arrays[name] = value
+        self.types[name] = TensorType(dtype_name(self.initializers[name].data_type), tuple(value.shape))
+        self.added_bytes += value.nbytes
+        return name
+
+    def node(
+        self,
+        op: str,
+        inputs: Sequence[str],
+        outputs: Sequence[str],
+        like: NodeProto,
+        **attrs: Any,
+    ) -> NodeProto:
+        """A new standard node named after the node it stands in for."""
+        made = helper.make_node(op, inputs, outputs, name=self.fresh(f"{like.name}/{op}"), **attrs)
+        made.metadata_props.extend(like.metadata_props)
+        return made
+
+    def replace(self, old: NodeProto, new: Iterable[NodeProto]) -> None:
+        """Put ``new`` (in order) where ``old`` was; together they must produce its outputs that are used."""
+        at = next(i for i, node in enumerate(self.nodes) if node is old)
+        self.nodes[at : at + 1] = list(new)
+        self._index()
+
+    def remove(self, dead: Iterable[NodeProto]) -> None:
+        """Take nodes out of the list."""
+        gone = {id(node) for node in dead}
+        self.nodes = [node for node in self.nodes if id(node) not in gone]
+        self._index()
+
+    def redirect(self, old: str, new: str) -> None:
+        """Make every node in the main graph that reads ``old`` read ``new``."""
+        for node in self.consumers.get(old, []):
+            for i, name in enumerate(node.input):
+                if name == old:
+                    node.input[i] = new
+        self._index()
+
+    def used(self, name: str) -> bool:
+        """Whether a node reads the tensor or the graph returns it."""
+        return bool(name) and (name in self.outputs or bool(self.consumers.get(name)))
+
+
+def attribute(node: NodeProto, name: str, default: Any = None) -> Any:
+    """The Python value of an attribute, ``default`` where absent; strings are decoded."""
+    found = attributes(node).get(name)
+    if found is None:
+        return default
+    value = helper.get_attribute_value(found)
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
+
+
+def set_attribute(node: NodeProto, name: str, value: Any) -> None:
+    """Set or replace an attribute."""
+    drop_attribute(node, name)
+    node.attribute.append(helper.make_attribute(name, value))
+
+
+def drop_attribute(node: NodeProto, name: str) -> None:
+    """Remove an attribute if it is there."""
+    for index, found in enumerate(node.attribute):
+        if found.name == name:
+            del node.attribute[index]
+            return

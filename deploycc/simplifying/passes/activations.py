@@ -1,0 +1,58 @@
+"""Activations in the form that layout and fusion passes see through."""
+
+from __future__ import annotations
+
+import numpy as np
+from onnx import NodeProto
+
+from deploycc.onnx_graph import Array
+from deploycc.simplifying.editor import Editor
+
+
+def clip_to_min_max(editor: Editor) -> int:
+    """``Clip`` with constant bounds becomes ``Max`` and ``Min`` with scalar constants.
+
+    The importer makes of ``Clip`` an opaque kernel call that stops layout conversion.  ``Relu``
+    is used where the lower bound is 0.  Refuses bounds computed at run time and NaN bounds.
+    A lower bound above the upper one gives the upper one, as ONNX defines ``Min(Max(x, a), b)``.
+    """
+    changed = 0
+    for node in list(editor.nodes):
+        if node.op_type != "Clip" or node.domain:
+            continue
+        bounds = _bounds(editor, node)
+        if bounds is None:
+            continue
+        editor.replace(node, _clamped(editor, node, *bounds))
+        changed += 1
+    return changed
+
+
+def _bounds(editor: Editor, node: NodeProto) -> tuple[Array | None, Array | None] | None:
+    found: list[Array | None] = []
+    for index in (1, 2):
+        name = node.input[index] if len(node.input) > index else ""
+        value = editor.constant(name) if name else None
+        if name and (value is None or value.size != 1 or (value.dtype.kind == "f" and np.isnan(value).any())):
+            return None
+        found.append(value.reshape(()) if value is not None else None)
+    return found[0], found[1]
+
+
+def _clamped(editor: Editor, node: NodeProto, low: Array | None, high: Array | None) -> list[NodeProto]:
+    steps: list[tuple[str, Array | None]] = []
+    if low is not None and not (low.dtype.kind == "f" and low == -np.inf):
+        steps.append(("Relu", None) if low.dtype == np.float32 and low == 0 else ("Max", low))
+    if high is not None and not (high.dtype.kind == "f" and high == np.inf):
+        steps.append(("Min", high))
+    made: list[NodeProto] = []
+    at = node.input[0]
+    for index, (op, value) in enumerate(steps or [("Identity", None)]):
+        last = index == max(len(steps), 1) - 1
+        output = node.output[0] if last else editor.fresh(f"{node.output[0]}/{op.lower()}")
+        inputs = (
+            [at] if value is None else [at, editor.add_constant(f"{node.name}/{op.lower()}_bound", value)]
+        )
+        made.append(editor.node(op, inputs, [output], like=node))
+        at = output
+    return made

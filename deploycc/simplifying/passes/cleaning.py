@@ -1,0 +1,145 @@
+"""What a graph carries without computing anything."""
+
+from __future__ import annotations
+
+import hashlib
+
+from onnx import NodeProto, numpy_helper
+
+from deploycc.onnx_graph import constant_tensor, used_names
+from deploycc.simplifying.editor import Editor
+
+
+def constants_to_initializers(editor: Editor) -> int:
+    """``Constant`` nodes become initializers of the same name.
+
+    Refuses sparse and string ones, and those that are themselves graph outputs.
+    """
+    moved = []
+    for node in editor.nodes:
+        value = constant_tensor(node)
+        if value is None or node.output[0] in editor.outputs:
+            continue
+        name = node.output[0]
+        editor.initializers[name] = numpy_helper.from_array(value, name)
+        moved.append(node)
+    editor.remove(moved)
+    return len(moved)
+
+
+def drop_identities(editor: Editor) -> int:
+    """``Identity`` and inference-time ``Dropout`` go; their readers read the input.
+
+    Refuses one between a graph input (or a constant, or another graph output) and a graph
+    output: the output needs a producer of its own.  Refuses a ``Dropout`` whose mask is read
+    or which is in training mode, and values that subgraphs capture.
+    """
+    dropped = []
+    for node in editor.nodes:
+        if node.domain or not _passes_through(editor, node):
+            continue
+        source, target = node.input[0], node.output[0]
+        if target not in editor.outputs:
+            if any(
+                target in used_names(reader) - set(reader.input)
+                for reader in editor.consumers.get(target, [])
+            ):
+                continue
+            for reader in editor.consumers.get(target, []):
+                for i, name in enumerate(reader.input):
+                    if name == target:
+                        reader.input[i] = source
+            editor.consumers.setdefault(source, []).extend(editor.consumers.pop(target, []))
+            dropped.append(node)
+        elif _rename_producer(editor, source, target, node):
+            dropped.append(node)
+    editor.remove(dropped)
+    return len(dropped)
+
+
+def _passes_through(editor: Editor, node: NodeProto) -> bool:
+    if node.op_type == "Identity":
+        kind = editor.types.get(node.input[0])
+        return kind is not None or node.input[0] in editor.producers
+    if node.op_type != "Dropout" or (len(node.output) > 1 and editor.used(node.output[1])):
+        return False
+    if len(node.input) > 2 and node.input[2]:
+        training = editor.constant(node.input[2])
+        return training is not None and not training.any()
+    return True
+
+
+def _rename_producer(editor: Editor, source: str, target: str, identity: NodeProto) -> bool:
+    producer = editor.producers.get(source)
+    if producer is None or source in editor.outputs:
+        return False
+    readers = editor.consumers.get(source, [])
+    if any(source in used_names(reader) - set(reader.input) for reader in readers):
+        return False
+    for i, name in enumerate(producer.output):
+        if name == source:
+            producer.output[i] = target
+    for reader in readers:
+        if reader is identity:
+            continue
+        for i, name in enumerate(reader.input):
+            if name == source:
+                reader.input[i] = target
+    editor.producers[target] = producer
+    editor.consumers[target] = [reader for reader in readers if reader is not identity]
+    return True
+
+
+def drop_dead_nodes(editor: Editor) -> int:
+    """Nodes none of whose outputs is read go, and with them what only they read."""
+    wanted = set(editor.outputs)
+    kept = []
+    for node in reversed(editor.nodes):
+        if any(name in wanted for name in node.output):
+            wanted |= used_names(node)
+            kept.append(node)
+    dropped = len(editor.nodes) - len(kept)
+    if dropped:
+        alive = {id(node) for node in kept}
+        editor.remove([node for node in editor.nodes if id(node) not in alive])
+    return dropped
+
+
+def drop_unused_initializers(editor: Editor) -> int:
+    """Initializers nothing reads go."""
+    unused = [name for name in editor.initializers if not editor.used(name)]
+    for name in unused:
+        del editor.initializers[name]
+    return len(unused)
+
+
+def merge_equal_initializers(editor: Editor) -> int:
+    """Initializers with the same type and bytes become one.
+
+    Refuses graph outputs and those that subgraphs capture.
+    """
+    first: dict[tuple[object, ...], str] = {}
+    merged = []
+    for name, tensor in editor.initializers.items():
+        readers = editor.consumers.get(name, [])
+        if name in editor.outputs or any(name in used_names(node) - set(node.input) for node in readers):
+            continue
+        value = editor.constant(name)
+        if value is None:
+            continue
+        key = (
+            tensor.data_type,
+            tuple(tensor.dims),
+            hashlib.sha256(value.tobytes()).digest(),
+        )
+        if key in first:
+            for node in readers:
+                for i, used in enumerate(node.input):
+                    if used == name:
+                        node.input[i] = first[key]
+            merged.append(name)
+        else:
+            first[key] = name
+    for name in merged:
+        del editor.initializers[name]
+    return len(merged)

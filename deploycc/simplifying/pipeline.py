@@ -1,0 +1,150 @@
+"""The simplify stage: passes, onnxsim, passes again, and a run before and after."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import onnx
+from onnx import ModelProto
+
+from deploycc.onnx_graph import Array, tensor_info
+from deploycc.reference import ReferenceFailed, compare, random_inputs, run
+from deploycc.simplifying.editor import Editor
+from deploycc.simplifying.folding import FoldingFailed, fold
+from deploycc.simplifying.passes import CLEANING, LOWERING, Pass
+from deploycc.types import Diagnostic, Limits, Model
+
+_ROUNDS = 4
+"""Passes enable one another; each round must change something, and four have always sufficed."""
+
+
+def simplify(model: Model, limits: Limits) -> Model:
+    """The model folded, cleaned and rewritten into what the lowering handles best.
+
+    Both models are run on the same random inputs.  Where the result differs, a step fails, or
+    folding grows the weights by more than ``limits.folded_bytes``, the step is left out and
+    ``Model.diagnostics`` says so: DC151 onnxsim failed, DC152 results differ, DC153 growth,
+    DC154 the models could not be compared.
+    """
+    notes: list[Diagnostic] = list(model.diagnostics)
+    check = _Check(model, notes)
+    best = _passes(model.proto, CLEANING)
+    folded = _folded(best, limits, notes)
+    candidates = [_passes(folded, (*CLEANING, *LOWERING))] if folded is not None else []
+    candidates.append(_passes(best, (*CLEANING, *LOWERING)))
+    candidates.append(_passes(model.proto, ()))
+    proto = next(candidate for candidate in candidates if check.same(candidate))
+    return replace(
+        model,
+        proto=proto,
+        inputs=tuple(tensor_info(info) for info in proto.graph.input),
+        outputs=tuple(tensor_info(info) for info in proto.graph.output),
+        diagnostics=tuple(notes),
+    )
+
+
+def _passes(proto: ModelProto, passes: tuple[Pass, ...]) -> ModelProto:
+    editor = Editor(proto)
+    for _ in range(_ROUNDS):
+        changed = 0
+        for run_pass in passes:
+            count = run_pass(editor)
+            if count:
+                editor.refresh()
+                changed += count
+        if not changed:
+            break
+    return editor.write_back()
+
+
+def _weight_bytes(proto: ModelProto) -> int:
+    return sum(tensor.ByteSize() for tensor in proto.graph.initializer) + sum(
+        attribute.t.ByteSize()
+        for node in proto.graph.node
+        for attribute in node.attribute
+        if attribute.HasField("t")
+    )
+
+
+def _folded(proto: ModelProto, limits: Limits, notes: list[Diagnostic]) -> ModelProto | None:
+    try:
+        folded = fold(proto, limits)
+    except FoldingFailed as failure:
+        notes.append(
+            Diagnostic(
+                "DC151",
+                "onnxsim could not simplify the model; it is built without that",
+                got=str(failure)[:500],
+                severity="warning",
+                verdict="fallback",
+            )
+        )
+        return None
+    growth = _weight_bytes(folded) - _weight_bytes(proto)
+    if growth > limits.folded_bytes:
+        notes.append(
+            Diagnostic(
+                "DC153",
+                "folding constants would blow the model up; it is built unfolded",
+                got=f"{growth} bytes more of constants",
+                need=f"at most {limits.folded_bytes}",
+                severity="warning",
+                verdict="fallback",
+            )
+        )
+        return None
+    return folded
+
+
+class _Check:
+    """Runs the model as it came once, and every candidate against that."""
+
+    def __init__(self, model: Model, notes: list[Diagnostic]) -> None:
+        self._notes = notes
+        self._names = [info.name for info in model.proto.graph.output]
+        self._inputs = random_inputs(model.inputs, seed=0)
+        self._original = model.proto
+        self._expected: list[Array] | None = None
+        try:
+            self._expected, _ = run(model.proto, self._inputs)
+        except ReferenceFailed as failure:
+            notes.append(
+                Diagnostic(
+                    "DC154",
+                    "the model could not be run before simplifying, so nothing was compared",
+                    got=str(failure)[:500],
+                    severity="warning",
+                )
+            )
+
+    def same(self, candidate: ModelProto) -> bool:
+        """Whether the candidate computes what the original does, as far as that could be run."""
+        reason = self._difference(candidate)
+        if reason:
+            self._notes.append(
+                Diagnostic(
+                    "DC152",
+                    "a simplified form of the model computes something else and was thrown away",
+                    got=reason[:500],
+                    severity="warning",
+                    verdict="fallback",
+                )
+            )
+        return not reason
+
+    def _difference(self, candidate: ModelProto) -> str:
+        try:
+            onnx.checker.check_model(candidate)
+        except onnx.checker.ValidationError as error:
+            return f"the checker refuses it: {str(error).splitlines()[0]}"
+        if self._expected is None:
+            return ""
+        try:
+            got, _ = run(candidate, self._inputs)
+        except ReferenceFailed as failure:
+            return str(failure)
+        for name, want, have in zip(self._names, self._expected, got, strict=True):
+            result = compare(want, have)
+            if not result.ok:
+                return f"output '{name}': {result.reason}"
+        return ""
