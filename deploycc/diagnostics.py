@@ -6,6 +6,7 @@ Codes are never reused: DC1xx model form, 2xx shape, 3xx dtype and quantisation,
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from deploycc.types import Diagnostic
@@ -19,7 +20,76 @@ class Code:
     exit_code: int
 
 
-CATALOGUE: dict[str, Code] = {}
+CATALOGUE: dict[str, Code] = {
+    # DC100-DC199: the model file and its form
+    "DC100": Code("model file does not exist", 2),
+    "DC101": Code("model is a folder", 2),
+    "DC102": Code("model file is empty", 2),
+    "DC103": Code("not an ONNX model", 2),
+    "DC104": Code("model file truncated or damaged", 2),
+    "DC105": Code("model too large", 2),
+    "DC106": Code("model file cannot be read", 2),
+    "DC110": Code("model fails the ONNX checker", 2),
+    "DC111": Code("model has no nodes", 2),
+    "DC112": Code("tensor defined twice", 2),
+    "DC113": Code("graph has a cycle", 2),
+    "DC114": Code("tensor never produced", 2),
+    "DC115": Code("opset out of range", 2),
+    "DC116": Code("model names no opset", 2),
+    "DC117": Code("model has no outputs", 2),
+    "DC118": Code("training graphs left out", 0),
+    "DC120": Code("external data outside the model's folder", 2),
+    "DC121": Code("external data missing or short", 2),
+    "DC130": Code("input or output is no dense tensor", 1),
+    "DC131": Code("input or output holds strings", 1),
+    "DC140": Code("unknown operator domain", 1),
+    "DC141": Code("unknown operator", 1),
+    "DC142": Code("operator not in the model's opset", 2),
+    "DC143": Code("model functions cannot be inlined", 1),
+    "DC150": Code("opset not lifted", 0),
+    "DC151": Code("onnxsim failed", 0),
+    "DC152": Code("simplified form thrown away", 0),
+    "DC153": Code("folding would blow the model up", 0),
+    "DC154": Code("simplified form not compared", 0),
+    "DC160": Code("reference cannot run the model", 1),
+    # DC200-DC249: shapes
+    "DC200": Code("unbound dynamic dimension", 2),
+    "DC201": Code("--shape names no input", 2),
+    "DC202": Code("--shape has another rank", 2),
+    "DC203": Code("--shape contradicts a fixed dimension", 2),
+    "DC204": Code("extent out of range", 2),
+    "DC205": Code("one dimension given two extents", 2),
+    "DC206": Code("shapes do not fit through the network", 2),
+    # DC300-DC349: element types
+    "DC300": Code("element type without a C type", 1),
+    # DC400-DC449: operators
+    "DC400": Code("operator has no converter", 1),
+    # DC500-DC519: targets
+    "DC500": Code("unknown target", 2),
+    "DC501": Code("target file cannot be read", 2),
+    "DC502": Code("target file is not TOML", 2),
+    "DC503": Code("unknown key in a target file", 2),
+    "DC504": Code("wrong type in a target file", 2),
+    "DC505": Code("bad value in a target file", 2),
+    "DC506": Code("missing key in a target file", 2),
+    "DC507": Code("a target extends what it cannot", 2),
+    "DC508": Code("host cannot be detected", 2),
+    # DC750-DC799: usage, limits and the machine
+    "DC750": Code("bad argument", 2),
+    "DC752": Code("output folder cannot be written", 2),
+    "DC753": Code("output folder holds something else", 2),
+    "DC754": Code("disk full", 2),
+    "DC755": Code("a stage took too long", 1),
+    "DC756": Code("a stage took too much memory", 1),
+    "DC757": Code("a stage crashed", 70),
+    "DC758": Code("internal error", 70),
+    "DC760": Code("torch is not installed", 2),
+    "DC761": Code("Python file of the module is missing or fails", 2),
+    "DC762": Code("no such factory", 2),
+    "DC763": Code("factory makes no module", 2),
+    "DC764": Code("shapes do not fit forward()", 2),
+    "DC765": Code("torch cannot export the module", 1),
+}
 
 
 def render(diagnostic: Diagnostic) -> str:
@@ -33,3 +103,9 @@ def render(diagnostic: Diagnostic) -> str:
         if text:
             lines.append(f"  {label + ':':<5} {text}")
     return "\n".join(lines)
+
+
+def exit_code(diagnostics: Iterable[Diagnostic]) -> int:
+    """What the command line leaves with: the highest exit code of the errors, 0 without any."""
+    codes = [CATALOGUE[d.code].exit_code for d in diagnostics if d.severity == "error"]
+    return max(codes, default=0)
