@@ -83,6 +83,7 @@ CATALOGUE: dict[str, Code] = {
     "DC756": Code("a stage took too much memory", 1),
     "DC757": Code("a stage crashed", 70),
     "DC758": Code("internal error", 70),
+    "DC759": Code("not a package", 2),
     "DC760": Code("torch is not installed", 2),
     "DC761": Code("Python file of the module is missing or fails", 2),
     "DC762": Code("no such factory", 2),
@@ -94,7 +95,9 @@ CATALOGUE: dict[str, Code] = {
 
 def render(diagnostic: Diagnostic) -> str:
     """The text a person reads: one headline, then got/need/help lines where known."""
-    where = " ".join(part for part in (diagnostic.op, f"'{diagnostic.node}'" if diagnostic.node else "") if part)
+    where = " ".join(
+        part for part in (diagnostic.op, f"'{diagnostic.node}'" if diagnostic.node else "") if part
+    )
     head = f"{diagnostic.severity}[{diagnostic.code}]: {diagnostic.message}"
     lines = [head]
     if where:
@@ -107,5 +110,4 @@ def render(diagnostic: Diagnostic) -> str:
 
 def exit_code(diagnostics: Iterable[Diagnostic]) -> int:
     """What the command line leaves with: the highest exit code of the errors, 0 without any."""
-    codes = [CATALOGUE[d.code].exit_code for d in diagnostics if d.severity == "error"]
-    return max(codes, default=0)
+    return max((CATALOGUE[d.code].exit_code for d in diagnostics if d.severity == "error"), default=0)

@@ -181,16 +181,12 @@ def test_an_exception_in_the_callback_ends_the_child(tmp_path: Path) -> None:
 
 def test_the_child_dies_with_its_parent(tmp_path: Path) -> None:
     pids = tmp_path / "pids"
-    parent = subprocess.Popen(
-        [
-            *(sys.executable, "-c"),
-            "import sys; sys.path[:] = sys.argv[2].split(':')\n"
-            "from deploycc.supervise import run_child; from deploycc.types import Limits\n"
-            "run_child('tests.test_supervise:hang', {'pids': sys.argv[1]}, Limits())",
-            str(pids),
-            ":".join(sys.path),
-        ]
+    program = (
+        "import sys; sys.path[:] = sys.argv[2].split(':')\n"
+        "from deploycc.supervise import run_child; from deploycc.types import Limits\n"
+        "run_child('tests.test_supervise:hang', {'pids': sys.argv[1]}, Limits())"
     )
+    parent = subprocess.Popen([sys.executable, "-c", program, str(pids), ":".join(sys.path)])
     try:
         while not (pids.exists() and len(pids.read_text().split()) == 2):
             assert parent.poll() is None

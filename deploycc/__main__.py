@@ -1,0 +1,5 @@
+"""``python -m deploycc``."""
+
+from deploycc.cli import main
+
+main()

@@ -1,0 +1,240 @@
+"""The straight line from an ONNX model to a package.
+
+The parent process resolves the request, owns the staging folder and the final rename, and turns
+what goes wrong into diagnostics.  All stages run in one child process (``supervise``), because
+they run native code on the user's model.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+from deploycc.packaging.names import check_library_name, suggest_library_name
+from deploycc.request import request_from_json, request_to_json
+from deploycc.staging import disk_full, staging
+from deploycc.supervise import (
+    ChildCrashed,
+    ChildFailed,
+    ChildOutOfMemory,
+    ChildRaised,
+    ChildTimedOut,
+    run_child,
+)
+from deploycc.targets import load_target
+from deploycc.trace import Trace
+from deploycc.types import BuildRequest, DeployccError, Diagnostic, Limits, Package, Target
+
+Event = dict[str, Any]
+
+
+class InternalError(Exception):
+    """A fault of deploycc itself: ``diagnostic`` (DC757 or DC758), ``stage``, ``node`` and ``details``."""
+
+    def __init__(self, diagnostic: Diagnostic, *, stage: str, details: str) -> None:
+        super().__init__(f"{diagnostic.code}: {diagnostic.message}")
+        self.diagnostic = diagnostic
+        self.stage = stage
+        self.node = diagnostic.node
+        self.details = details
+        """The child's traceback, or the last it printed."""
+
+
+def build(
+    model: str | Path,
+    target: str | Path | Target = "host",
+    output: str | Path | None = None,
+    *,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    name: str | None = None,
+    dump_dir: str | Path | None = None,
+    emit: Literal["shared", "static"] = "shared",
+    runtime: Literal["private", "shared"] = "private",
+    seed: int = 0,
+    limits: Limits | None = None,
+    schedule_dirs: Sequence[str | Path] = (),
+    on_event: Callable[[Event], None] | None = None,
+) -> Package:
+    """Compile an ONNX file into a package folder and return it.
+
+    ``target`` is a name (``deploycc.target_names()``), the path of a TOML file or a ``Target``.
+    ``shapes`` gives static shapes to inputs by name (the name ``""`` means the only input).
+    ``output`` is ``./NAME-TARGET`` unless given; an older package there is replaced, anything else
+    is left alone and refused.  ``name`` must be a C identifier; without it the file name is made
+    into one.  ``seed`` is that of the golden inputs.  ``on_event`` gets the stages as they pass
+    (see ``Trace``) in the calling thread.
+
+    Raises ``DeployccError`` for everything that is wrong with the input, the target or the
+    machine, and ``InternalError`` for faults of our own.  Nothing is left behind in either case.
+    """
+    request = resolve_request(
+        model,
+        target,
+        output,
+        shapes=shapes,
+        name=name,
+        dump_dir=dump_dir,
+        emit=emit,
+        runtime=runtime,
+        seed=seed,
+        limits=limits,
+        schedule_dirs=schedule_dirs,
+    )
+    with staging(request.output) as place:
+        answer = _run(request, place.folder, on_event)
+        place.commit()
+    return Package(
+        path=request.output,
+        manifest=answer["manifest"],
+        diagnostics=tuple(Diagnostic(**d) for d in answer["diagnostics"]),
+    )
+
+
+def resolve_request(
+    model: str | Path,
+    target: str | Path | Target = "host",
+    output: str | Path | None = None,
+    *,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    name: str | None = None,
+    dump_dir: str | Path | None = None,
+    emit: Literal["shared", "static"] = "shared",
+    runtime: Literal["private", "shared"] = "private",
+    seed: int = 0,
+    limits: Limits | None = None,
+    schedule_dirs: Sequence[str | Path] = (),
+) -> BuildRequest:
+    """The request that ``build`` makes of its arguments, with every path absolute."""
+    findings: list[Diagnostic] = []
+    model_path = Path(model).absolute()
+    resolved_name = suggest_library_name(model_path.stem)
+    if name is not None:
+        try:
+            check_library_name(name)
+            resolved_name = name
+        except DeployccError as error:
+            findings.extend(error.diagnostics)
+    resolved_target = target if isinstance(target, Target) else None
+    if resolved_target is None:
+        try:
+            resolved_target = load_target(str(target))
+        except DeployccError as error:
+            findings.extend(error.diagnostics)
+    if findings or resolved_target is None:
+        raise DeployccError(*findings)
+    if output is None:
+        output = f"{resolved_name}-{resolved_target.name}"
+    return BuildRequest(
+        model=model_path,
+        target=resolved_target,
+        output=Path(output).absolute(),
+        name=resolved_name,
+        shapes={key: tuple(int(extent) for extent in shape) for key, shape in (shapes or {}).items()},
+        dump_dir=None if dump_dir is None else Path(dump_dir).absolute(),
+        emit=emit,
+        runtime=runtime,
+        seed=seed,
+        limits=limits or Limits(),
+        schedule_dirs=tuple(Path(folder).absolute() for folder in schedule_dirs),
+    )
+
+
+def _run(request: BuildRequest, folder: Path, on_event: Callable[[Event], None] | None) -> Any:
+    message = {"request": request_to_json(request), "staging": str(folder)}
+    try:
+        return run_child("deploycc.build:build_in_child", message, request.limits, on_event)
+    except ChildFailed as error:
+        raise _explain(error, request) from None
+
+
+def _explain(error: ChildFailed, request: BuildRequest) -> Exception:
+    """What the caller is told when the child gave no answer."""
+    stage = error.stage or "start"
+    if isinstance(error, ChildTimedOut):
+        return DeployccError(
+            Diagnostic(
+                "DC755",
+                f"the stage '{stage}' was stopped: {error}",
+                node=error.node,
+                need=f"at most {request.limits.stage_seconds:g} s a stage",
+                help="a dimension may be far too large; or allow more with --stage-seconds",
+            )
+        )
+    killed_by_kernel = isinstance(error, ChildCrashed) and error.exit_status == -9
+    if isinstance(error, ChildOutOfMemory) or killed_by_kernel:
+        return DeployccError(
+            Diagnostic(
+                "DC756",
+                f"the stage '{stage}' was stopped: {error}",
+                node=error.node,
+                need=f"at most {request.limits.memory_bytes >> 20} MiB",
+                help="a dimension may be far too large; or allow more with --memory-mib",
+            )
+        )
+    code = "DC757" if isinstance(error, ChildCrashed) else "DC758"
+    return InternalError(
+        Diagnostic(
+            code,
+            f"the stage '{stage}' failed: {error}",
+            node=error.node,
+            help=f"this is a fault of deploycc; to reproduce it: {reproduce_command(request)}",
+        ),
+        stage=stage,
+        details=error.traceback if isinstance(error, ChildRaised) else error.tail,
+    )
+
+
+def reproduce_command(request: BuildRequest) -> str:
+    """The command line that makes the same request."""
+    words = ["deploycc", "build", str(request.model), "--target", request.target.name, "--name", request.name]
+    for name, shape in request.shapes.items():
+        extents = "x".join(map(str, shape))
+        words += ["--shape", f"{name}={extents}" if name else extents]
+    if request.emit != "shared":
+        words += ["--emit", request.emit]
+    if request.runtime != "private":
+        words += ["--runtime", request.runtime]
+    return shlex.join([*words, "--dump-dir", "dump", "-v"])
+
+
+def build_in_child(message: dict[str, Any], emit: Callable[[Event], None]) -> dict[str, Any]:
+    """The whole line; runs in the child process only."""
+    # A stage may take its native libraries along on import, so they are imported here.
+    from deploycc.importing import load
+    from deploycc.linting import lint
+    from deploycc.lowering import lower
+    from deploycc.packaging import package
+    from deploycc.planning import plan
+    from deploycc.reference import golden
+    from deploycc.resources import data_dir
+    from deploycc.scheduling import choose
+    from deploycc.simplifying import simplify
+
+    request = request_from_json(message["request"])
+    target = request.target
+    trace = Trace(request.dump_dir, emit)
+    schedule_dirs = (*request.schedule_dirs, data_dir("schedules"))
+    try:
+        model = trace("import", load, request)
+        model = trace("simplify", simplify, model, request.limits)
+        report = trace("lint", lint, model, target)
+        report.raise_if_errors()
+        program = trace("lower", lower, model, target)
+        program = trace("schedule", choose, program, target, schedule_dirs)
+        planned = trace("plan", plan, program, target)
+        reference = trace("golden", golden, model, request.seed)
+        result = trace("package", package, planned, request, model, reference, Path(message["staging"]))
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise disk_full(request.output) from None
+        raise
+    diagnostics = (*model.diagnostics, *report.diagnostics, *result.diagnostics)
+    return {
+        "manifest": json.loads(json.dumps(dict(result.manifest))),
+        "diagnostics": [asdict(d) for d in diagnostics],
+    }

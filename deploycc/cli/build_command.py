@@ -1,0 +1,157 @@
+"""``deploycc build``."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import click
+
+from deploycc.build import build
+from deploycc.cli.progress import Progress
+from deploycc.cli.values import ShapeOption, TargetOption, shapes_of
+from deploycc.diagnostics import render
+from deploycc.packaging.names import suggest_library_name
+from deploycc.types import Limits, Package
+
+_DEFAULT_LIMITS = Limits()
+
+
+@click.command(
+    "build",
+    epilog="""\b
+Examples:
+  deploycc build model.onnx --target arm64
+  deploycc build det.onnx --target rpi4 --shape x=1x3x640x640 -o out/det
+  deploycc build model.onnx --target ./my-board.toml --name detector --emit static
+
+Without -o the package is the folder NAME-TARGET. It is complete or absent: a build that fails or
+is interrupted leaves nothing.""",
+)
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option(
+    "--target",
+    type=TargetOption(),
+    default="host",
+    show_default=True,
+    help="Name of a target or a TOML file.",
+)
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), metavar="DIR", help="Where the package goes."
+)
+@click.option(
+    *("--shape", "shapes"),
+    type=ShapeOption(),
+    multiple=True,
+    metavar="[NAME=]1x3x224x224",
+    help="Static shape of an input; once for each input with dynamic dimensions.",
+)
+@click.option("--name", help="C identifier that prefixes every symbol; made from the file name if not given.")
+@click.option(
+    *("--emit", "emit"),
+    type=click.Choice(["shared", "static"]),
+    default="shared",
+    show_default=True,
+    help="libNAME.so or libNAME.a.",
+)
+@click.option(
+    "--runtime",
+    type=click.Choice(["private", "shared"]),
+    default="private",
+    show_default=True,
+    help="The C runtime inside the library, or as libdeploycc_rt.so, one pool for several networks.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the golden inputs.")
+@click.option(
+    "--dump-dir",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Keep what each stage made in this folder.",
+)
+@click.option(
+    *("--schedule-dir", "schedule_dirs"),
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    multiple=True,
+    metavar="DIR",
+    help="Folder of schedules to try before the ones that come with deploycc.",
+)
+@click.option(
+    "--stage-seconds",
+    type=click.FloatRange(min=0.1),
+    default=_DEFAULT_LIMITS.stage_seconds,
+    show_default=True,
+    help="Longest a stage may take.",
+)
+@click.option(
+    "--memory-mib",
+    type=click.IntRange(min=64),
+    default=_DEFAULT_LIMITS.memory_bytes >> 20,
+    show_default=True,
+    help="Most memory the build may use.",
+)
+@click.option("--quiet", "-q", is_flag=True, help="Errors only.")
+@click.option("--verbose", "-v", is_flag=True, help="Also findings that are only for information.")
+def build_command(
+    model: Path,
+    target: str,
+    output: Path | None,
+    shapes: tuple[tuple[str, tuple[int, ...]], ...],
+    name: str | None,
+    emit: Literal["shared", "static"],
+    runtime: Literal["private", "shared"],
+    seed: int,
+    dump_dir: Path | None,
+    schedule_dirs: tuple[Path, ...],
+    stage_seconds: float,
+    memory_mib: int,
+    quiet: bool,
+    verbose: bool,
+) -> None:
+    """Compile MODEL (an ONNX file) into a package that a C++ program links."""
+    given_shapes = shapes_of(shapes)
+    progress = Progress(quiet=quiet)
+    if not quiet:
+        click.echo(f"{model} -> {name or suggest_library_name(model.stem)}, target {target}", err=True)
+    try:
+        package = build(
+            model,
+            target,
+            output,
+            shapes=given_shapes,
+            name=name,
+            dump_dir=dump_dir,
+            emit=emit,
+            runtime=runtime,
+            seed=seed,
+            limits=replace(_DEFAULT_LIMITS, stage_seconds=stage_seconds, memory_bytes=memory_mib << 20),
+            schedule_dirs=schedule_dirs,
+            on_event=progress,
+        )
+    finally:
+        progress.close()
+    if quiet:
+        return
+    for diagnostic in package.diagnostics:
+        if verbose or diagnostic.severity != "info":
+            click.echo(render(diagnostic), err=True)
+    click.echo("\n".join(summary(package, progress.seconds())))
+
+
+def summary(package: Package, seconds: float) -> list[str]:
+    """The lines that say what was built: path, sizes, memory, time."""
+    try:
+        shown = package.path.relative_to(Path.cwd())
+    except ValueError:
+        shown = package.path
+    manifest: Any = package.manifest
+    lines = [f"{shown}: {manifest['name']} for {manifest['target']['name']}, built in {seconds:.1f} s"]
+    sizes = manifest["sizes"]
+    shown_sizes = [f"{what} {kib(sizes[f'{what}_bytes'])}" for what in ("code", "weight", "arena")]
+    lines.append("  " + ", ".join(shown_sizes))
+    return lines
+
+
+def kib(count: int) -> str:
+    """A number of bytes as a person reads it: KiB, or MiB from 10 MiB on."""
+    return f"{count / (1 << 20):.1f} MiB" if count >= 10 << 20 else f"{count / 1024:.1f} KiB"

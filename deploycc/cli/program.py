@@ -1,0 +1,93 @@
+"""The program ``deploycc`` and what holds for all its commands: exit codes, interrupts, errors."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from types import FrameType
+
+import click
+from click.shell_completion import get_completion_class
+
+from deploycc import __version__
+from deploycc.build import InternalError
+from deploycc.cli.build_command import build_command
+from deploycc.cli.export_command import export_command
+from deploycc.cli.inspect_command import inspect_command
+from deploycc.cli.targets_command import targets_command
+from deploycc.diagnostics import exit_code, render
+from deploycc.types import DeployccError
+
+OUR_FAULT = 70
+"""``EX_SOFTWARE`` of sysexits.h."""
+INTERRUPTED = 130
+"""What shells give for SIGINT: 128 + 2."""
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="""\b
+Examples:
+  deploycc build model.onnx --target arm64
+  deploycc inspect model-arm64
+  deploycc targets
+
+Exit codes: 0 done, 1 the model was refused, 2 wrong usage or broken input, 70 a fault of deploycc.""",
+)
+@click.version_option(__version__, prog_name="deploycc", message="%(prog)s %(version)s")
+def program() -> None:
+    """Compile trained networks into self-contained libraries that C++ programs link."""
+
+
+@program.command(
+    "completion",
+    epilog="""\b
+Examples:
+  deploycc completion bash > ~/.local/share/bash-completion/completions/deploycc
+  deploycc completion zsh > ~/.zfunc/_deploycc
+  deploycc completion fish > ~/.config/fish/completions/deploycc.fish""",
+)
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion_command(shell: str) -> None:
+    """Print the shell's completion script."""
+    kind = get_completion_class(shell)
+    assert kind is not None
+    click.echo(kind(program, {}, "deploycc", "_DEPLOYCC_COMPLETE").source())
+
+
+program.add_command(build_command)
+program.add_command(export_command)
+program.add_command(inspect_command)
+program.add_command(targets_command)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the program and leave with its exit code."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _end)
+    try:
+        program.main(args=arguments, prog_name="deploycc", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.exceptions.Exit as leaving:
+        sys.exit(leaving.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted; nothing was written", err=True)
+        sys.exit(INTERRUPTED)
+    except DeployccError as error:
+        for diagnostic in error.diagnostics:
+            click.echo(render(diagnostic), err=True)
+        sys.exit(exit_code(error.diagnostics))
+    except InternalError as error:
+        click.echo(render(error.diagnostic), err=True)
+        click.echo(f"deploycc {__version__}, stage {error.stage}\n{error.details.rstrip()}", err=True)
+        sys.exit(OUR_FAULT)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    """A polite end (SIGTERM, SIGHUP) unwinds like Ctrl-C does, so staging folders and children go."""
+    raise SystemExit(128 + number)

@@ -1,0 +1,60 @@
+"""Values of options: shapes and targets."""
+
+from __future__ import annotations
+
+import click
+from click.shell_completion import CompletionItem
+
+from deploycc.targets import target_names
+
+
+class ShapeOption(click.ParamType[tuple[str, tuple[int, ...]]]):
+    """``[NAME=]EXTENTxEXTENT...``, such as ``x=1x3x224x224``; without a name it is the only input's.
+
+    Tensor names may hold any character, ``=`` too: the last ``=`` separates.
+    """
+
+    name = "shape"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, tuple[int, ...]]:
+        """The input's name (``""`` if none is given) and its extents."""
+        if isinstance(value, tuple):
+            return value
+        name, _, text = str(value).rpartition("=")
+        extents = text.split("x")
+        if not all(extent.isascii() and extent.isdigit() and int(extent) > 0 for extent in extents):
+            self.fail(
+                f"{value!r} is no shape; write [NAME=]1x3x224x224, each extent a number above 0", param, ctx
+            )
+        return name, tuple(int(extent) for extent in extents)
+
+
+class TargetOption(click.ParamType[str]):
+    """A target's name or the path of its TOML file."""
+
+    name = "target"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The text as it is; ``load_target`` checks it."""
+        return str(value)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Names of targets, or files."""
+        names = [CompletionItem(name) for name in target_names() if name.startswith(incomplete)]
+        return names or [CompletionItem(incomplete, type="file")]
+
+
+def shapes_of(options: tuple[tuple[str, tuple[int, ...]], ...]) -> dict[str, tuple[int, ...]]:
+    """The shapes given, by input; an input given twice is a usage error."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, shape in options:
+        if name in shapes:
+            raise click.UsageError(
+                f"--shape is given twice for {name!r}" if name else "two --shape have no name"
+            )
+        shapes[name] = shape
+    return shapes
