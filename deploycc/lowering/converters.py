@@ -1,0 +1,65 @@
+"""Our own converters for ONNX operators that TVM's importer lowers badly.
+
+* ``Max``, ``Min`` and ``Sum`` of several inputs become a stack and a reduction there, which copies every
+  operand; ``Clip`` becomes an opaque kernel that the layout and fusion passes cannot see through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import reduce
+from typing import Any
+
+import numpy as np
+
+from deploycc.lowering.folding import constant_value
+from deploycc.tvm_api import OnnxOpConverter, relax
+
+
+def _pairwise(operator: Callable[[Any, Any], Any]) -> type:
+    class Pairwise(OnnxOpConverter):  # type: ignore[misc]
+        """The operator applied pairwise, each pair broadcasting as ONNX's multidirectional rule says."""
+
+        @classmethod
+        def _impl_v1(cls, bb: Any, inputs: Any, attr: Any, params: Any) -> Any:
+            return reduce(lambda left, right: bb.normalize(operator(left, right)), list(inputs))
+
+    return Pairwise
+
+
+class Clip(OnnxOpConverter):  # type: ignore[misc]
+    """``min(max(x, lower), upper)``; a bound that is absent or NaN does not bound (as ONNX Runtime has it)."""
+
+    @classmethod
+    def _impl_v1(cls, bb: Any, inputs: Any, attr: Any, params: Any) -> Any:
+        bounds = [attr.get("min"), attr.get("max")]
+        dtype = str(inputs[0].ty.dtype)
+        constants = [None if bound is None else relax.const(np.asarray(bound, dtype), dtype) for bound in bounds]
+        return cls._clip(bb, inputs[0], constants[0], constants[1])
+
+    @classmethod
+    def _impl_v11(cls, bb: Any, inputs: Any, attr: Any, params: Any) -> Any:
+        lower, upper = inputs[1], inputs[2]
+        return cls._clip(bb, inputs[0], lower, upper)
+
+    @classmethod
+    def _clip(cls, bb: Any, data: Any, lower: Any, upper: Any) -> Any:
+        result = data
+        for bound, operator in ((lower, relax.op.maximum), (upper, relax.op.minimum)):
+            if bound is None:
+                continue
+            value = constant_value(bound)
+            if value is not None and value.dtype.kind == "f" and bool(np.isnan(value).any()):
+                continue
+            if value is not None and value.size == 1:
+                bound = relax.const(value.reshape(()), str(value.dtype))
+            result = bb.normalize(operator(result, bound))
+        return result
+
+
+CONVERTERS: dict[str, type] = {
+    "Max": _pairwise(relax.op.maximum),
+    "Min": _pairwise(relax.op.minimum),
+    "Sum": _pairwise(relax.op.add),
+    "Clip": Clip,
+}

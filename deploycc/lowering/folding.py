@@ -1,0 +1,85 @@
+"""Constants of a Relax module: reading, making and folding them.
+
+TVM's own ``FoldConstant`` compiles a kernel for every constant expression: 9 s for the 104
+reshapes of PP-OCR's detector.  What the importer and the layout pass leave behind is a handful of
+data movements, which numpy does in microseconds; anything else stays an ordinary kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from deploycc.tvm_api import ir, relax
+
+Array = npt.NDArray[np.generic]
+
+
+def constant_value(expression: Any) -> Array | None:
+    """The array behind a constant tensor expression, ``None`` for any other expression."""
+    if not isinstance(expression, ir.GenericConst) or not isinstance(expression.ty, relax.TensorType):
+        return None
+    return np.asarray(expression.value.numpy())
+
+
+def constant(value: Array) -> Any:
+    """A constant tensor expression."""
+    return relax.const(np.ascontiguousarray(value) if value.ndim else value, str(value.dtype))
+
+
+def static_shape(expression: Any) -> list[int]:
+    """The extents of a tensor expression of static shape."""
+    return [int(extent) for extent in expression.ty.shape.values]
+
+
+def _axes(axis: Any) -> tuple[int, ...] | None:
+    return None if axis is None else tuple(int(a) for a in axis)
+
+
+def _permute(call: Any, value: Array) -> Array:
+    return np.transpose(value, _axes(call.attrs.axes))
+
+
+def _reshape(call: Any, value: Array) -> Array:
+    return value.reshape(static_shape(call))
+
+
+def _cast(call: Any, value: Array) -> Array:
+    return value.astype(str(call.ty.dtype))
+
+
+FOLDS: dict[str, Callable[[Any, Array], Array]] = {
+    "relax.permute_dims": _permute,
+    "relax.reshape": _reshape,
+    "relax.expand_dims": _reshape,
+    "relax.squeeze": _reshape,
+    "relax.flatten": _reshape,
+    "relax.astype": _cast,
+    "relax.isnan": lambda call, value: np.isnan(value),  # type: ignore[arg-type]
+}
+
+
+def fold_constants(module: Any) -> Any:
+    """``module`` with the data movements of ``FOLDS`` applied to constants at build time."""
+    module["main"] = _Folder(module).visit_expr(module["main"])
+    # Users of a variable bound to a constant take the constant itself.
+    module = relax.transform.CanonicalizeBindings()(module)
+    return relax.transform.DeadCodeElimination()(module)
+
+
+@relax.expr_functor.mutator
+class _Folder(relax.PyExprMutator):  # type: ignore[misc]
+    def visit_call_(self, call: Any) -> Any:
+        call = self.visit_expr_post_order(call)
+        fold = FOLDS.get(getattr(call.op, "name", ""))
+        if fold is None:
+            return call
+        argument = call.args[0]
+        if isinstance(argument, relax.Var):
+            bound = self.lookup_binding(argument)
+            argument = argument if bound is None else bound
+        value = constant_value(argument)
+        return call if value is None else constant(fold(call, value))

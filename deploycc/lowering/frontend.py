@@ -1,0 +1,56 @@
+"""ONNX to Relax through TVM's importer, its refusals told as diagnostics."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import onnx
+
+from deploycc.lowering.converters import CONVERTERS
+from deploycc.lowering.folding import fold_constants
+from deploycc.tvm_api import from_onnx, relax
+from deploycc.types import DeployccError, Diagnostic
+
+
+def import_onnx(proto: onnx.ModelProto) -> Any:
+    """A Relax module whose function ``main`` computes ``proto``, weights as constants.
+
+    Every shape in it is static.  Raises ``DeployccError``: DC450 where the importer refuses an
+    operator's form, DC451 where an output's shape depends on data.
+    """
+    logging.getLogger("relax.frontend.onnx").setLevel(logging.ERROR)
+    try:
+        module = from_onnx(proto, CONVERTERS)
+        module = relax.transform.DecomposeOpsForInference()(module)
+        module = relax.transform.CanonicalizeBindings()(module)
+        module = fold_constants(module)
+    except Exception as error:  # the importer raises every kind there is, AssertionError included
+        raise DeployccError(_refusal(proto, error)) from error
+    return module
+
+
+def _refusal(proto: onnx.ModelProto, error: Exception) -> Diagnostic:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    reason = lines[-1] if lines else type(error).__name__
+    node = _blamed_node(proto, str(error))
+    return Diagnostic(
+        code="DC450",
+        message="TVM's ONNX importer does not take this model",
+        node=node.name if node else "",
+        op=node.op_type if node else "",
+        got=reason[:400],
+        need="operators in the forms listed in docs/import.md",
+        help="rewrite the operator in the exporting code, or report the model: "
+        "`deploycc build --dump-dir DIR` writes the graph the importer saw",
+        verdict="unsupported",
+    )
+
+
+def _blamed_node(proto: onnx.ModelProto, text: str) -> onnx.NodeProto | None:
+    """The node the importer's message names, by node name first and by operator if it is unique."""
+    for node in proto.graph.node:
+        if node.name and node.name in text:
+            return node
+    mentioned = [node for node in proto.graph.node if f" {node.op_type}" in text or f"'{node.op_type}'" in text]
+    return mentioned[0] if len({node.op_type for node in mentioned}) == 1 else None

@@ -1,0 +1,316 @@
+"""Channels-last: convolutions in NHWC, transposes only where the graph needs them.
+
+Why one layout: with channels innermost every kernel of a CNN vectorises over contiguous
+memory whatever the width, stride, padding or kernel size, and any channel count is exact
+without padding the activations.  ``docs/architecture.md`` has the reasons and the costs.
+
+Why an own pass: TVM's ``ConvertLayout`` aborts on graphs it cannot infer a layout for (PP-OCR's
+detector with scalar constants is one).  Here an operator that is not known to keep a layout
+simply gets its operands in the original one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from deploycc.lowering.folding import constant, constant_value, fold_constants, static_shape
+from deploycc.tvm_api import ir, relax
+
+TO_NHWC = (0, 2, 3, 1)
+TO_NCHW = (0, 3, 1, 2)
+AXIS_IN_NHWC = {0: 0, 1: 3, 2: 1, 3: 2}
+
+ELEMENTWISE = frozenset(
+    f"relax.{name}"
+    for name in (
+        "add subtract multiply divide maximum minimum power floor_divide mod floor_mod "
+        "less less_equal greater greater_equal equal not_equal logical_and logical_or logical_xor where "
+        "nn.relu nn.gelu nn.gelu_tanh nn.silu nn.leakyrelu nn.softplus nn.relu6 "
+        "sigmoid tanh exp log sqrt rsqrt abs negative ceil floor round sign erf clip square "
+        "sin cos tan logical_not isnan isinf isfinite astype"
+    ).split()
+)
+REDUCTIONS = frozenset(f"relax.{name}" for name in ("mean", "sum", "max", "min", "prod", "variance", "std"))
+POOLS = {
+    "relax.nn.max_pool2d": relax.op.nn.max_pool2d,
+    "relax.nn.avg_pool2d": relax.op.nn.avg_pool2d,
+}
+
+
+def channels_last(module: Any) -> Any:
+    """``module`` with its 2-D convolutions in NHWC/HWIO and inverse transposes cancelled."""
+    converted = _Converter(module["main"]).convert()
+    if converted is not None:
+        module["main"] = converted
+    module["main"] = _TransposeCleaner(module).visit_expr(module["main"])
+    return fold_constants(relax.transform.Normalize()(module))
+
+
+class _Converter:
+    """Re-emits the straight-line function ``main``, tracking which tensors exist in NHWC.
+
+    ``last`` maps a variable of the old function to its NHWC tensor in the new one, ``first`` to
+    its tensor in the original layout; the latter is made on demand, so that a transpose is
+    emitted only where some operator needs it.
+    """
+
+    def __init__(self, function: Any) -> None:
+        self.function = function
+        self.builder = relax.BlockBuilder()
+        self.first: dict[Any, Any] = {}
+        self.last: dict[Any, Any] = {}
+        self.last_tuples: dict[Any, Any] = {}
+
+    def convert(self) -> Any | None:
+        """The new function, or ``None`` where ``main`` is not one dataflow block."""
+        body = self.function.body
+        if not isinstance(body, relax.SeqExpr) or len(body.blocks) != 1:
+            return None
+        bindings = body.blocks[0].bindings
+        if not all(isinstance(binding, relax.VarBinding) for binding in bindings):
+            return None
+        for parameter in self.function.params:
+            self.first[parameter] = parameter
+        with self.builder.function("main", list(self.function.params)):
+            with self.builder.dataflow():
+                for binding in bindings:
+                    self._binding(binding.var, binding.value)
+                result = self.builder.emit_output(self._original(body.body))
+            self.builder.emit_func_output(result)
+        return self.builder.get()["main"]
+
+    def _binding(self, variable: Any, value: Any) -> None:
+        if isinstance(value, relax.Call):
+            handler = _handler(value)
+            if handler is not None and self._has_last(value):
+                emitted = handler(self, value)
+                if emitted is not None:
+                    is_tuple = isinstance(emitted.ty, ir.TupleType)
+                    (self.last_tuples if is_tuple else self.last)[variable] = self.builder.emit(emitted)
+                    return
+        if isinstance(value, relax.TupleGetItem) and value.tuple_value in self.last_tuples:
+            source = self.last_tuples[value.tuple_value]
+            self.last[variable] = self.builder.emit(relax.TupleGetItem(source, value.index))
+            return
+        if isinstance(value, ir.Var):
+            for table in (self.first, self.last, self.last_tuples):
+                if value in table:
+                    table[variable] = table[value]
+            return
+        self.first[variable] = self.builder.emit(self._rebuilt(value))
+
+    def _has_last(self, call: Any) -> bool:
+        if call.op.name == "relax.nn.conv2d":
+            return True
+        arguments = call.args[0].fields if isinstance(call.args[0], relax.Tuple) else call.args
+        return any(isinstance(argument, ir.Var) and argument in self.last for argument in arguments)
+
+    def _rebuilt(self, value: Any) -> Any:
+        """``value`` over the new function's variables, all in the original layout."""
+        if isinstance(value, relax.Call):
+            return relax.Call(
+                value.op, [self._original(a) for a in value.args], value.attrs, _type_arguments(value)
+            )
+        return self._original(value)
+
+    def _original(self, expression: Any) -> Any:
+        if isinstance(expression, relax.Tuple):
+            return relax.Tuple([self._original(field) for field in expression.fields])
+        if isinstance(expression, relax.TupleGetItem):
+            return relax.TupleGetItem(self._original(expression.tuple_value), expression.index)
+        if not isinstance(expression, ir.Var):
+            return expression
+        if expression not in self.first and expression in self.last:
+            self.first[expression] = self.builder.emit(relax.op.permute_dims(self.last[expression], TO_NCHW))
+        if expression not in self.first and expression in self.last_tuples:
+            source = self.last_tuples[expression]
+            parts = [self.builder.emit(relax.TupleGetItem(source, i)) for i in range(len(source.ty.fields))]
+            self.first[expression] = relax.Tuple([relax.op.permute_dims(part, TO_NCHW) for part in parts])
+        return self.first[expression]
+
+    def nhwc(self, expression: Any) -> Any | None:
+        """An operand in NHWC: itself if a scalar, transposed if constant, else the NHWC tensor."""
+        value = constant_value(expression)
+        if value is not None:
+            if value.ndim == 0:
+                return expression
+            return constant(value.transpose(TO_NHWC)) if value.ndim == 4 else None
+        if not isinstance(expression, ir.Var) or getattr(expression.ty, "ndim", -1) not in (0, 4):
+            return None
+        if expression.ty.ndim == 0:
+            return self._original(expression)
+        if expression not in self.last:
+            source = self._original(expression)
+            self.last[expression] = self.builder.emit(relax.op.permute_dims(source, TO_NHWC))
+        return self.last[expression]
+
+
+def _type_arguments(call: Any) -> Any:
+    return call.ty_args if hasattr(call, "ty_args") else getattr(call, "sinfo_args", None)
+
+
+Handler = Callable[[_Converter, Any], Any]
+
+
+def _handler(call: Any) -> Handler | None:
+    name = getattr(call.op, "name", "")
+    if name in ELEMENTWISE:
+        return _elementwise
+    if name in REDUCTIONS:
+        return _reduction
+    if name in POOLS:
+        return _pool
+    return HANDLERS.get(name)
+
+
+def _conv2d(converter: _Converter, call: Any) -> Any | None:
+    attributes = call.attrs
+    weight = constant_value(call.args[1])
+    if attributes.data_layout != "NCHW" or attributes.kernel_layout != "OIHW" or weight is None:
+        return None
+    data = converter.nhwc(call.args[0])
+    if data is None:
+        return None
+    return relax.op.nn.conv2d(
+        data,
+        constant(weight.transpose(2, 3, 1, 0)),
+        strides=attributes.strides,
+        padding=attributes.padding,
+        dilation=attributes.dilation,
+        groups=attributes.groups,
+        data_layout="NHWC",
+        kernel_layout="HWIO",
+    )
+
+
+def _elementwise(converter: _Converter, call: Any) -> Any | None:
+    arguments = [converter.nhwc(argument) for argument in call.args]
+    if any(argument is None for argument in arguments):
+        return None
+    return relax.Call(call.op, arguments, call.attrs)
+
+
+def _pool(converter: _Converter, call: Any) -> Any | None:
+    attributes = call.attrs
+    data = converter.nhwc(call.args[0])
+    if attributes.layout != "NCHW" or data is None:
+        return None
+    return POOLS[call.op.name](
+        data,
+        pool_size=attributes.pool_size,
+        strides=attributes.strides,
+        padding=attributes.padding,
+        dilation=attributes.dilation,
+        ceil_mode=attributes.ceil_mode,
+        count_include_pad=attributes.count_include_pad,
+        layout="NHWC",
+    )
+
+
+def _adaptive_pool(converter: _Converter, call: Any) -> Any | None:
+    data = converter.nhwc(call.args[0])
+    if call.attrs.layout != "NCHW" or data is None:
+        return None
+    return relax.op.nn.adaptive_avg_pool2d(data, call.attrs.output_size, layout="NHWC")
+
+
+def _reduction(converter: _Converter, call: Any) -> Any | None:
+    axes = call.attrs.axis
+    data = converter.nhwc(call.args[0])
+    if axes is None or not call.attrs.keepdims or data is None:
+        return None
+    moved = sorted(AXIS_IN_NHWC[int(axis) % 4] for axis in axes)
+    function = getattr(relax.op, call.op.name.removeprefix("relax."))
+    return function(data, moved, keepdims=True)
+
+
+def _axis_moved(function: Callable[[Any, int], Any]) -> Handler:
+    """A handler for a unary operator with one ``axis`` attribute."""
+
+    def handler(converter: _Converter, call: Any) -> Any | None:
+        data = converter.nhwc(call.args[0])
+        return None if data is None else function(data, AXIS_IN_NHWC[int(call.attrs.axis) % 4])
+
+    return handler
+
+
+def _prelu(converter: _Converter, call: Any) -> Any | None:
+    data = converter.nhwc(call.args[0])
+    if data is None or constant_value(call.args[1]) is None:
+        return None
+    return relax.op.nn.prelu(data, call.args[1], axis=AXIS_IN_NHWC[int(call.attrs.axis) % 4])
+
+
+def _concat(converter: _Converter, call: Any) -> Any | None:
+    fields = call.args[0].fields if isinstance(call.args[0], relax.Tuple) else None
+    if fields is None or call.attrs.axis is None:
+        return None
+    parts = [converter.nhwc(field) for field in fields]
+    if any(part is None for part in parts):
+        return None
+    return relax.op.concat(parts, axis=AXIS_IN_NHWC[int(call.attrs.axis) % 4])
+
+
+def _split(converter: _Converter, call: Any) -> Any | None:
+    data = converter.nhwc(call.args[0])
+    sections = call.attrs.indices_or_sections
+    if data is None:
+        return None
+    sections = int(sections) if isinstance(sections, int | ir.Expr) else [int(index) for index in sections]
+    return relax.op.split(data, sections, axis=AXIS_IN_NHWC[int(call.attrs.axis) % 4])
+
+
+def _resize2d(converter: _Converter, call: Any) -> Any | None:
+    attributes = call.attrs
+    data = converter.nhwc(call.args[0])
+    if attributes.layout != "NCHW" or data is None:
+        return None
+    return relax.op.image.resize2d(
+        data,
+        call.args[1],
+        roi=tuple(float(r) for r in attributes.roi),
+        layout="NHWC",
+        method=attributes.method,
+        coordinate_transformation_mode=attributes.coordinate_transformation_mode,
+        rounding_method=attributes.rounding_method,
+        cubic_alpha=attributes.cubic_alpha,
+        cubic_exclude=attributes.cubic_exclude,
+        extrapolation_value=attributes.extrapolation_value,
+    )
+
+
+HANDLERS: dict[str, Handler] = {
+    "relax.nn.conv2d": _conv2d,
+    "relax.nn.adaptive_avg_pool2d": _adaptive_pool,
+    "relax.nn.prelu": _prelu,
+    "relax.nn.softmax": _axis_moved(lambda data, axis: relax.op.nn.softmax(data, axis)),
+    "relax.nn.log_softmax": _axis_moved(lambda data, axis: relax.op.nn.log_softmax(data, axis)),
+    "relax.concat": _concat,
+    "relax.split": _split,
+    "relax.image.resize2d": _resize2d,
+}
+
+
+@relax.expr_functor.mutator
+class _TransposeCleaner(relax.PyExprMutator):  # type: ignore[misc]
+    """Composes neighbouring transposes; one that moves only extents of 1 becomes a reshape (a view)."""
+
+    def visit_call_(self, call: Any) -> Any:
+        call = self.visit_expr_post_order(call)
+        if getattr(call.op, "name", "") != "relax.permute_dims" or call.attrs.axes is None:
+            return call
+        source, axes = call.args[0], [int(axis) for axis in call.attrs.axes]
+        inner = self.lookup_binding(source) if isinstance(source, ir.Var) else None
+        if inner is not None and getattr(getattr(inner, "op", None), "name", "") == "relax.permute_dims":
+            if inner.attrs.axes is not None:
+                inner_axes = [int(axis) for axis in inner.attrs.axes]
+                axes = [inner_axes[axis] for axis in axes]
+                source = inner.args[0]
+        shape = static_shape(source)
+        moved = [axis for axis in axes if shape[axis] != 1]
+        if axes == list(range(len(axes))):
+            return source
+        if moved == sorted(moved):
+            return relax.op.reshape(source, [shape[axis] for axis in axes])
+        return relax.op.permute_dims(source, axes)
