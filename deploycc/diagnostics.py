@@ -74,6 +74,10 @@ CATALOGUE: dict[str, Code] = {
     "DC506": Code("missing key in a target file", 2),
     "DC507": Code("a target extends what it cannot", 2),
     "DC508": Code("host cannot be detected", 2),
+    # DC520-DC549: planning
+    "DC520": Code("operator without a kernel of its own", 1),
+    "DC521": Code("shape known at run time only", 1),
+    "DC522": Code("control flow left in the graph", 1),
     # DC750-DC799: usage, limits and the machine
     "DC750": Code("bad argument", 2),
     "DC752": Code("output folder cannot be written", 2),

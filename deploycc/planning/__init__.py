@@ -1,0 +1,5 @@
+"""Planning: a lowered program becomes object code, a call list and a static memory layout."""
+
+from deploycc.planning.planner import plan
+
+__all__ = ["plan"]

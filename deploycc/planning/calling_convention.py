@@ -1,0 +1,184 @@
+"""From scheduled TensorIR to functions of C type ``int32_t (void *, ...)``, and what they need.
+
+TVM 0.27 has one calling convention left, its packed one, which needs TVM's runtime.  The passes
+here are its CPU pipeline with ``MakePackedAPI`` replaced by ``_make_c_api`` and without the passes
+for GPUs and for entry functions (``AnnotateEntryFunc`` would emit a second copy of a lone kernel).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from deploycc.planning.memory import aligned
+from deploycc.tvm_api import ir, s_tir, structural_walk, tirx, transform, tvm
+
+_CPU = 1
+"""``kDLCPU`` of DLPack."""
+
+_PACKED_CALLS = frozenset(
+    f"tirx.{name}"
+    for name in ("tvm_call_packed", "tvm_call_cpacked", "tvm_call_packed_lowered", "tvm_call_cpacked_lowered")
+)
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Most bytes taken from ``TVMBackendAllocWorkspace`` at a time, each block rounded up to 64.
+
+    ``call`` on the thread that calls the kernel, ``worker`` inside a parallel loop (there by every
+    thread for itself, the calling one too).
+    """
+
+    call: int
+    worker: int
+
+
+def packed_callees(func: Any) -> tuple[str, ...]:
+    """Names of the packed functions of TVM's runtime that a PrimFunc calls, in order, each once."""
+    found: dict[str, None] = {}
+
+    def visit(call: Any) -> None:
+        if isinstance(call.op, ir.Op) and call.op.name in _PACKED_CALLS:
+            callee = call.args[0]
+            found[str(callee.value) if isinstance(callee, ir.StringImm) else str(callee)] = None
+
+    structural_walk(func.body, (ir.Call, visit), order="pre")
+    return tuple(found)
+
+
+def to_c_functions(functions: Sequence[tuple[str, Any]], target: Any) -> Any:
+    """An IRModule of lowered functions named as given, ready for LLVM code generation.
+
+    ``functions`` are (symbol, PrimFunc) with static shapes; ``target`` is a TVM target with host.
+    """
+    tvm_s_tir, tvm_tirx = s_tir.transform, tirx.transform
+    module = tvm.IRModule({ir.GlobalVar(symbol): _stripped(func, symbol) for symbol, func in functions})
+    passes = [
+        tvm_tirx.BindTarget(target),
+        tvm_s_tir.CanonicalizeLoop(),
+        tvm_s_tir.LowerInitBlock(),
+        tvm_s_tir.PlanAndUpdateBufferAllocationLocation(),
+        tvm_s_tir.ConvertBlocksToOpaque(),
+        tvm_s_tir.CompactBufferAllocation(),
+        tvm_s_tir.LowerMatchBuffer(),
+        tvm_tirx.StmtSimplify(),
+        tvm_s_tir.AnnotateIrregularLoop(),
+        tvm_s_tir.InjectSoftwarePipeline(),
+        tvm_s_tir.LowerOpaqueBlock(),
+        tvm_tirx.FlattenBuffer(),
+        tvm_tirx.BF16ComputeLegalize(),
+        tvm_tirx.NarrowDataType(32),
+        tvm_s_tir.LoopPartition(),
+        tvm_tirx.VectorizeLoop(True),
+        tvm_s_tir.InjectVirtualThread(),
+        tvm_s_tir.InjectDoubleBuffer(),
+        tvm_tirx.StorageRewrite(),
+        tvm_s_tir.HoistIfThenElse(),
+        tvm_tirx.UnrollLoop(),
+        tvm_s_tir.RenormalizeSplitPattern(),
+        tvm_tirx.StmtSimplify(),
+        tvm_tirx.RemoveNoOp(),
+        tvm_s_tir.RewriteUnsafeSelect(),
+        tvm_tirx.CommonSubexprElim(),
+        tvm_tirx.FP8ComputeLegalize(),
+        tvm_tirx.VerifyMemory(),
+        tvm_tirx.SkipAssert(),
+        _make_c_api(),
+        tvm_tirx.FP8StorageLegalize(),
+        tvm_tirx.BF16StorageLegalize(),
+        tvm_tirx.LowerTVMBuiltin(),
+        tvm_tirx.LowerIntrin(),
+    ]
+    return transform.Sequential(passes)(module)
+
+
+def _stripped(func: Any, symbol: str) -> Any:
+    """``func`` under a new name with only the attributes that matter to code generation."""
+    kept = {key: func.attrs[key] for key in ("tirx.noalias", "s_tir") if key in func.attrs}
+    attributes = {"global_symbol": symbol, **kept}
+    bare = tirx.PrimFunc(func.params, func.body, func.ret_type, ir.make_node("ir.DictAttrs"))
+    return bare.with_attrs(attributes)
+
+
+def _make_c_api() -> Any:
+    """A pass: every buffer parameter becomes a raw pointer, the function returns 0."""
+
+    def convert(func: Any, _module: Any, _context: Any) -> Any:
+        parameters, declarations = [], []
+        for buffer in func.params:
+            pointer = tirx.Var(f"{buffer.name}_ptr", ir.PointerType(buffer.ty.dtype, "global"))
+            parameters.append(pointer)
+            if isinstance(buffer.ty.elem_offset, tirx.Var):
+                declarations.append(tirx.Bind(buffer.ty.elem_offset, tirx.IntImm("int64", 0)))
+            declarations.append(tirx.DeclBuffer(buffer, data=pointer))
+        body = tirx.SeqStmt([*declarations, func.body])
+        # The device attributes must end before the return: workspace is freed where their scope ends.
+        for key, value in (("device_type", _CPU), ("device_id", 0)):
+            body = tirx.AttrStmt(ir.StringImm("default"), key, tirx.IntImm("int32", value), body)
+        body = tirx.SeqStmt([body, tirx.Return(tirx.IntImm("int32", 0))])
+        return tirx.PrimFunc(parameters, body, ret_type=ir.PrimType("int32"), attrs=func.attrs)
+
+    return tirx.transform.prim_func_pass(convert, opt_level=0, name="deploycc.MakeCAPI")
+
+
+def workspace(func: Any) -> Workspace:
+    """The worst case of a lowered PrimFunc, found by following its statements in order.
+
+    Blocks are of constant size and are freed at the end of their scope, so the most that is live at
+    one statement is exact, except that both branches of a condition are counted as alternatives.
+    """
+    sizes: dict[Any, int] = {}
+    live = {False: 0, True: 0}
+    most = {False: 0, True: 0}
+
+    def block_of(expr: Any) -> int | None:
+        if _calls(expr, "tirx.TVMBackendAllocWorkspace"):
+            return aligned(int(expr.args[2].value))
+        return None
+
+    def walk(stmt: Any, parallel: bool) -> None:
+        if isinstance(stmt, tirx.SeqStmt):
+            for part in stmt.seq:
+                walk(part, parallel)
+        elif isinstance(stmt, tirx.For):
+            walk(stmt.body, parallel or stmt.kind == tirx.ForKind.PARALLEL)
+        elif isinstance(stmt, tirx.While | tirx.AttrStmt):
+            walk(stmt.body, parallel)
+        elif isinstance(stmt, tirx.DeclBuffer | tirx.Bind):
+            source = stmt.data if isinstance(stmt, tirx.DeclBuffer) else stmt.value
+            size = block_of(source)
+            if size is not None:
+                name = stmt.buffer.data if isinstance(stmt, tirx.DeclBuffer) else stmt.var
+                sizes[name] = size
+                live[parallel] += size
+                most[parallel] = max(most[parallel], live[parallel])
+        elif isinstance(stmt, tirx.IfThenElse):
+            freed = _freed(stmt.condition)
+            if freed is not None:
+                live[parallel] -= sizes[freed]
+            walk(stmt.then_case, parallel)
+            if stmt.else_case is not None:
+                walk(stmt.else_case, parallel)
+
+    walk(func.body, False)
+    if live[False] or live[True]:
+        raise ValueError(f"workspace of {func.attrs['global_symbol']} is not freed: {live}")
+    return Workspace(most[False], most[True])
+
+
+def _freed(condition: Any) -> Any:
+    """The pointer that ``if (TVMBackendFreeWorkspace(…, pointer) != 0)`` frees, if it is that."""
+    found = []
+
+    def visit(call: Any) -> None:
+        if _calls(call, "tirx.TVMBackendFreeWorkspace"):
+            found.append(call.args[2])
+
+    structural_walk(condition, (ir.Call, visit), order="pre")
+    return found[0] if found else None
+
+
+def _calls(expr: Any, name: str) -> bool:
+    return isinstance(expr, ir.Call) and isinstance(expr.op, ir.Op) and expr.op.name == name

@@ -1,0 +1,77 @@
+"""Object code of a network's kernels: distinct PrimFuncs, stable symbols, one LLVM module."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from deploycc.planning.calling_convention import Workspace, to_c_functions, workspace
+from deploycc.tvm_api import llvm_target, structural_equal, structural_hash, tvm
+from deploycc.types import Target
+
+_SYMBOL_LENGTH = 56
+"""Longest descriptive part of a kernel's symbol; fused kernels can have names of hundreds of characters."""
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """Compiled kernels.
+
+    ``code`` is an ELF object, ``symbols`` the symbol of each PrimFunc by its name in the module
+    (equal PrimFuncs share one), ``workspace`` what each symbol may take.
+    """
+
+    code: bytes
+    symbols: Mapping[str, str]
+    workspace: Mapping[str, Workspace]
+
+
+def compile_kernels(functions: Sequence[tuple[str, Any]], target: Target, prefix: str) -> Kernels:
+    """Compile ``functions`` (name, PrimFunc) for ``target``; symbols are ``<prefix>_k<number>_<name>``.
+
+    The bytes depend on the functions, their order, the target and the prefix alone.
+    """
+    symbols, distinct = name_kernels(functions, prefix)
+    machine = llvm_target(target)
+    module = to_c_functions(distinct, machine)
+    spaces = {symbol: workspace(module[symbol]) for symbol, _ in distinct}
+    compiled = _to_llvm(module, machine)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "kernels.o"
+        compiled.write_to_file(str(path), "o")
+        code = path.read_bytes()
+    return Kernels(code, symbols, spaces)
+
+
+def source_of(func: Any, target: Target, form: Literal["ll", "asm"], symbol: str = "kernel") -> str:
+    """LLVM IR (``ll``) or assembly (``asm``) of one PrimFunc as it is compiled for ``target``."""
+    machine = llvm_target(target)
+    return str(_to_llvm(to_c_functions([(symbol, func)], machine), machine).inspect_source(form))
+
+
+def name_kernels(
+    functions: Sequence[tuple[str, Any]], prefix: str
+) -> tuple[dict[str, str], list[tuple[str, Any]]]:
+    """Symbols by PrimFunc name, and the structurally distinct PrimFuncs with their symbols."""
+    buckets: dict[int, list[tuple[str, Any]]] = {}
+    symbols: dict[str, str] = {}
+    distinct: list[tuple[str, Any]] = []
+    for name, func in functions:
+        bare = func.without_attr("global_symbol") if "global_symbol" in func.attrs else func
+        bucket = buckets.setdefault(structural_hash(bare), [])
+        same = next((symbol for symbol, other in bucket if structural_equal(bare, other)), None)
+        if same is None:
+            readable = re.sub(r"[^A-Za-z0-9_]", "_", name)[:_SYMBOL_LENGTH].rstrip("_")
+            same = f"{prefix}_k{len(distinct):03d}_{readable}"
+            bucket.append((same, bare))
+            distinct.append((same, bare))
+        symbols[name] = same
+    return symbols, distinct
+
+
+def _to_llvm(module: Any, machine: Any) -> Any:
+    return tvm.get_global_func("target.build.llvm")(module, machine)
