@@ -1,6 +1,6 @@
 """The fixture ``network``: trained networks for tests, fetched once and cached.
 
-Load it with ``pytest_plugins = ["benchmarks.pytest_plugin"]`` in the top conftest.py, or ``-p``.
+A folder of tests gets it by ``from benchmarks.pytest_plugin import network`` in its conftest.py.
 """
 
 from __future__ import annotations

@@ -49,7 +49,8 @@ def test_list_is_complete_and_consistent() -> None:
     assert len(listed) == 15
     for network in listed.values():
         assert len(network.sha256) == 64
-        assert network.inputs and all(min(shape) >= 1 for shape in network.inputs.values())
+        assert network.inputs
+        assert all(min(shape) >= 1 for shape in network.inputs.values())
         assert network.licence
     assert len({network.sha256 for network in listed.values()}) == 15
 
@@ -64,7 +65,8 @@ def test_fetch_downloads_once(registry: subject.Network, monkeypatch: pytest.Mon
     assert first.read_bytes() == CONTENT
     assert subject.fetch("tiny") == first
     assert len(commands) == 1
-    assert "tiny-package==1.0" in commands[0] and "--no-deps" in commands[0]
+    assert "tiny-package==1.0" in commands[0]
+    assert "--no-deps" in commands[0]
 
 
 def test_fetch_repairs_a_damaged_cache(registry: subject.Network, monkeypatch: pytest.MonkeyPatch) -> None:

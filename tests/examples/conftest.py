@@ -9,6 +9,10 @@ from pathlib import Path
 import pytest
 from ocr_library import SOURCES, OcrParts, compile_flags
 
+from benchmarks.pytest_plugin import network
+
+__all__ = ["network", "ocr_parts"]
+
 
 @pytest.fixture(scope="session")
 def ocr_parts(tmp_path_factory: pytest.TempPathFactory) -> OcrParts:

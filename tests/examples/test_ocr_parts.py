@@ -21,7 +21,7 @@ def normalised(rgb: Floats | Bytes) -> Floats:
 
 
 def bilinear_matrix(target: int, source: int, scale: float) -> Floats:
-    """Row i holds the weights of the source pixels in target pixel i (pixel centres at .5, edges repeated)."""
+    """Row i holds the weights of the source pixels in target pixel i (centres at .5, edges repeated)."""
     weights = np.zeros((target, source))
     for i in range(target):
         at = min(max((i + 0.5) / scale - 0.5, 0.0), source - 1.0)

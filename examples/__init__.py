@@ -1,0 +1,1 @@
+"""Programs that use deploycc as its users do."""

@@ -1,0 +1,1 @@
+"""Text recognition in plain C++17 on two compiled networks."""
