@@ -1,0 +1,131 @@
+"""benchmarks/: timing in turns, errors and the verdict on a table of rows."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper, save
+
+from benchmarks import run as bench
+from benchmarks.measuring import geometric_mean, interleave, median_ms, pin, spread_percent
+from benchmarks.reference import OnnxRuntime, largest_error, relative_error
+
+
+def test_interleave_times_each_engine_and_changes_the_first() -> None:
+    order: list[str] = []
+
+    def engine(name: str, seconds: float) -> None:
+        order.append(name)
+        time.sleep(seconds)
+
+    slow, fast = interleave(
+        [lambda: engine("slow", 0.02), lambda: engine("fast", 0.002)], rounds=4, round_seconds=0.004
+    )
+    assert len(slow) == len(fast) == 4
+    assert 0.019 < min(slow) < 0.2
+    assert 0.0019 < min(fast) < 0.019
+    firsts = [name for before, name in zip(["", *order], order, strict=False) if name != before]
+    assert firsts.count("slow") >= 3
+    assert order[4:].count("fast") > order[4:].count("slow")  # the short one is repeated to fill its turn
+
+
+def test_statistics() -> None:
+    assert median_ms([0.001, 0.010, 0.002]) == pytest.approx(2.0)
+    assert geometric_mean([1.0, 4.0]) == pytest.approx(2.0)
+    assert math.isnan(geometric_mean([]))
+    assert spread_percent([5.0]) == 0.0
+    assert spread_percent([1.0, 1.0, 1.0]) == 0.0
+    assert spread_percent([1.0, 2.0, 3.0]) == pytest.approx(100.0)
+
+
+def test_pin_refuses_more_cores_than_there_are() -> None:
+    before = os.sched_getaffinity(0)
+    try:
+        assert len(pin(1)) == 1
+        with pytest.raises(ValueError, match="2 cores wanted, this process may use 1"):
+            pin(2)
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def test_relative_error() -> None:
+    want = np.array([0.0, -4.0], np.float32)
+    assert relative_error(np.array([0.4, -4.0], np.float32), want) == pytest.approx(0.1)
+    assert relative_error(want.copy(), want) == 0.0
+    assert relative_error(np.array([np.nan, -4.0], np.float32), want) == math.inf
+    assert relative_error(np.zeros(3, np.float32), want) == math.inf
+    assert largest_error([want, want + 2], [want, want]) == pytest.approx(0.5)
+    # Unsigned and boolean outputs must not wrap around.
+    assert relative_error(np.array([0], np.uint8), np.array([255], np.uint8)) == 1.0
+    assert relative_error(np.array([True]), np.array([False])) == 1.0
+
+
+def test_onnx_runtime_side(tmp_path: Path) -> None:
+    node = helper.make_node("Gather", ["table", "index"], ["y"], axis=0)
+    graph = helper.make_graph(
+        [node],
+        "g",
+        [
+            helper.make_tensor_value_info("table", TensorProto.FLOAT, ["rows", 3]),
+            helper.make_tensor_value_info("index", TensorProto.INT64, [2]),
+        ],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [2, 3])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    save(model, tmp_path / "gather.onnx")
+    engine = OnnxRuntime(tmp_path / "gather.onnx")
+    table, index = engine.random_inputs({"table": (256, 3), "index": (2,)})
+    assert table.shape == (256, 3)
+    assert table.dtype == np.float32
+    assert index.dtype == np.int64
+    (y,) = engine.bind([table, index])
+    assert np.array_equal(y, table[index])
+    engine.run()
+
+
+RIGHT = bench.Row("a", 1, ours_ms=2.0, peer_ms=1.0, ours_spread=1.0, peer_spread=1.0, error=1e-6)
+
+
+def test_rows_that_keep_the_limits() -> None:
+    rows = [RIGHT, dataclasses.replace(RIGHT, network="b", ours_ms=4.4)]
+    assert bench.within_limits(rows)
+    assert bench.summary_of(rows) == ["1 thread(s): geometric mean 2.97, worst 4.40 (b), 2 of 2 right"]
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        dataclasses.replace(RIGHT, ours_ms=6.1),
+        dataclasses.replace(RIGHT, error=2e-4),
+        dataclasses.replace(RIGHT, error=math.nan),
+        bench.Row("b", 1, failure="exit status 70"),
+    ],
+)
+def test_rows_that_break_the_limits(broken: bench.Row) -> None:
+    assert not bench.within_limits([RIGHT] * 9 + [broken])
+
+
+def test_a_wrong_result_is_not_fast() -> None:
+    wrong = dataclasses.replace(RIGHT, ours_ms=0.01, error=0.5)
+    assert bench.summary_of([wrong]) == ["1 thread(s): none of 1 right"]
+    assert "WRONG" in bench.line_of(wrong)
+    assert "failed: exit" in bench.line_of(bench.Row("b", 1, failure="exit status 70\nmore"))
+
+
+def test_no_rows_keep_no_limits() -> None:
+    assert not bench.within_limits([])
+
+
+def test_results_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench, "RESULTS", tmp_path / "results")
+    file = bench.write_results([RIGHT], "host")
+    assert '"ratio": 2.0' in file.read_text(encoding="utf-8")
+    pytest.importorskip("matplotlib", reason="the plot needs matplotlib (extra: bench)")
+    assert bench.draw([RIGHT], tmp_path / "plot.svg")
+    assert "<svg" in (tmp_path / "plot.svg").read_text(encoding="utf-8")
