@@ -1,0 +1,308 @@
+"""The generated C++17 header: RAII, typed named tensors, spans, exceptions."""
+
+from __future__ import annotations
+
+from deploycc.packaging.generate_c import fill
+from deploycc.packaging.interface import Interface, Tensor
+from deploycc.packaging.names import comment_text, string_literal
+
+_HEADER = """\
+// @N@ for C++17: a thin, header-only layer over @N@.h.
+//
+//     @N@::Model model;                         // or @N@::Model model({/*threads=*/2});
+@USAGE@//     model.run(inputs, outputs);               // throws @N@::Error
+#ifndef @N@_HPP_INCLUDED
+#define @N@_HPP_INCLUDED
+
+#include "@N@.h"
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <stdexcept>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+namespace @N@ {
+
+/// What went wrong: the C status and a text that says where.
+class Error : public ::std::runtime_error {
+public:
+    Error(@N@_status status, const ::std::string &text) : ::std::runtime_error(text), status_(status) {}
+    @N@_status status() const noexcept { return status_; }
+
+private:
+    @N@_status status_;
+};
+
+/// A view of caller-owned elements: from std::array, std::vector, std::span, an array, or pointer and count.
+template <typename T>
+class Span {
+public:
+    constexpr Span() noexcept = default;
+    constexpr Span(T *data, ::std::size_t size) noexcept : data_(data), size_(size) {}
+    template <::std::size_t Count>
+    constexpr Span(T (&array)[Count]) noexcept : data_(array), size_(Count) {}
+    template <typename Container, typename = ::std::enable_if_t<::std::is_convertible_v<
+                                      decltype(::std::declval<Container &>().data()), T *>>,
+              typename = decltype(::std::declval<Container &>().size())>
+    constexpr Span(Container &container) noexcept : data_(container.data()), size_(container.size()) {}
+    /// Temporaries may only be views or read-only, and live to the end of the full expression.
+    template <typename Container,
+              typename = ::std::enable_if_t<!::std::is_lvalue_reference_v<Container>
+                                            && ::std::is_convertible_v<
+                                                decltype(::std::declval<const Container &>().data()), T *>>,
+              typename = decltype(::std::declval<const Container &>().size())>
+    constexpr Span(Container &&container) noexcept : data_(container.data()), size_(container.size()) {}
+
+    constexpr T *data() const noexcept { return data_; }
+    constexpr ::std::size_t size() const noexcept { return size_; }
+    constexpr T *begin() const noexcept { return data_; }
+    constexpr T *end() const noexcept { return data_ + size_; }
+    constexpr T &operator[](::std::size_t index) const { return data_[index]; }
+
+private:
+    T *data_ = nullptr;
+    ::std::size_t size_ = 0;
+};
+
+@HALF@@CONSTANTS@/// One span per graph input, each of exactly the size above.
+struct Inputs {
+@INPUT_MEMBERS@};
+
+/// One span per graph output, each of exactly the size above.
+struct Outputs {
+@OUTPUT_MEMBERS@};
+
+/// How a model runs; the defaults are those of @N@_OPTIONS_INIT.
+struct Options {
+    /// 0: as many as the calling thread may run on.
+    ::std::int32_t threads = 0;
+    /// Idle workers spin this many microseconds before they sleep; -1: default.
+    ::std::int32_t spin_us = -1;
+    /// Worker i is pinned to cpus[i % size]; empty: no pinning.
+    ::std::vector<::std::int32_t> cpus{};
+    /// Caller-owned working memory, 64-byte aligned, at least memory_bytes(options) bytes.
+    void *memory = nullptr;
+    ::std::size_t memory_bytes = 0;
+
+    /// The same as C options; points into this object.
+    @N@_options c_options() const noexcept {
+        @N@_options result = @N@_OPTIONS_INIT;
+        result.threads = threads;
+        result.spin_us = spin_us;
+        result.cpus = cpus.empty() ? nullptr : cpus.data();
+        result.cpu_count = cpus.size();
+        result.memory = memory;
+        result.memory_bytes = memory_bytes;
+        return result;
+    }
+};
+
+/// Bytes of working memory for a model with these options; 0 if they are no good.
+inline ::std::size_t memory_bytes(const Options &options) noexcept {
+    const @N@_options c_options = options.c_options();
+    return @N@_memory_bytes(&c_options);
+}
+
+/// The network.  Movable, not copyable; one thread at a time may use one Model.
+class Model {
+public:
+    Model() : Model(Options()) {}
+
+    explicit Model(const Options &options) {
+        if (@N@_abi_version() != @N@_ABI_VERSION) {
+            throw Error(@N@_ERROR_ABI, "@N@: header and library are of different versions");
+        }
+        const @N@_options c_options = options.c_options();
+        const @N@_status status = @N@_create(&c_options, &handle_);
+        if (status != @N@_OK) {
+            throw Error(status, message(status, @N@_last_error(nullptr)));
+        }
+    }
+
+    Model(const Model &) = delete;
+    Model &operator=(const Model &) = delete;
+    Model(Model &&other) noexcept : handle_(::std::exchange(other.handle_, nullptr)) {}
+    Model &operator=(Model &&other) noexcept {
+        ::std::swap(handle_, other.handle_);
+        return *this;
+    }
+    ~Model() { (void)@N@_destroy(handle_); }
+
+    /// Computes all outputs.  Throws Error: a span of the wrong size, or what @N@_run returns.
+    void run(const Inputs &inputs, const Outputs &outputs) {
+        (void)inputs;
+        (void)outputs;
+@CHECKS@        const void *const input_pointers[] = {@INPUT_POINTERS@};
+        void *const output_pointers[] = {@OUTPUT_POINTERS@};
+        const @N@_status status = @N@_run(handle_, input_pointers, output_pointers);
+        if (status != @N@_OK) {
+            const bool detailed = status == @N@_ERROR_ARGUMENT || status == @N@_ERROR_KERNEL;
+            throw Error(status, message(status, detailed && handle_ != nullptr ? @N@_last_error(handle_) : ""));
+        }
+    }
+
+    /// Threads a run uses, the caller's own included.
+    ::std::int32_t threads() const noexcept { return @N@_threads(handle_); }
+
+    /// For calls of the C interface; stays owned by this object.
+    @N@_handle *handle() const noexcept { return handle_; }
+
+private:
+    static ::std::string message(@N@_status status, const char *detail) {
+        ::std::string text = ::std::string("@N@: ") + @N@_status_text(status);
+        return *detail == '\\0' ? text : text + ": " + detail;
+    }
+
+    static void check(const char *role, const char *name, ::std::size_t size, ::std::size_t needed) {
+        if (size != needed) {
+            throw Error(@N@_ERROR_ARGUMENT, ::std::string("@N@: ") + role + " '" + name + "' has "
+                                                + ::std::to_string(size) + " elements, needs "
+                                                + ::std::to_string(needed));
+        }
+    }
+
+    @N@_handle *handle_ = nullptr;
+};
+
+}  // namespace @N@
+
+#endif
+"""
+
+_HALF = """\
+/// IEEE 754 binary16 as its bits.
+struct Float16 {
+    ::std::uint16_t bits;
+};
+
+/// bfloat16, the upper half of a binary32, as its bits.
+struct BFloat16 {
+    ::std::uint16_t bits;
+};
+
+inline float to_float(BFloat16 value) noexcept {
+    const ::std::uint32_t wide = static_cast<::std::uint32_t>(value.bits) << 16;
+    float result;
+    ::std::memcpy(&result, &wide, sizeof result);
+    return result;
+}
+
+/// Exact.
+inline float to_float(Float16 value) noexcept {
+    const ::std::uint32_t sign = static_cast<::std::uint32_t>(value.bits & 0x8000u) << 16;
+    ::std::uint32_t exponent = (value.bits >> 10) & 0x1fu;
+    ::std::uint32_t fraction = value.bits & 0x3ffu;
+    ::std::uint32_t wide = sign;
+    if (exponent == 31) {
+        wide |= 0x7f800000u | fraction << 13;
+    } else if (exponent != 0) {
+        wide |= (exponent + 112) << 23 | fraction << 13;
+    } else if (fraction != 0) {
+        exponent = 113;
+        while ((fraction & 0x400u) == 0) {
+            fraction <<= 1;
+            --exponent;
+        }
+        wide |= exponent << 23 | (fraction & 0x3ffu) << 13;
+    }
+    float result;
+    ::std::memcpy(&result, &wide, sizeof result);
+    return result;
+}
+
+/// Rounds to nearest, ties to even; overflows to infinity.
+inline Float16 to_float16(float value) noexcept {
+    ::std::uint32_t wide;
+    ::std::memcpy(&wide, &value, sizeof wide);
+    const ::std::uint32_t sign = wide >> 16 & 0x8000u;
+    const ::std::uint32_t magnitude = wide & 0x7fffffffu;
+    ::std::uint32_t result;
+    if (magnitude > 0x7f800000u) {
+        result = 0x7e00u;
+    } else if (magnitude >= 0x47800000u) {
+        result = 0x7c00u;
+    } else if (magnitude >= 0x38800000u) {
+        const ::std::uint32_t shifted = magnitude - 0x38000000u;
+        result = (shifted + 0xfffu + (shifted >> 13 & 1u)) >> 13;
+    } else if (magnitude >= 0x33000000u) {
+        const ::std::uint32_t shift = 126u - (magnitude >> 23);
+        const ::std::uint32_t fraction = (magnitude & 0x7fffffu) | 0x800000u;
+        const ::std::uint32_t half = 1u << (shift - 1u);
+        result = (fraction + (half - 1u) + (fraction >> shift & 1u)) >> shift;
+    } else {
+        result = 0;
+    }
+    return Float16{static_cast<::std::uint16_t>(sign | result)};
+}
+
+"""
+
+
+def _constants(name: str, tensors: tuple[Tensor, ...], role: str) -> str:
+    lines = []
+    for index, tensor in enumerate(tensors):
+        shape = ", ".join(str(d) for d in tensor.info.shape)
+        value_type = f"::{name}::{tensor.type.cpp}" if "Float" in tensor.type.cpp else tensor.type.cpp
+        lines.append(
+            f"/// {comment_text(tensor.info.name)}: {tensor.info.dtype} {tensor.dimensions}\n"
+            f"namespace {role}::{tensor.identifier} {{\n"
+            f"using value_type = {value_type};\n"
+            f"inline constexpr const char *name = {string_literal(tensor.info.name)};\n"
+            f"inline constexpr ::std::size_t index = {index};\n"
+            f"inline constexpr ::std::array<::std::int64_t, {len(tensor.info.shape)}> shape{{{{{shape}}}}};\n"
+            f"inline constexpr ::std::size_t size = {tensor.elements};\n"
+            f"inline constexpr ::std::size_t bytes = {tensor.bytes};\n"
+            f"}}  // namespace {role}::{tensor.identifier}\n\n"
+        )
+    return "".join(lines)
+
+
+def header(interface: Interface) -> str:
+    """``include/NAME.hpp``: C++17, header only, warning-free with -Wall -Wextra -pedantic."""
+    name = interface.name
+
+    def member(role: str, tensor: Tensor) -> str:
+        const = "const " if role == "input" else ""
+        value_type = f"::{name}::{role}::{tensor.identifier}::value_type"
+        return f"    ::{name}::Span<{const}{value_type}> {tensor.identifier}{{}};\n"
+
+    usage = [
+        f"//     std::vector<{t.type.cpp.replace('::std::', 'std::')}> {t.identifier}({name}::{role}::{t.identifier}::size);\n"
+        for role, tensors in (("input", interface.inputs), ("output", interface.outputs))
+        for t in tensors[:1]
+    ]
+    usage.append(f"//     {name}::Inputs inputs;\n")
+    usage += [f"//     inputs.{t.identifier} = {t.identifier};\n" for t in interface.inputs[:1]]
+    usage.append(f"//     {name}::Outputs outputs;\n")
+    usage += [f"//     outputs.{t.identifier} = {t.identifier};\n" for t in interface.outputs[:1]]
+
+    checks = "".join(
+        f'        check("{role}", ::{name}::{role}::{t.identifier}::name, {role}s.{t.identifier}.size(), '
+        f"::{name}::{role}::{t.identifier}::size);\n"
+        for role, tensors in (("input", interface.inputs), ("output", interface.outputs))
+        for t in tensors
+    )
+
+    def pointers(role: str, tensors: tuple[Tensor, ...]) -> str:
+        return ", ".join(f"{role}s.{t.identifier}.data()" for t in tensors) or "nullptr"
+
+    constants = _constants(name, interface.inputs, "input") + _constants(name, interface.outputs, "output")
+    return fill(
+        _HEADER,
+        {
+            "N": name,
+            "USAGE": "".join(usage),
+            "HALF": _HALF,
+            "CONSTANTS": constants,
+            "INPUT_MEMBERS": "".join(member("input", t) for t in interface.inputs),
+            "OUTPUT_MEMBERS": "".join(member("output", t) for t in interface.outputs),
+            "CHECKS": checks,
+            "INPUT_POINTERS": pointers("input", interface.inputs),
+            "OUTPUT_POINTERS": pointers("output", interface.outputs),
+        },
+    )

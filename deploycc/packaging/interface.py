@@ -1,0 +1,91 @@
+"""What a package's header, source, build files and manifest agree on, worked out once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from deploycc.packaging.dtypes import ELEMENT_TYPES, ElementType, check_dtypes, elements, nbytes
+from deploycc.packaging.names import check_library_name, tensor_identifiers
+from deploycc.types import BuildRequest, Plan, TensorInfo
+
+ABI_VERSION = 1
+"""Of the generated C interface and of the runtime behind it (``DCC_ABI`` in ``deploycc_rt.h``)."""
+
+API_FUNCTIONS = (
+    "abi_version",
+    "create",
+    "destroy",
+    "input_count",
+    "input_info",
+    "last_error",
+    "memory_bytes",
+    "output_count",
+    "output_info",
+    "run",
+    "status_text",
+    "threads",
+)
+"""The functions a library exports, without their ``NAME_`` prefix; sorted."""
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A graph input or output as generated code sees it; ``bytes`` of the packed tensor."""
+
+    info: TensorInfo
+    identifier: str
+    type: ElementType
+    elements: int
+    bytes: int
+
+    @property
+    def dimensions(self) -> str:
+        """``1x3x224x224``, or ``scalar``."""
+        return "x".join(str(d) for d in self.info.shape) or "scalar"
+
+
+@dataclass(frozen=True)
+class Interface:
+    """A package's name, its tensors, and which form its code has.
+
+    ``emit`` and ``runtime`` are those of the request; ``linked`` is false where the target has no
+    linker (``toolchain = "none"``) and the app's own toolchain builds the library.
+    """
+
+    name: str
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    emit: str
+    runtime: str
+    linked: bool
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """Exactly what the library exports."""
+        return tuple(f"{self.name}_{function}" for function in API_FUNCTIONS)
+
+
+def interface_of(plan: Plan, request: BuildRequest) -> Interface:
+    """Work out names and sizes.
+
+    Raises ``DeployccError``: DC704 for an unusable package name, DC705 for element types without
+    a C type.
+    """
+    check_library_name(request.name)
+    check_dtypes(plan.inputs + plan.outputs)
+
+    def tensors(infos: tuple[TensorInfo, ...], role: str) -> tuple[Tensor, ...]:
+        identifiers = tensor_identifiers((info.name for info in infos), role)
+        return tuple(
+            Tensor(info, identifier, ELEMENT_TYPES[info.dtype], elements(info), nbytes(info))
+            for info, identifier in zip(infos, identifiers, strict=True)
+        )
+
+    return Interface(
+        name=request.name,
+        inputs=tensors(plan.inputs, "input"),
+        outputs=tensors(plan.outputs, "output"),
+        emit=request.emit,
+        runtime=request.runtime,
+        linked=request.target.linker.toolchain != "none",
+    )

@@ -1,0 +1,126 @@
+"""From objects to ``lib/``: the shared or static library of a package, checked after linking."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploycc.packaging import generate_c
+from deploycc.packaging.archive import archive, localise
+from deploycc.packaging.checks import check_library
+from deploycc.packaging.elf import Elf
+from deploycc.packaging.interface import Interface
+from deploycc.packaging.toolchain import (
+    CFLAGS,
+    LIBRARIES,
+    SHARED_RUNTIME_NAME,
+    Compiler,
+    build_runtime,
+    call,
+    find_compiler,
+    runtime_directory,
+    shared_link_flags,
+)
+from deploycc.types import BuildRequest, Plan
+
+RUNTIME_SYMBOLS = tuple(
+    f"dcc_{name}"
+    for name in (
+        "abi",
+        "alloc_workspace",
+        "create",
+        "destroy",
+        "free_workspace",
+        "last_error",
+        "memory_bytes",
+        "parallel_barrier",
+        "parallel_launch",
+        "run",
+        "status_text",
+        "threads",
+    )
+)
+"""What the shared runtime exports, and a network with ``--runtime shared`` needs of it."""
+
+
+@dataclass(frozen=True)
+class BuiltLibrary:
+    """The file an app links, and what the linked form of it is like (``None``: not linked here)."""
+
+    path: Path
+    elf: Elf | None
+
+
+def build_library(
+    plan: Plan, request: BuildRequest, interface: Interface, source: str, staging: Path, scratch: Path
+) -> BuiltLibrary:
+    """Compile and link into ``staging/lib``; ``scratch`` is an empty folder for intermediate files.
+
+    Raises ``DeployccError``: DC710 to DC712 (toolchain), DC720 to DC727 (the result breaks a rule).
+    """
+    target, name = request.target, interface.name
+    compiler = find_compiler(target, scratch)
+    shared_runtime = interface.runtime == "shared"
+    runtime = build_runtime(compiler, scratch, shared=shared_runtime)
+    objects = _objects(plan, interface, source, staging, scratch, compiler)
+    lib = staging / "lib"
+    extra_libraries: tuple[str, ...] = ()
+    if shared_runtime:
+        _place_shared_runtime(runtime[0], lib, request)
+        extra_libraries = (SHARED_RUNTIME_NAME,)
+    linked = scratch / f"lib{name}.so"
+    inputs = [*objects, *([] if shared_runtime else [str(path) for path in runtime])]
+    if interface.emit == "static":
+        call(compiler, ["-r", "-nostdlib", "-Wl,-S", *inputs, "-o", "network.o"], scratch, "join the objects")
+        joined = localise((scratch / "network.o").read_bytes(), frozenset(interface.symbols))
+        (scratch / "network.o").write_bytes(joined)
+        (lib / f"lib{name}.a").write_bytes(archive(f"{name[:10]}.o", joined, interface.symbols))
+        inputs = ["network.o"]
+    # A static library is linked as well, and thrown away: that is what tells of missing symbols.
+    flags = shared_link_flags(f"lib{name}.so", f"{name}.map")
+    runtime_link = [str(lib / SHARED_RUNTIME_NAME), "-Wl,-rpath,$ORIGIN"] if shared_runtime else []
+    (scratch / f"{name}.map").write_text(generate_c.version_script(interface.symbols), encoding="ascii")
+    call(
+        compiler, [*flags, *inputs, *runtime_link, *LIBRARIES, "-o", linked.name], scratch, "link the library"
+    )
+    elf = check_library(
+        linked.read_bytes(), target, interface.symbols, label=f"lib{name}.so", extra_libraries=extra_libraries
+    )
+    if interface.emit == "static":
+        return BuiltLibrary(lib / f"lib{name}.a", elf)
+    shutil.move(linked, lib / linked.name)
+    return BuiltLibrary(lib / linked.name, elf)
+
+
+def _objects(
+    plan: Plan, interface: Interface, source: str, staging: Path, scratch: Path, compiler: Compiler
+) -> list[str]:
+    name = interface.name
+    (scratch / "kernels.o").write_bytes(plan.kernels)
+    for header in (runtime_directory() / "deploycc_rt.h", staging / "include" / f"{name}.h"):
+        shutil.copyfile(header, scratch / header.name)
+    (scratch / f"{name}.c").write_text(source, encoding="ascii")
+    call(
+        compiler,
+        [*CFLAGS, "-I.", "-c", f"{name}.c", "-o", "model.o"],
+        scratch,
+        "compile the model definition",
+    )
+    objects = ["model.o", "kernels.o"]
+    if plan.weights:
+        (scratch / "weights.bin").write_bytes(plan.weights)
+        digest = hashlib.sha256(plan.weights).hexdigest()
+        (scratch / "weights.S").write_text(
+            generate_c.weights_assembly(name, "weights.bin", digest), encoding="ascii"
+        )
+        call(compiler, ["-I.", "-g0", "-c", "weights.S", "-o", "weights.o"], scratch, "assemble the weights")
+        objects.append("weights.o")
+    return objects
+
+
+def _place_shared_runtime(made: Path, lib: Path, request: BuildRequest) -> None:
+    shutil.copyfile(made, lib / SHARED_RUNTIME_NAME)
+    (lib / "libdeploycc_rt.so").symlink_to(SHARED_RUNTIME_NAME)
+    check_library(made.read_bytes(), request.target, RUNTIME_SYMBOLS, label=SHARED_RUNTIME_NAME)

@@ -1,0 +1,249 @@
+"""``share/NAME/manifest.json``: written last, read back and checked by ``inspect``."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from deploycc.packaging.generate_build import TOLERANCES
+from deploycc.packaging.interface import ABI_VERSION, Interface, Tensor
+from deploycc.types import BuildRequest, DeployccError, Diagnostic, Golden, Model, Plan, Target
+
+FORMAT = "deploycc package"
+SCHEMA_VERSION = 1
+"""Raised when a reader of this version could misread a manifest."""
+
+_REQUIRED: Mapping[str, type] = {
+    "calls": list,
+    "deploycc": str,
+    "files": dict,
+    "format": str,
+    "golden": dict,
+    "inputs": list,
+    "interface": dict,
+    "library": dict,
+    "memory": dict,
+    "model": dict,
+    "name": str,
+    "operators": dict,
+    "outputs": list,
+    "schema_version": int,
+    "target": dict,
+    "versions": dict,
+}
+
+
+def sha256_of(path: Path) -> str:
+    """Hex SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _tensor(tensor: Tensor) -> dict[str, Any]:
+    return {
+        "bytes": tensor.bytes,
+        "dtype": tensor.info.dtype,
+        "elements": tensor.elements,
+        "identifier": tensor.identifier,
+        "layout": "row-major",
+        "name": tensor.info.name,
+        "shape": list(tensor.info.shape),
+        **({"tolerance": TOLERANCES[tensor.info.dtype]} if tensor.info.dtype in TOLERANCES else {}),
+    }
+
+
+def _target(target: Target) -> dict[str, Any]:
+    return {
+        "cpu": target.llvm.cpu,
+        "features": list(target.llvm.features),
+        "glibc_floor": target.linker.glibc_floor,
+        "libc": target.linker.libc,
+        "linker_triple": target.linker.triple,
+        "llvm_triple": target.llvm.triple,
+        "name": target.name,
+        # The path of a compiler is the builder's own business.
+        "toolchain": target.linker.toolchain if target.linker.toolchain in ("zig", "none") else "other",
+    }
+
+
+def _files(root: Path) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for path in sorted(root.rglob("*")):
+        name = path.relative_to(root).as_posix()
+        if path.is_symlink():
+            found[name] = {"link": path.readlink().as_posix()}
+        elif path.is_file():
+            found[name] = {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
+    return found
+
+
+def write_manifest(
+    root: Path,
+    interface: Interface,
+    plan: Plan,
+    request: BuildRequest,
+    model: Model,
+    golden: Golden,
+    library: Mapping[str, Any],
+    versions: Mapping[str, str],
+) -> dict[str, Any]:
+    """Describe everything under ``root`` and write the manifest there; no times, no paths of this machine.
+
+    ``library`` is what the linker step found out; see ``package``.  All sizes in bytes.
+    """
+    operators = Counter(
+        f"{node.domain}::{node.op_type}" if node.domain not in ("", "ai.onnx") else node.op_type
+        for node in model.proto.graph.node
+    )
+    manifest: dict[str, Any] = {
+        "calls": [
+            {
+                "knobs": dict(call.knobs),
+                "operators": list(call.operators),
+                "schedule": call.schedule,
+                "symbol": call.symbol,
+            }
+            for call in plan.calls
+        ],
+        "deploycc": versions["deploycc"],
+        "files": _files(root),
+        "format": FORMAT,
+        "golden": {
+            "engine": golden.engine,
+            "inputs": [f"share/{interface.name}/golden/input_{i}.bin" for i in range(len(golden.inputs))],
+            "outputs": [f"share/{interface.name}/golden/output_{i}.bin" for i in range(len(golden.outputs))],
+            "seed": golden.seed,
+        },
+        "inputs": [_tensor(t) for t in interface.inputs],
+        "interface": {
+            "abi_version": ABI_VERSION,
+            "emit": request.emit,
+            "runtime": request.runtime,
+            "symbols": list(interface.symbols),
+        },
+        "library": dict(library),
+        "memory": {
+            "arena_bytes": plan.arena_bytes,
+            "thread_workspace_bytes": plan.thread_workspace_bytes,
+            "weight_bytes": len(plan.weights),
+            "workspace_bytes": plan.workspace_bytes,
+        },
+        "model": {"opset": model.opset, "parameters": plan.parameters, "sha256": model.sha256},
+        "name": interface.name,
+        "operators": dict(operators),
+        "outputs": [_tensor(t) for t in interface.outputs],
+        "schema_version": SCHEMA_VERSION,
+        "target": _target(request.target),
+        "versions": dict(versions),
+    }
+    path = root / "share" / interface.name / "manifest.json"
+    path.write_text(
+        json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=True) + "\n", encoding="ascii"
+    )
+    return manifest
+
+
+# ---- reading ----
+
+
+def inspect(path: str | Path) -> Mapping[str, Any]:
+    """The manifest of the package folder ``path``, after every file in it was checked.
+
+    Raises ``DeployccError``: DC700 if the folder is no package, DC701 if its manifest is broken,
+    DC702 if it was written by a newer deploycc, DC703 for each file that is missing or changed.
+    """
+    root = Path(path)
+    manifest = read_manifest(root)
+    findings = [
+        finding for name, entry in manifest["files"].items() for finding in _check_file(root, name, entry)
+    ]
+    if findings:
+        raise DeployccError(*findings)
+    return manifest
+
+
+def read_manifest(root: Path) -> dict[str, Any]:
+    """The parsed manifest, its form checked, its files not.  Raises DC700, DC701 or DC702."""
+    found = sorted(root.glob("share/*/manifest.json")) if root.is_dir() else []
+    if len(found) != 1:
+        got = "no such folder" if not root.exists() else "not a folder" if not root.is_dir() else ""
+        raise DeployccError(
+            Diagnostic(
+                "DC700",
+                f"{root} is no package",
+                got=got or f"{len(found)} files share/*/manifest.json",
+                need="a folder that 'deploycc build' wrote, with one share/NAME/manifest.json",
+            )
+        )
+    shown = found[0].relative_to(root).as_posix()
+    try:
+        manifest = json.loads(found[0].read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise _broken(shown, f"no JSON: {error}") from None
+    except OSError as error:
+        raise _broken(shown, f"cannot be read: {error.strerror}") from None
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise _broken(shown, f'no "format": "{FORMAT}"')
+    version = manifest.get("schema_version")
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise DeployccError(
+            Diagnostic(
+                "DC702",
+                f"{shown} was written by a newer deploycc",
+                got=f"schema version {version}",
+                need=f"at most {SCHEMA_VERSION}",
+                help="use that version of deploycc, or build the package again",
+            )
+        )
+    for key, kind in _REQUIRED.items():
+        if not isinstance(manifest.get(key), kind):
+            raise _broken(shown, f'"{key}" is {"missing" if key not in manifest else f"no {kind.__name__}"}')
+    if manifest["name"] != found[0].parent.name:
+        raise _broken(shown, '"name" is not the folder\'s')
+    if not all(isinstance(entry, dict) for entry in manifest["files"].values()):
+        raise _broken(shown, 'an entry of "files" is no object')
+    return manifest
+
+
+def _broken(shown: str, why: str) -> DeployccError:
+    return DeployccError(
+        Diagnostic("DC701", f"{shown} is broken", got=why[:200], help="build the package again")
+    )
+
+
+def _check_file(root: Path, name: str, entry: Mapping[str, Any]) -> list[Diagnostic]:
+    path = root / name
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        got = "a path that leads out of the package"
+    elif "link" in entry:
+        got = (
+            ""
+            if path.is_symlink() and path.readlink().as_posix() == entry["link"]
+            else "missing or changed link"
+        )
+        if got and path.is_file() and (path.parent / str(entry["link"])).is_file():
+            got = ""  # copied by a tool that follows links
+    elif not path.is_file():
+        got = "missing"
+    else:
+        try:
+            same = path.stat().st_size == entry.get("bytes") and sha256_of(path) == entry.get("sha256")
+        except OSError as error:
+            same, got = False, f"cannot be read: {error.strerror}"
+        else:
+            got = "" if same else "other bytes than when it was built"
+    if not got:
+        return []
+    return [
+        Diagnostic(
+            "DC703",
+            f"{name} of the package is not what was built",
+            got=got,
+            need="the file with the SHA-256 that the manifest has",
+            help="copy the package again, or build it again",
+        )
+    ]

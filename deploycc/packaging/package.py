@@ -1,0 +1,208 @@
+"""The last stage: object code, weights and a call list become a package folder."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import importlib.metadata
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from deploycc.packaging import generate_build, generate_c, generate_cpp
+from deploycc.packaging.checks import check_kernels, check_library, highest_glibc
+from deploycc.packaging.interface import Interface, interface_of
+from deploycc.packaging.libraries import BuiltLibrary, build_library
+from deploycc.packaging.licences import licence_files
+from deploycc.packaging.manifest import write_manifest
+from deploycc.packaging.toolchain import runtime_directory, runtime_sources
+from deploycc.types import BuildRequest, DeployccError, Diagnostic, Golden, Model, Package, Plan
+
+WEIGHT_LIMIT = (2 << 30) - (64 << 20)
+"""Bytes.  Code reaches data by 32-bit signed offsets; 64 MiB are left for code and the rest."""
+
+
+def package(plan: Plan, request: BuildRequest, model: Model, golden: Golden, staging: Path) -> Package:
+    """Write the complete package into the empty folder ``staging`` and return it.
+
+    The caller renames ``staging`` to its final place when this returns, and removes it when this
+    raises.  The bytes depend on the arguments and installed versions only.
+
+    Raises ``DeployccError``: DC704 to DC709 for what cannot be packaged, DC710 to DC712 for the
+    toolchain, DC720 to DC727 for a library that breaks a rule of its target, DC730 and DC731 for
+    a full disk and a folder that cannot be written.
+    """
+    try:
+        return _package(plan, request, model, golden, staging)
+    except OSError as error:
+        raise _write_error(error) from error
+
+
+def _package(plan: Plan, request: BuildRequest, model: Model, golden: Golden, staging: Path) -> Package:
+    interface = interface_of(plan, request)
+    _check_request(plan, request)
+    kernels = check_kernels(plan.kernels, request.target)
+    defined = {symbol.name for symbol in kernels.symbols if symbol.defined}
+    missing = sorted({call.symbol for call in plan.calls} - defined - {"memcpy"})
+    if missing:
+        raise ValueError(f"the plan calls kernels that its object lacks: {', '.join(missing)}")
+    _check_golden(interface, golden)
+
+    scratch = staging / ".scratch"
+    scratch.mkdir()
+    source = generate_c.source(interface, plan)
+    (staging / "include").mkdir()
+    (staging / "include" / f"{interface.name}.h").write_text(generate_c.header(interface), encoding="ascii")
+    (staging / "include" / f"{interface.name}.hpp").write_text(
+        generate_cpp.header(interface), encoding="ascii"
+    )
+    (staging / "lib").mkdir()
+    if interface.linked:
+        built = build_library(plan, request, interface, source, staging, scratch)
+    else:
+        built = _write_sources(plan, interface, source, staging)
+    shutil.rmtree(scratch)
+    _write_build_files(interface, staging, kernels.bits // 8)
+    share = staging / "share" / interface.name
+    _write_golden(golden, share / "golden")
+    (share / "licenses").mkdir(parents=True)
+    for name, text in licence_files(request.target).items():
+        (share / "licenses" / name).write_bytes(text)
+    manifest = write_manifest(
+        staging,
+        interface,
+        plan,
+        request,
+        model,
+        golden,
+        _library_entry(built, plan, staging),
+        _versions(request),
+    )
+    return Package(path=staging, manifest=manifest)
+
+
+def _check_request(plan: Plan, request: BuildRequest) -> None:
+    if len(plan.weights) > WEIGHT_LIMIT:
+        raise DeployccError(
+            Diagnostic(
+                "DC706",
+                "the weights are too large for one library",
+                got=f"{len(plan.weights)} bytes",
+                need=f"at most {WEIGHT_LIMIT} bytes",
+                help="store them as float16, or cut the network in two",
+            )
+        )
+    if request.target.linker.toolchain == "none" and request.runtime == "shared":
+        raise DeployccError(
+            Diagnostic(
+                "DC708",
+                f"target {request.target.name} cannot have a shared runtime",
+                got="--runtime shared for a target whose library the app's own toolchain builds",
+                need="--runtime private",
+                help="leave --runtime out",
+            )
+        )
+
+
+def _check_golden(interface: Interface, golden: Golden) -> None:
+    """A golden tensor of the wrong size is a fault of an earlier stage, not of the user's input."""
+    for tensors, data in ((interface.inputs, golden.inputs), (interface.outputs, golden.outputs)):
+        if [t.bytes for t in tensors] != [len(d) for d in data]:
+            raise ValueError("golden tensors do not have the sizes of the graph's inputs and outputs")
+
+
+def _write_sources(plan: Plan, interface: Interface, source: str, staging: Path) -> BuiltLibrary:
+    """What an app's own toolchain needs: object code, weights, C sources, a CMake file."""
+    name = interface.name
+    (staging / "lib" / f"{name}_kernels.o").write_bytes(plan.kernels)
+    folder = staging / "src"
+    (folder / "runtime").mkdir(parents=True)
+    (folder / f"{name}.c").write_text(source, encoding="ascii")
+    (folder / f"{name}_weights.bin").write_bytes(plan.weights)
+    digest = hashlib.sha256(plan.weights).hexdigest()
+    (folder / f"{name}_weights.S").write_text(
+        generate_c.weights_assembly(name, f"{name}_weights.bin", digest), encoding="ascii"
+    )
+    (folder / f"{name}.map").write_text(generate_c.version_script(interface.symbols), encoding="ascii")
+    sources = runtime_sources()
+    for path in (runtime_directory() / "deploycc_rt.h", *sources):
+        shutil.copyfile(path, folder / "runtime" / path.name)
+    (folder / "CMakeLists.txt").write_text(
+        generate_build.sources_cmake(interface, tuple(path.name for path in sources)), encoding="ascii"
+    )
+    return BuiltLibrary(staging / "lib" / f"{name}_kernels.o", None)
+
+
+def _write_build_files(interface: Interface, staging: Path, pointer_bytes: int) -> None:
+    cmake = staging / "lib" / "cmake" / interface.name
+    cmake.mkdir(parents=True)
+    config = generate_build.cmake_config(interface)
+    version = generate_build.cmake_config_version(interface, pointer_bytes)
+    (cmake / f"{interface.name}Config.cmake").write_text(config, encoding="ascii")
+    (cmake / f"{interface.name}ConfigVersion.cmake").write_text(version, encoding="ascii")
+    if interface.linked:
+        folder = staging / "lib" / "pkgconfig"
+        folder.mkdir()
+        (folder / f"{interface.name}.pc").write_text(generate_build.pkg_config(interface), encoding="ascii")
+    example = staging / "example"
+    example.mkdir()
+    (example / "main.cpp").write_text(generate_build.example_main(interface), encoding="ascii")
+    (example / "CMakeLists.txt").write_text(generate_build.example_cmake(interface), encoding="ascii")
+
+
+def _write_golden(golden: Golden, folder: Path) -> None:
+    folder.mkdir(parents=True)
+    for role, tensors in (("input", golden.inputs), ("output", golden.outputs)):
+        for index, data in enumerate(tensors):
+            (folder / f"{role}_{index}.bin").write_bytes(data)
+
+
+def _library_entry(built: BuiltLibrary, plan: Plan, staging: Path) -> Mapping[str, Any]:
+    size = built.path.stat().st_size
+    linked = built.elf is not None
+    return {
+        "bytes": size,
+        # Everything but the weights: kernels, runtime, tables, headers of the file format.
+        "code_bytes": size - len(plan.weights) if linked else size,
+        "file": built.path.relative_to(staging).as_posix(),
+        "highest_glibc": highest_glibc(built.elf) if built.elf else "",
+        "needed": list(built.elf.needed) if built.elf else [],
+    }
+
+
+def _versions(request: BuildRequest) -> dict[str, str]:
+    from deploycc import __version__
+
+    names = ["apache-tvm", "apache-tvm-ffi", "onnx", "onnxruntime", "onnxsim"]
+    if request.target.linker.toolchain == "zig":
+        names.append("ziglang")
+    versions = {"deploycc": __version__}
+    for name in names:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = ""
+    return versions
+
+
+def _write_error(error: OSError) -> DeployccError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DeployccError(
+            Diagnostic(
+                "DC730",
+                "no space left on the disk while the package was written",
+                got=os.strerror(error.errno),
+                help="free some space, or choose another folder with -o",
+            )
+        )
+    return DeployccError(
+        Diagnostic(
+            "DC731",
+            "the package could not be written",
+            got=f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}",
+            need="write access to the output folder and to the cache folder",
+            help="choose another folder with -o; DEPLOYCC_CACHE_DIR moves the cache",
+        )
+    )

@@ -1,0 +1,149 @@
+/* deploycc runtime: what a generated model definition needs to run.
+ *
+ * A package's library is kernels + weights + one generated C file + these sources.  The
+ * generated file holds a `dcc_model` and thin functions with the model's own prefix; nothing
+ * of this header is visible to an app, except where several networks share the runtime as
+ * libdeploycc_rt.so.
+ *
+ * Threads: a handle may be used by one thread at a time; a second one that enters gets
+ * DCC_ERROR_BUSY.  Different handles are independent.  dcc_run allocates nothing.
+ */
+#ifndef DEPLOYCC_RT_H
+#define DEPLOYCC_RT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Raised when dcc_model, dcc_options or the meaning of a function changes. */
+#define DCC_ABI 1u
+
+/* Every block handed out is aligned to this many bytes (TVM's kernels assume 64). */
+#define DCC_ALIGNMENT 64u
+
+/* More than this many threads are never started. */
+#define DCC_MAX_THREADS 1024
+
+#if defined(DCC_BUILD_SHARED)
+#define DCC_API __attribute__((visibility("default")))
+#else
+#define DCC_API
+#endif
+
+typedef enum dcc_status {
+    DCC_OK = 0,
+    DCC_ERROR_ARGUMENT = 1, /* a pointer, size, index or option that cannot be used */
+    DCC_ERROR_BUSY = 2,     /* the handle is in use by another thread */
+    DCC_ERROR_MEMORY = 3,   /* out of memory */
+    DCC_ERROR_THREAD = 4,   /* a thread could not be started */
+    DCC_ERROR_KERNEL = 5,   /* a kernel reported failure */
+    DCC_ERROR_ABI = 6       /* the library and the shared runtime do not fit together */
+} dcc_status;
+
+typedef struct dcc_tensor {
+    const char *name;     /* ONNX name, UTF-8 */
+    int32_t dtype;        /* the generated NAME_dtype */
+    int32_t rank;
+    const int64_t *shape; /* rank entries; NULL for rank 0 */
+    size_t elements;
+    size_t bytes;
+    size_t alignment;     /* bytes a caller's pointer must be aligned to */
+} dcc_tensor;
+
+typedef struct dcc_options {
+    size_t struct_size;   /* sizeof, filled in by the NAME_OPTIONS_INIT macro */
+    int32_t threads;      /* 0: as many as the calling thread may run on */
+    int32_t spin_us;      /* idle workers spin this long before they sleep; -1: default */
+    const int32_t *cpus;  /* worker i is pinned to cpus[i % cpu_count]; NULL: never pinned */
+    size_t cpu_count;
+    void *memory;         /* caller-owned, 64-byte aligned; NULL: allocated by create */
+    size_t memory_bytes;
+} dcc_options;
+
+typedef int32_t (*dcc_steps)(const void *const *inputs, void *const *outputs, void *arena, uint32_t *step);
+
+typedef struct dcc_model {
+    uint32_t abi;
+    uint32_t input_count;
+    uint32_t output_count;
+    uint32_t step_count;
+    const char *name;
+    const dcc_tensor *inputs;
+    const dcc_tensor *outputs;
+    const char *const *step_names; /* step_count kernel names, for error texts */
+    uint64_t arena_bytes;
+    uint64_t workspace_bytes;
+    uint64_t thread_workspace_bytes;
+    dcc_steps steps;
+} dcc_model;
+
+typedef struct dcc_handle dcc_handle;
+
+DCC_API uint32_t dcc_abi(void);
+DCC_API const char *dcc_status_text(int32_t status);
+/* Bytes of caller-owned memory that create needs with these options; 0 if they are no good. */
+DCC_API size_t dcc_memory_bytes(const dcc_model *model, const dcc_options *options);
+DCC_API dcc_status dcc_create(const dcc_model *model, const dcc_options *options, dcc_handle **handle);
+DCC_API dcc_status dcc_run(dcc_handle *handle, const void *const *inputs, void *const *outputs);
+DCC_API dcc_status dcc_destroy(dcc_handle *handle);
+DCC_API int32_t dcc_threads(const dcc_handle *handle);
+/* Of the handle; of the calling thread's last failed create where handle is NULL. */
+DCC_API const char *dcc_last_error(const dcc_handle *handle);
+
+/* ---- what kernels call (TVM's C backend API, by pointer slots in the generated file) ---- */
+
+typedef struct dcc_group {
+    void *sync_handle;
+    int32_t num_task;
+} dcc_group;
+
+typedef int (*dcc_task)(int task_id, dcc_group *group, void *data);
+
+DCC_API int dcc_parallel_launch(dcc_task task, void *data, int num_task);
+DCC_API int dcc_parallel_barrier(int task_id, dcc_group *group);
+DCC_API void *dcc_alloc_workspace(int device_type, int device_id, uint64_t bytes, int code, int bits);
+DCC_API int dcc_free_workspace(int device_type, int device_id, void *block);
+
+/* ---- between the runtime's own files ---- */
+
+/* A last-in first-out allocator over one block; blocks may be freed in any order. */
+#define DCC_WORKSPACE_BLOCKS 64
+typedef struct dcc_workspace {
+    unsigned char *base;
+    size_t size;
+    size_t top;
+    uint32_t live;
+    size_t start[DCC_WORKSPACE_BLOCKS];
+    unsigned char freed[DCC_WORKSPACE_BLOCKS];
+} dcc_workspace;
+
+/* Room for rounding each block of a workspace up to DCC_ALIGNMENT. */
+#define DCC_WORKSPACE_SLACK ((size_t)DCC_WORKSPACE_BLOCKS * DCC_ALIGNMENT)
+
+void dcc_workspace_init(dcc_workspace *workspace, void *base, size_t size);
+void *dcc_workspace_take(dcc_workspace *workspace, uint64_t bytes);
+int dcc_workspace_give(dcc_workspace *workspace, const void *block);
+
+typedef struct dcc_pool dcc_pool;
+
+/* What the calling thread is doing; kernels get no context argument. */
+typedef struct dcc_thread {
+    dcc_workspace *workspace;      /* where dcc_alloc_workspace takes from */
+    dcc_workspace *worker_spaces;  /* one per participant, 0 is the launching thread */
+    dcc_pool *pool;
+    int32_t threads;               /* participants a launch may use */
+    int32_t inside;                /* 1 while a parallel task runs on this thread */
+} dcc_thread;
+
+dcc_thread *dcc_this_thread(void);
+
+/* A pool of its own, or with DCC_SHARED_POOL the process's one; NULL when a thread fails to start. */
+dcc_pool *dcc_pool_acquire(int32_t threads, int32_t spin_us, const int32_t *cpus, size_t cpu_count);
+void dcc_pool_release(dcc_pool *pool);
+/* To be called before the first launch of a run: starts the workers anew in a forked child.
+ * Not 0 when this run has to do without the pool. */
+int dcc_pool_enter(dcc_pool *pool);
+/* 0 done, -1 a task failed, 1 the pool is busy with another handle's job. */
+int dcc_pool_launch(dcc_pool *pool, const dcc_thread *launcher, dcc_task task, void *data, int32_t num_task);
+int32_t dcc_usable_cpus(void);
+
+#endif

@@ -1,0 +1,58 @@
+/* Temporary memory of kernels: one block per participant, taken in stack order. */
+#include "deploycc_rt.h"
+
+void dcc_workspace_init(dcc_workspace *workspace, void *base, size_t size) {
+    workspace->base = base;
+    workspace->size = size;
+    workspace->top = 0;
+    workspace->live = 0;
+}
+
+void *dcc_workspace_take(dcc_workspace *workspace, uint64_t bytes) {
+    size_t room = workspace->size - workspace->top;
+    if (workspace->live == DCC_WORKSPACE_BLOCKS || bytes > room) {
+        return NULL;
+    }
+    size_t rounded = ((size_t)bytes + (DCC_ALIGNMENT - 1)) & ~(size_t)(DCC_ALIGNMENT - 1);
+    if (rounded == 0) {
+        rounded = DCC_ALIGNMENT; /* distinct blocks have distinct addresses */
+    }
+    if (rounded > room) {
+        return NULL;
+    }
+    workspace->start[workspace->live] = workspace->top;
+    workspace->freed[workspace->live] = 0;
+    workspace->live++;
+    void *block = workspace->base + workspace->top;
+    workspace->top += rounded;
+    return block;
+}
+
+int dcc_workspace_give(dcc_workspace *workspace, const void *block) {
+    uint32_t at = workspace->live;
+    while (at > 0 && (const void *)(workspace->base + workspace->start[at - 1]) != block) {
+        at--;
+    }
+    if (at == 0 || workspace->freed[at - 1]) {
+        return -1;
+    }
+    workspace->freed[at - 1] = 1;
+    /* A block freed below a live one is kept until everything above it is gone. */
+    while (workspace->live > 0 && workspace->freed[workspace->live - 1]) {
+        workspace->live--;
+        workspace->top = workspace->start[workspace->live];
+    }
+    return 0;
+}
+
+void *dcc_alloc_workspace(int device_type, int device_id, uint64_t bytes, int code, int bits) {
+    (void)device_type, (void)device_id, (void)code, (void)bits;
+    dcc_workspace *workspace = dcc_this_thread()->workspace;
+    return workspace == NULL ? NULL : dcc_workspace_take(workspace, bytes);
+}
+
+int dcc_free_workspace(int device_type, int device_id, void *block) {
+    (void)device_type, (void)device_id;
+    dcc_workspace *workspace = dcc_this_thread()->workspace;
+    return workspace == NULL ? -1 : dcc_workspace_give(workspace, block);
+}
