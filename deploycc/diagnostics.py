@@ -129,7 +129,13 @@ def render(diagnostic: Diagnostic) -> str:
     lines = [head]
     if where:
         lines.append(f"  at:   {where}")
-    for label, text in (("got", diagnostic.got), ("need", diagnostic.need), ("help", diagnostic.help)):
+    rest = (
+        ("got", diagnostic.got),
+        ("need", diagnostic.need),
+        ("from", diagnostic.source),
+        ("help", diagnostic.help),
+    )
+    for label, text in rest:
         if text:
             lines.append(f"  {label + ':':<5} {text}")
     return "\n".join(lines)
