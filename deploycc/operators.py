@@ -79,11 +79,14 @@ Operator = Conv2d | MatMul
 class Match:
     """A schedule takes the task: what it found and the target it will run on.
 
-    ``operator`` is ``None`` for a schedule that works on any kernel of its class.
+    ``operator`` is ``None`` for a schedule that works on any kernel of its class.  ``task`` is the
+    operator's number in the program; a schedule with a ``compute`` writes it on its main block
+    (``attrs={TASK_ANNOTATION: match.task}``) so that the fused kernel is recognised.
     """
 
     operator: Operator | None
     target: Target
+    task: int = 0
 
 
 @dataclass(frozen=True)

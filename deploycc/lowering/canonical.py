@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from deploycc.lowering.folding import constant, constant_value
+from deploycc.relax_graph import constant, constant_value
 from deploycc.tvm_api import relax
 
 BINARY = frozenset(

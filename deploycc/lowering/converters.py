@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from deploycc.lowering.folding import constant_value
+from deploycc.relax_graph import constant_value
 from deploycc.tvm_api import OnnxOpConverter, relax
 
 

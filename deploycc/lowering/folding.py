@@ -1,4 +1,4 @@
-"""Constants of a Relax module: reading, making and folding them.
+"""Folding the constants of a Relax module.
 
 TVM's own ``FoldConstant`` compiles a kernel for every constant expression: 9 s for the 104
 reshapes of PP-OCR's detector.  What the importer and the layout pass leave behind is a handful of
@@ -11,28 +11,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from deploycc.tvm_api import ir, relax
-
-Array = npt.NDArray[np.generic]
-
-
-def constant_value(expression: Any) -> Array | None:
-    """The array behind a constant tensor expression, ``None`` for any other expression."""
-    if not isinstance(expression, ir.GenericConst) or not isinstance(expression.ty, relax.TensorType):
-        return None
-    return np.asarray(expression.value.numpy())
-
-
-def constant(value: Array) -> Any:
-    """A constant tensor expression."""
-    return relax.const(np.ascontiguousarray(value) if value.ndim else value, str(value.dtype))
-
-
-def static_shape(expression: Any) -> list[int]:
-    """The extents of a tensor expression of static shape."""
-    return [int(extent) for extent in expression.ty.shape.values]
+from deploycc.relax_graph import Array, constant, constant_value, static_shape
+from deploycc.tvm_api import relax
 
 
 def _axes(axis: Any) -> tuple[int, ...] | None:

@@ -14,7 +14,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from deploycc.lowering.folding import constant, constant_value, fold_constants, static_shape
+from deploycc.lowering.folding import fold_constants
+from deploycc.relax_graph import constant, constant_value, static_shape
 from deploycc.tvm_api import ir, relax
 
 TO_NHWC = (0, 2, 3, 1)

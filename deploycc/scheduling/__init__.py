@@ -1,0 +1,52 @@
+"""Stage "schedule": choose a schedule and knobs for every task, fuse, and apply.
+
+``choose`` takes a lowered program and returns one whose kernels are scheduled tensor programs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from deploycc.scheduling.apply import schedule_kernels
+from deploycc.scheduling.legalize import legalize
+from deploycc.scheduling.library import load_schedules, select
+from deploycc.tvm_api import relax
+from deploycc.types import Program, Target
+
+__all__ = ["choose"]
+
+
+def choose(program: Program, target: Target, directories: Sequence[Path]) -> Program:
+    """Choose, fuse and apply schedules for ``program`` on ``target``.
+
+    A schedule file in a later one of ``directories`` replaces one of the same name in an earlier;
+    the schedules that come with deploycc are in the first.  The result's ``choices`` say what every kernel got and why
+    other schedules were skipped.  Raises ``DeployccError`` (DC460) for a schedule file that
+    cannot be used.
+    """
+    schedules = load_schedules(directories)
+    selections = {}
+    for number, task in enumerate(program.tasks):
+        selection = select(schedules, task.func, target, computing=True)
+        if selection is not None:
+            selections[number] = replace(selection, match=replace(selection.match, task=number))
+    by_operator = {program.tasks[number].func: selection for number, selection in selections.items()}
+    module = _fuse(legalize(program.module, by_operator))
+    module, choices = schedule_kernels(module, schedules, selections, target)
+    return Program(
+        module=module,
+        tasks=program.tasks,
+        inputs=program.inputs,
+        outputs=program.outputs,
+        choices=choices,
+    )
+
+
+def _fuse(module: Any) -> Any:
+    module = relax.transform.AnnotateTIROpPattern()(module)
+    module = relax.transform.FuseOps()(module)
+    module = relax.transform.FuseTIR()(module)
+    return relax.transform.DeadCodeElimination()(module)

@@ -1,0 +1,78 @@
+"""Apply the selected schedules to the fused kernels of a module."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from deploycc.scheduling.kernel import view
+from deploycc.scheduling.library import Schedule, Selection, select
+from deploycc.tvm_api import ir, s_tir, structural_equal, structural_hash, tirx
+from deploycc.types import Choice, Target
+
+
+def schedule_kernels(
+    module: Any, schedules: Sequence[Schedule], selections: Mapping[int, Selection], target: Target
+) -> tuple[Any, tuple[Choice, ...]]:
+    """Schedule every tensor program of ``module``; identical programs are scheduled once.
+
+    A schedule that fails on a kernel is passed over for the next one in line, with the failure as
+    its reason; the last resort is the kernel's plain loops.
+    """
+    choices: list[Choice] = []
+    done: dict[int, list[tuple[Any, Any, Choice]]] = {}
+    for variable, function in sorted(module.functions.items(), key=lambda item: item[0].name_hint):
+        if not isinstance(function, tirx.PrimFunc):
+            continue
+        seen = done.setdefault(structural_hash(function), [])
+        twin = next((entry for entry in seen if structural_equal(entry[0], function)), None)
+        if twin is None:
+            scheduled, choice = _schedule_kernel(variable.name_hint, function, schedules, selections, target)
+            seen.append((function, scheduled, choice))
+        else:
+            _, scheduled, first = twin
+            choice = Choice(variable.name_hint, first.schedule, first.knobs, first.skipped)
+        module.update_func(variable, scheduled)
+        choices.append(choice)
+    return module, tuple(choices)
+
+
+def _schedule_kernel(
+    name: str, function: Any, schedules: Sequence[Schedule], selections: Mapping[int, Selection], target: Target
+) -> tuple[Any, Choice]:
+    kernel = view(name, _fresh(function))
+    skipped: dict[str, str] = {}
+    if kernel.anchor is not None:
+        selection = selections[kernel.anchor]
+        skipped.update(selection.skipped)
+        scheduled = _attempt(function, selection, skipped)
+        if scheduled is not None:
+            return scheduled, Choice(name, selection.schedule.name, dict(selection.knobs), skipped)
+    candidates = [schedule for schedule in schedules if schedule.compute is None]
+    while candidates:
+        chosen = select(candidates, kernel, target, computing=False)
+        if chosen is None:
+            break
+        skipped.update({key: why for key, why in chosen.skipped.items() if key not in skipped})
+        scheduled = _attempt(function, chosen, skipped)
+        if scheduled is not None:
+            return scheduled, Choice(name, chosen.schedule.name, dict(chosen.knobs), skipped)
+        candidates.remove(chosen.schedule)
+    return function, Choice(name, "none", {}, skipped)
+
+
+def _attempt(function: Any, selection: Selection, skipped: dict[str, str]) -> Any | None:
+    sch = _fresh(function)
+    try:
+        selection.schedule.apply(sch, selection.match, selection.knobs)
+    except Exception as error:  # a schedule, ours or a user's, that does not fit must not end the build
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        skipped[selection.schedule.name] = f"failed: {type(error).__name__}: {(lines or [''])[-1][:200]}"
+        return None
+    return sch.mod["main"].with_attrs(function.attrs) if function.attrs else sch.mod["main"]
+
+
+def _fresh(function: Any) -> Any:
+    return s_tir.Schedule(ir.IRModule({"main": function}))
+
+

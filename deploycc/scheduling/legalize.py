@@ -1,0 +1,89 @@
+"""Operators to tensor programs: the chosen schedule's own algorithm where it has one.
+
+TVM's legalisation serves everything else; where that is known to be poor (pooling over a whole
+image) an expression of ours takes its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from deploycc.operators import Algorithm, Conv2d, Operator
+from deploycc.relax_graph import constant, constant_value, describe, static_shape
+from deploycc.scheduling.kernel import TASK_ANNOTATION
+from deploycc.scheduling.library import Selection
+from deploycc.tvm_api import ir, relax, tirx, topi
+
+OUT_ELEMENTWISE_FUSABLE = 4
+"""TVM's ``OpPatternKind.kOutEWiseFusable``: elementwise consumers may be fused behind the operator."""
+
+def legalize(module: Any, selections: Mapping[Operator, Selection]) -> Any:
+    """``module`` with every operator as a call of a tensor program.
+
+    The main block of a program that a selection computed carries ``TASK_ANNOTATION``.
+    """
+
+    def anchored(fallback: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+        def emit(builder: Any, call: Any) -> Any:
+            operator = describe(call)
+            selection = selections.get(operator) if operator is not None else None
+            if operator is None or selection is None or selection.schedule.compute is None:
+                return fallback(builder, call)
+            algorithm = selection.schedule.compute(selection.match, selection.knobs)
+            return _emit_algorithm(builder, call, algorithm, operator)
+
+        return emit
+
+    overrides = {
+        "relax.nn.conv2d": anchored(_registered("relax.nn.conv2d")),
+        "relax.matmul": anchored(_registered("relax.matmul")),
+        "relax.nn.adaptive_avg_pool2d": _global_average_pool,
+    }
+    return _mark_fusable(relax.transform.LegalizeOps(overrides)(module))
+
+
+def _registered(name: str) -> Callable[[Any, Any], Any]:
+    operator = ir.Op.get(name)
+
+    def emit(builder: Any, call: Any) -> Any:
+        return operator.get_attr("FLegalize")(builder, call)
+
+    return emit
+
+
+def _emit_algorithm(builder: Any, call: Any, algorithm: Algorithm, operator: Operator) -> Any:
+    data = call.args[0]
+    top, left, bottom, right = algorithm.pads
+    if any(algorithm.pads):
+        padded = builder.call_te(
+            topi.nn.pad, data, [0, top, left, 0], [0, bottom, right, 0], 0.0, primfunc_name_hint="pad"
+        )
+        data = builder.emit(padded)
+    value = constant_value(call.args[1])
+    assert value is not None, "describe() only accepts constant weights"
+    weights = constant(algorithm.pack(value))
+    name = "conv2d" if isinstance(operator, Conv2d) else "matmul"
+    return builder.call_te(algorithm.define, data, weights, primfunc_name_hint=name)
+
+
+def _global_average_pool(builder: Any, call: Any) -> Any:
+    attributes = call.attrs
+    size = [int(extent) for extent in attributes.output_size] if attributes.output_size is not None else None
+    if attributes.layout != "NHWC" or size not in ([1], [1, 1]):
+        return _registered("relax.nn.adaptive_avg_pool2d")(builder, call)
+    _, height, width, _ = static_shape(call.args[0])
+
+    def average(data: Any) -> Any:
+        total = topi.sum(data, axis=[1, 2], keepdims=True)
+        return topi.multiply(total, tirx.const(1.0 / (height * width), data.dtype))
+
+    return builder.call_te(average, call.args[0], primfunc_name_hint="global_average_pool")
+
+
+def _mark_fusable(module: Any) -> Any:
+    """Tell TVM's fusion that programs with an anchor take elementwise consumers behind them."""
+    for variable, function in module.functions.items():
+        if isinstance(function, tirx.PrimFunc) and TASK_ANNOTATION in function.script():
+            module.update_func(variable, function.with_attr("op_pattern", OUT_ELEMENTWISE_FUSABLE))
+    return module

@@ -1,0 +1,137 @@
+"""The schedules: one Python file each, loaded by path, tried in order.
+
+A file has ``KNOBS`` (the search space, as data), ``match(task, target) -> Match | Skip``,
+``apply(sch, match, knobs)`` and ``cost(match, knobs)``, the static estimate that picks the knobs where
+nothing was measured; one whose algorithm is not the operator's own loop nest also has
+``compute(match, knobs) -> Algorithm``.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from deploycc.operators import Algorithm, Knobs, Match, Skip
+from deploycc.types import DeployccError, Diagnostic, Target
+
+NAMES = ("KNOBS", "match", "apply", "cost")
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """One schedule file. ``priority`` (the file's ``PRIORITY``, 0 by default) breaks ties: high first."""
+
+    name: str
+    knobs: Mapping[str, Sequence[int]]
+    match: Callable[[Any, Target], Match | Skip]
+    apply: Callable[[Any, Match, Knobs], None]
+    cost: Callable[[Match, Knobs], float | None]
+    compute: Callable[[Match, Knobs], Algorithm] | None = None
+    priority: int = 0
+
+    def space(self) -> Iterator[Knobs]:
+        """Every combination of knob values, in the file's order."""
+        for values in itertools.product(*self.knobs.values()):
+            yield dict(zip(self.knobs, values, strict=True))
+
+    def best(self, match: Match) -> tuple[float, Knobs] | None:
+        """The cheapest knobs by the static estimate, ``None`` where no combination is feasible."""
+        best: tuple[float, Knobs] | None = None
+        for knobs in self.space():
+            cost = self.cost(match, knobs)
+            if cost is not None and (best is None or cost < best[0]):
+                best = (cost, knobs)
+        return best
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The schedule an operator or kernel gets, and why each other one was passed over."""
+
+    schedule: Schedule
+    match: Match
+    knobs: Knobs
+    skipped: Mapping[str, str]
+
+
+def load_schedules(directories: Sequence[Path]) -> tuple[Schedule, ...]:
+    """Every schedule in ``directories``, highest priority first, then by name.
+
+    A file of the same name in a later directory replaces one in an earlier.  Raises
+    ``DeployccError`` (DC460) for a file that cannot be loaded or lacks a name.
+    """
+    files: dict[str, Path] = {}
+    for directory in directories:
+        if not directory.is_dir():
+            raise DeployccError(
+                Diagnostic("DC460", f"no schedule folder {directory}", need="a folder of schedule files")
+            )
+        files.update({path.stem: path for path in sorted(directory.glob("*.py")) if path.stem != "__init__"})
+    schedules = [_load(path) for path in files.values()]
+    return tuple(sorted(schedules, key=lambda schedule: (-schedule.priority, schedule.name)))
+
+
+def select(schedules: Sequence[Schedule], task: Any, target: Target, computing: bool) -> Selection | None:
+    """The cheapest match for ``task`` among the schedules with (or without) a ``compute`` of their own."""
+    skipped: dict[str, str] = {}
+    found: tuple[float, Schedule, Match, Knobs] | None = None
+    for schedule in schedules:
+        if (schedule.compute is not None) != computing:
+            continue
+        match = schedule.match(task, target)
+        if isinstance(match, Skip):
+            skipped[schedule.name] = match.reason
+            continue
+        best = schedule.best(match)
+        if best is None:
+            skipped[schedule.name] = "no combination of knobs fits the target's registers"
+        elif found is None or best[0] < found[0]:
+            if found is not None:
+                skipped[found[1].name] = f"estimated slower: {found[0]:.3g} against {best[0]:.3g} cycles"
+            found = (best[0], schedule, match, best[1])
+        else:
+            skipped[schedule.name] = f"estimated slower: {best[0]:.3g} against {found[0]:.3g} cycles"
+    return None if found is None else Selection(found[1], found[2], found[3], skipped)
+
+
+def _load(path: Path) -> Schedule:
+    spec = importlib.util.spec_from_file_location(f"deploycc_schedule_{path.stem}", path)
+    try:
+        if spec is None or spec.loader is None:
+            raise ImportError("not a Python file")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    except Exception as error:  # a user's file may raise anything
+        raise DeployccError(
+            Diagnostic("DC460", f"schedule {path.name} cannot be loaded", got=f"{type(error).__name__}: {error}")
+        ) from error
+    return _checked(path, module)
+
+
+def _checked(path: Path, module: ModuleType) -> Schedule:
+    missing = [name for name in NAMES if not hasattr(module, name)]
+    if missing:
+        raise DeployccError(
+            Diagnostic(
+                "DC460",
+                f"schedule {path.name} lacks {', '.join(missing)}",
+                need=f"{', '.join(NAMES)} and, for an algorithm of its own, compute",
+                help="docs/new-schedule.md shows a whole one",
+            )
+        )
+    return Schedule(
+        name=path.stem,
+        knobs=module.KNOBS,
+        match=module.match,
+        apply=module.apply,
+        cost=module.cost,
+        compute=getattr(module, "compute", None),
+        priority=getattr(module, "PRIORITY", 0),
+    )
+
+

@@ -1,0 +1,134 @@
+"""Depthwise convolution, NHWC, vectorised over channels, a tile of output columns in registers.
+
+    for n, oh (parallel):                              # before:  for n, oh, ow, c:
+      for ow_tile, channel_block:                      #              for kh, kw: acc += x * w
+        acc[tile][vectors * lanes] = 0
+        for kh: for kw, t in tile (unrolled):
+            acc[t][:] += x[oh*s + kh, (ow + t)*s + kw, channels] * w[kh, kw, channels]
+        y[oh, ow_tile, channel_block] = epilogue(acc)
+
+Every access is contiguous over channels, whatever the stride and kernel.  Columns past the width are
+computed from the padding (or from the last column) and dropped.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from deploycc.operators import Algorithm, Conv2d, Match, Skip
+from deploycc.scheduling.kernel import TASK_ANNOTATION
+from deploycc.scheduling.primitives import (
+    anchor_block,
+    inline_elementwise,
+    output_blocks,
+    parallelize,
+    round_up,
+)
+from deploycc.tvm_api import te, tirx
+
+KNOBS = {
+    "tile": (1, 2, 3, 4, 5, 6, 7, 8),
+    "vectors": (1, 2, 4),
+    "lanes": (1, 2, 4, 8, 16),
+}
+
+
+def match(task, target):
+    if not isinstance(task, Conv2d) or not task.depthwise:
+        return Skip("not a depthwise convolution")
+    if task.out_channels != task.in_channels:
+        return Skip("a channel multiplier is a grouped convolution (conv_direct)")
+    return Match(task, target)
+
+
+def cost(match, knobs):
+    """Cycles: tiles x (taps x multiply-adds and loads + epilogue); a ragged last block runs lane by lane."""
+    conv = match.operator
+    tile, vectors, lanes = knobs["tile"], knobs["vectors"], knobs["lanes"]
+    if lanes > match.target.simd.lanes() or tile > conv.out_width:
+        return None
+    if tile * vectors + 2 * vectors > match.target.simd.registers:
+        return None
+    width = vectors * lanes
+    blocks = -(-conv.in_channels // width)
+    tiles = conv.batch * conv.out_height * -(-conv.out_width // tile) * blocks
+    taps = conv.kernel[0] * conv.kernel[1]
+    work = taps * max(tile * vectors / 2, (tile + 1) * vectors / 2, 4.0) + 2 * tile * vectors + 20
+    ragged = tile * vectors * lanes * taps / blocks if conv.in_channels % width else 0
+    return tiles * (work + ragged)
+
+
+def compute(match, knobs):
+    conv = match.operator
+    tile = knobs["tile"]
+    (kernel_h, kernel_w), (stride_h, stride_w), (dil_h, dil_w) = conv.kernel, conv.strides, conv.dilation
+    columns = round_up(conv.out_width, tile)
+    top, left, bottom, right = conv.pads
+    needed = (columns - 1) * stride_w + dil_w * (kernel_w - 1) + 1
+    missing = max(0, needed - (conv.width + left + right))
+    if any(conv.pads):
+        right, missing = right + missing, 0
+    last = conv.width + left + right - 1
+
+    def pack(weight):
+        return np.ascontiguousarray(weight.reshape(kernel_h, kernel_w, conv.in_channels).astype(np.float32))
+
+    def define(data, weight):
+        kh = te.reduce_axis((0, kernel_h), "kh")
+        kw = te.reduce_axis((0, kernel_w), "kw")
+
+        def at(n, oh, ow, c):
+            column = ow * stride_w + kw * dil_w
+            column = tirx.min(column, last) if missing else column
+            return data[n, oh * stride_h + kh * dil_h, column, c].astype("float32")
+
+        accumulated = te.compute(
+            (conv.batch, conv.out_height, columns, conv.out_channels),
+            lambda n, oh, ow, c: te.sum(at(n, oh, ow, c) * weight[kh, kw, c], axis=[kh, kw]),
+            name="depthwise",
+            attrs={TASK_ANNOTATION: match.task},
+        )
+        return te.compute(
+            (conv.batch, conv.out_height, conv.out_width, conv.out_channels),
+            lambda n, oh, ow, c: accumulated[n, oh, ow, c].astype(conv.dtype),
+            name="depthwise_out",
+        )
+
+    return Algorithm(pads=(top, left, bottom, right), pack=pack, define=define)
+
+
+def apply(sch, match, knobs):
+    conv = match.operator
+    width, tile, lanes = knobs["vectors"] * knobs["lanes"], knobs["tile"], knobs["lanes"]
+    inline_elementwise(sch)
+    depthwise = anchor_block(sch)
+    (last,) = output_blocks(sch)
+    n, oh, ow, oc = sch.get_loops(last)
+    tiles, column = sch.split(ow, [None, tile])
+    block, lane = sch.split(oc, [None, width])
+    sch.reorder(n, oh, tiles, block, column, lane)
+    outer = sch.fuse(n, oh)
+    sch.compute_at(depthwise, block, preserve_unit_loops=True)
+    sch.set_scope(depthwise, 0, "local")
+    taps = conv.kernel[0] * conv.kernel[1]
+    parallelize(sch, outer, conv.batch * conv.out_height * conv.out_width * conv.out_channels * taps // lanes)
+
+    *_, column, lane, kh, kw = sch.get_loops(depthwise)
+    vector, lane = sch.split(lane, [None, lanes])
+    sch.reorder(kh, kw, column, vector, lane)
+    if conv.kernel[1] <= 7:
+        sch.unroll(kw)
+    sch.unroll(column)
+    sch.unroll(vector)
+    sch.vectorize(lane)
+    start = sch.decompose_reduction(depthwise, kh)
+    *unrolled, lane = sch.get_loops(start)[3:]
+    for loop in unrolled:
+        sch.unroll(loop)
+    sch.vectorize(lane)
+
+    *_, column, lane = sch.get_loops(last)
+    vector, lane = sch.split(lane, [None, lanes])
+    sch.unroll(column)
+    sch.unroll(vector)
+    sch.vectorize(lane)

@@ -1,0 +1,153 @@
+"""Direct convolution, NHWC, vectorised over output channels, a tile of output columns in registers.
+
+    for n, oc_block, oh (parallel):                    # before:  for n, oh, ow, oc:
+      for ow_tile:                                     #              for kh, kw, ic: acc += x * w
+        acc[tile][vectors * lanes] = 0                 #
+        for kh, kw, ic:                                #
+          for t in tile (unrolled):                    #
+            acc[t][:] += x[..., ow*s + kw, ic] * w[oc_block, kh, kw, ic, :]
+        y[..., ow_tile, oc_block] = epilogue(acc)
+
+One input element is broadcast against ``vectors`` registers of weights and serves them all; one
+register of weights serves ``tile`` columns.  Weights are packed as [g, oc_block, kh, kw, ic, lanes]
+and padded with zeros to whole vectors, so that the reduction has no tail.  Columns past the
+width are computed and dropped: they read zeros where the input is padded anyway, else the
+last column again.  Groups are an outer loop.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from deploycc.operators import Algorithm, Conv2d, Match, Skip
+from deploycc.scheduling.kernel import TASK_ANNOTATION
+from deploycc.scheduling.primitives import (
+    anchor_block,
+    inline_elementwise,
+    output_blocks,
+    parallelize,
+    register_tile_cost,
+    round_up,
+)
+from deploycc.tvm_api import te, tirx
+
+KNOBS = {
+    "tile": tuple(range(1, 15)),
+    "vectors": (1, 2, 3, 4),
+    "lanes": (4, 8, 16),
+}
+
+
+def match(task, target):
+    if not isinstance(task, Conv2d):
+        return Skip("not a convolution")
+    if task.pointwise:
+        return Skip("a pointwise convolution is a matrix product (gemm)")
+    if task.depthwise and task.out_channels == task.in_channels:
+        return Skip("depthwise: one input channel a group leaves nothing to broadcast (conv_depthwise)")
+    return Match(task, target)
+
+
+def cost(match, knobs):
+    """Cycles: tiles x (reduction steps x cost of a step + epilogue)."""
+    conv = match.operator
+    step = register_tile_cost(match.target, knobs["tile"], knobs["vectors"], knobs["lanes"])
+    if step is None or knobs["tile"] > max(conv.out_width, 1):
+        return None
+    width = knobs["vectors"] * knobs["lanes"]
+    channels = conv.out_channels // conv.groups
+    blocks = -(-channels // width)
+    tiles = conv.batch * conv.groups * conv.out_height * -(-conv.out_width // knobs["tile"]) * blocks
+    steps = conv.kernel[0] * conv.kernel[1] * (conv.in_channels // conv.groups)
+    stores = knobs["tile"] * knobs["vectors"]
+    # A partly filled last block stores lane by lane.
+    tail = stores * knobs["lanes"] / blocks if channels % width else 0
+    return tiles * (steps * step + 2 * stores + 2 * tail + 20)
+
+
+def compute(match, knobs):
+    conv = match.operator
+    width, tile = knobs["vectors"] * knobs["lanes"], knobs["tile"]
+    groups = conv.groups
+    in_group, out_group = conv.in_channels // groups, conv.out_channels // groups
+    blocks = -(-out_group // width)
+    (kernel_h, kernel_w), (stride_h, stride_w), (dil_h, dil_w) = conv.kernel, conv.strides, conv.dilation
+    columns = round_up(conv.out_width, tile)
+    top, left, bottom, right = conv.pads
+    needed = (columns - 1) * stride_w + dil_w * (kernel_w - 1) + 1
+    missing = max(0, needed - (conv.width + left + right))
+    if any(conv.pads):
+        right, missing = right + missing, 0
+    last = conv.width + left + right - 1
+
+    def pack(weight):
+        packed = np.zeros((kernel_h, kernel_w, in_group, groups, blocks * width), np.float32)
+        packed[..., :out_group] = weight.reshape(kernel_h, kernel_w, in_group, groups, out_group)
+        packed = packed.reshape(kernel_h, kernel_w, in_group, groups, blocks, width)
+        return np.ascontiguousarray(packed.transpose(3, 4, 0, 1, 2, 5))
+
+    def define(data, weight):
+        kh = te.reduce_axis((0, kernel_h), "kh")
+        kw = te.reduce_axis((0, kernel_w), "kw")
+        ic = te.reduce_axis((0, in_group), "ic")
+
+        def at(n, oh, ow, g):
+            column = ow * stride_w + kw * dil_w
+            column = tirx.min(column, last) if missing else column
+            return data[n, oh * stride_h + kh * dil_h, column, g * in_group + ic].astype("float32")
+
+        accumulated = te.compute(
+            (conv.batch, conv.out_height, columns, groups, blocks, width),
+            lambda n, oh, ow, g, o, b: te.sum(at(n, oh, ow, g) * weight[g, o, kh, kw, ic, b], axis=[kh, kw, ic]),
+            name="conv",
+            attrs={TASK_ANNOTATION: match.task},
+        )
+        return te.compute(
+            (conv.batch, conv.out_height, conv.out_width, conv.out_channels),
+            lambda n, oh, ow, c: accumulated[
+                n, oh, ow, c // out_group, c % out_group // width, c % out_group % width
+            ].astype(conv.dtype),
+            name="conv_out",
+        )
+
+    return Algorithm(pads=(top, left, bottom, right), pack=pack, define=define)
+
+
+def apply(sch, match, knobs):
+    conv = match.operator
+    width, tile, lanes = knobs["vectors"] * knobs["lanes"], knobs["tile"], knobs["lanes"]
+    out_group = conv.out_channels // conv.groups
+    inline_elementwise(sch)
+    conv_block = anchor_block(sch)
+    (last,) = output_blocks(sch)
+    n, oh, ow, oc = sch.get_loops(last)
+    tiles, column = sch.split(ow, [None, tile])
+    group, channel = sch.split(oc, [conv.groups, out_group])
+    block, lane = sch.split(channel, [None, width])
+    sch.reorder(n, group, block, oh, tiles, column, lane)
+    outer = sch.fuse(n, group, block, oh)
+    sch.compute_at(conv_block, tiles, preserve_unit_loops=True)
+    sch.set_scope(conv_block, 0, "local")
+    operations = (
+        conv.batch * conv.out_height * conv.out_width * conv.out_channels * conv.kernel[0] * conv.kernel[1]
+        * (conv.in_channels // conv.groups)
+    )  # fmt: skip
+    parallelize(sch, outer, operations // lanes)
+
+    *_, column, _, _, inner, kh, kw, ic = sch.get_loops(conv_block)
+    vector, lane = sch.split(inner, [None, lanes])
+    sch.reorder(kh, kw, ic, column, vector, lane)
+    for loop in (column, vector):
+        sch.unroll(loop)
+    sch.vectorize(lane)
+    start = sch.decompose_reduction(conv_block, kh)
+    *unrolled, lane = sch.get_loops(start)[2:]
+    for loop in unrolled:
+        sch.unroll(loop)
+    sch.vectorize(lane)
+
+    *_, column, lane = sch.get_loops(last)
+    vector, lane = sch.split(lane, [None, lanes])
+    sch.unroll(column)
+    sch.unroll(vector)
+    sch.vectorize(lane)
