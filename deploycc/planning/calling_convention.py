@@ -150,8 +150,7 @@ def workspace(func: Any) -> Workspace:
             source = stmt.data if isinstance(stmt, tirx.DeclBuffer) else stmt.value
             size = block_of(source)
             if size is not None:
-                name = stmt.buffer.data if isinstance(stmt, tirx.DeclBuffer) else stmt.var
-                sizes[name] = size
+                sizes[stmt.buffer if isinstance(stmt, tirx.DeclBuffer) else stmt.var] = size
                 live[parallel] += size
                 most[parallel] = max(most[parallel], live[parallel])
         elif isinstance(stmt, tirx.IfThenElse):
@@ -169,12 +168,13 @@ def workspace(func: Any) -> Workspace:
 
 
 def _freed(condition: Any) -> Any:
-    """The pointer that ``if (TVMBackendFreeWorkspace(…, pointer) != 0)`` frees, if it is that."""
+    """The buffer that ``if (TVMBackendFreeWorkspace(…, buffer.data) != 0)`` frees, if it is that."""
     found = []
 
     def visit(call: Any) -> None:
         if _calls(call, "tirx.TVMBackendFreeWorkspace"):
-            found.append(call.args[2])
+            pointer = call.args[2]
+            found.append(pointer.args[0] if isinstance(pointer, ir.Call) else pointer)
 
     structural_walk(condition, (ir.Call, visit), order="pre")
     return found[0] if found else None

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from deploycc.planning.calling_convention import Workspace, to_c_functions, workspace
+from deploycc.planning.elf import without_half_conversions
 from deploycc.tvm_api import llvm_target, structural_equal, structural_hash, tvm
 from deploycc.types import Target
 
@@ -44,7 +45,7 @@ def compile_kernels(functions: Sequence[tuple[str, Any]], target: Target, prefix
         path = Path(folder) / "kernels.o"
         compiled.write_to_file(str(path), "o")
         code = path.read_bytes()
-    return Kernels(code, symbols, spaces)
+    return Kernels(without_half_conversions(code), symbols, spaces)
 
 
 def source_of(func: Any, target: Target, form: Literal["ll", "asm"], symbol: str = "kernel") -> str:
