@@ -218,7 +218,7 @@ def build_in_child(message: dict[str, Any], emit: Callable[[Event], None]) -> di
     request = request_from_json(message["request"])
     target = request.target
     trace = Trace(request.dump_dir, emit)
-    schedule_dirs = (*request.schedule_dirs, data_dir("schedules"))
+    schedule_dirs = (data_dir("schedules"), *request.schedule_dirs)
     try:
         model = trace("import", load, request)
         model = trace("simplify", simplify, model, request.limits)

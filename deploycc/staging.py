@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from deploycc.packaging.manifest import read_manifest
 from deploycc.types import DeployccError, Diagnostic
 
 FULL_BYTES = 1 << 20
@@ -44,8 +44,8 @@ class Staging:
 def staging(output: Path) -> Iterator[Staging]:
     """A staging folder that is gone when the block ends, however it ends.
 
-    Raises ``DeployccError``: DC753 if ``output`` holds something that is no package, DC752 if its
-    parent cannot be written, DC754 if the block failed on a full disk.
+    Raises ``DeployccError``: DC753 if ``output`` holds something that is no package, DC731 if its
+    parent cannot be written, DC730 if the block failed on a full disk.
     """
     _check_replaceable(output)
     made: list[Path] = []
@@ -80,12 +80,11 @@ def staging(output: Path) -> Iterator[Staging]:
 
 def is_package(folder: Path) -> bool:
     """Whether this folder is a package that deploycc wrote."""
-    for manifest in folder.glob("share/*/manifest.json"):
-        with contextlib.suppress(OSError, ValueError):
-            content = json.loads(manifest.read_text(encoding="utf-8"))
-            if isinstance(content, dict) and "deploycc" in json.dumps(content):
-                return True
-    return False
+    try:
+        read_manifest(folder)
+    except DeployccError:
+        return False
+    return True
 
 
 def _check_replaceable(output: Path) -> None:
@@ -111,7 +110,7 @@ def _cannot_write(output: Path, error: OSError) -> DeployccError:
         return disk_full(output)
     return DeployccError(
         Diagnostic(
-            "DC752",
+            "DC731",
             f"the output folder {output} cannot be written",
             got=os.strerror(error.errno or 0),
             need=f"a folder in which {output.name} can be made",
@@ -124,7 +123,7 @@ def disk_full(output: Path) -> DeployccError:
     """The diagnostic for a full disk under ``output``."""
     return DeployccError(
         Diagnostic(
-            "DC754",
+            "DC730",
             f"the disk is full; {output} was not written",
             got=f"{shutil.disk_usage(output.parent).free >> 20} MiB free under {output.parent}",
             help="free some space, or choose another disk with -o",

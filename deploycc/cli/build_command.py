@@ -74,7 +74,7 @@ is interrupted leaves nothing.""",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     multiple=True,
     metavar="DIR",
-    help="Folder of schedules to try before the ones that come with deploycc.",
+    help="Folder of schedules; a file there replaces the one of its name that comes with deploycc.",
 )
 @click.option(
     "--stage-seconds",
@@ -139,16 +139,27 @@ def build_command(
 
 
 def summary(package: Package, seconds: float) -> list[str]:
-    """The lines that say what was built: path, sizes, memory, time."""
+    """The lines that say what was built: path, sizes, memory, needs, time."""
     try:
         shown = package.path.relative_to(Path.cwd())
     except ValueError:
         shown = package.path
     manifest: Any = package.manifest
-    lines = [f"{shown}: {manifest['name']} for {manifest['target']['name']}, built in {seconds:.1f} s"]
-    sizes = manifest["sizes"]
-    shown_sizes = [f"{what} {kib(sizes[f'{what}_bytes'])}" for what in ("code", "weight", "arena")]
-    lines.append("  " + ", ".join(shown_sizes))
+    library, memory = manifest["library"], manifest["memory"]
+    sizes = (library["code_bytes"], memory["weight_bytes"], memory["arena_bytes"])
+    lines = [
+        f"{shown}: {manifest['name']} for {manifest['target']['name']}, built in {seconds:.1f} s",
+        "  "
+        + ", ".join(
+            f"{what} {kib(size)}" for what, size in zip(("code", "weights", "arena"), sizes, strict=True)
+        ),
+    ]
+    for role in ("inputs", "outputs"):
+        tensors = [f"{t['name']} {t['dtype']} {'x'.join(map(str, t['shape']))}" for t in manifest[role]]
+        lines.append(f"  {role} {', '.join(tensors)}")
+    if library["needed"]:
+        glibc = f" (glibc {library['highest_glibc']} or newer)" if library["highest_glibc"] else ""
+        lines.append(f"  needs {', '.join(library['needed'])}{glibc}")
     return lines
 
 

@@ -33,7 +33,7 @@ def export(source: Any, shapes: Shapes, output: str | Path | None = None, *, see
 
     Raises ``DeployccError``: DC760 without torch, DC761 for a file that is missing or fails, DC762 for a
     factory that is missing, DC763 for one that fails or makes no module, DC764 for shapes that do
-    not fit ``forward``, DC765 if torch cannot export it, DC752 if the output cannot be written.
+    not fit ``forward``, DC765 if torch cannot export it, DC731 if the output cannot be written.
     """
     pairs = list(shapes.items()) if isinstance(shapes, Mapping) else list(shapes)
     if isinstance(source, str):
@@ -241,7 +241,7 @@ def _write(path: Path, data: bytes) -> Path:
     except OSError as error:
         raise DeployccError(
             Diagnostic(
-                "DC752", f"{path} cannot be written", got=error.strerror or str(error), help="choose with -o"
+                "DC731", f"{path} cannot be written", got=error.strerror or str(error), help="choose with -o"
             )
         ) from None
     finally:

@@ -172,8 +172,8 @@ def test_dc765_gives_torchs_first_lines(refusals: dict[str, str]) -> None:
     assert "data-dependent" in refusals["cannot be traced"]
 
 
-def test_dc752_for_an_output_that_cannot_be_written(refusals: dict[str, str]) -> None:
-    assert "error[DC752]: no/net.onnx cannot be written" in refusals["no folder"]
+def test_dc731_for_an_output_that_cannot_be_written(refusals: dict[str, str]) -> None:
+    assert "error[DC731]: no/net.onnx cannot be written" in refusals["no folder"]
     assert "No such file or directory" in refusals["no folder"]
 
 
