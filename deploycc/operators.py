@@ -64,8 +64,9 @@ class Conv2d:
 
 @dataclass(frozen=True)
 class MatMul:
-    """A product of a ``rows`` x ``inner`` matrix with a constant ``inner`` x ``columns`` one."""
+    """``batch`` products of a ``rows`` x ``inner`` matrix with one constant ``inner`` x ``columns`` matrix."""
 
+    batch: int
     rows: int
     inner: int
     columns: int

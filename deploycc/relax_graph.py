@@ -5,6 +5,7 @@ Shared by the stages that see Relax (lower, schedule).  Everything here only rea
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -87,7 +88,10 @@ def _matmul(call: Any) -> MatMul | None:
     right_shape, left_shape = static_shape(right), static_shape(left)
     if len(right_shape) != 2 or not left_shape:
         return None
-    rows = 1
-    for extent in left_shape[:-1]:
-        rows *= extent
-    return MatMul(rows=rows, inner=right_shape[0], columns=right_shape[1], dtype=_dtype(left))
+    return MatMul(
+        batch=math.prod(left_shape[:-2]),
+        rows=left_shape[-2] if len(left_shape) > 1 else 1,
+        inner=right_shape[0],
+        columns=right_shape[1],
+        dtype=_dtype(left),
+    )

@@ -14,7 +14,7 @@ from deploycc.scheduling.kernel import Kernel
 from deploycc.scheduling.primitives import inline_elementwise
 from deploycc.scheduling.stages import schedule_spatial_blocks
 
-KNOBS = {"vectors": (1,)}
+KNOBS = {}
 
 
 def match(task, target):
@@ -32,4 +32,4 @@ def cost(match, knobs):
 
 def apply(sch, match, knobs):
     inline_elementwise(sch)
-    schedule_spatial_blocks(sch, match.target, knobs["vectors"])
+    schedule_spatial_blocks(sch, match.target)

@@ -37,10 +37,10 @@ KNOBS = {
 
 
 def shape(operator):
-    """(rows, inner, columns) of the product."""
+    """(batch, rows, inner, columns) of the product; a convolution's image rows are its batch."""
     if isinstance(operator, MatMul):
-        return operator.rows, operator.inner, operator.columns
-    return operator.batch * operator.height * operator.width, operator.in_channels, operator.out_channels
+        return operator.batch, operator.rows, operator.inner, operator.columns
+    return operator.batch * operator.height, operator.width, operator.in_channels, operator.out_channels
 
 
 def match(task, target):
@@ -51,13 +51,13 @@ def match(task, target):
 
 def cost(match, knobs):
     """Cycles: tiles x (reduction steps x cost of a step + epilogue)."""
-    rows, inner, columns = shape(match.operator)
+    batch, rows, inner, columns = shape(match.operator)
     step = register_tile_cost(match.target, knobs["tile"], knobs["vectors"], knobs["lanes"])
     if step is None or knobs["tile"] > rows:
         return None
     width = knobs["vectors"] * knobs["lanes"]
     blocks = -(-columns // width)
-    tiles = -(-rows // knobs["tile"]) * blocks
+    tiles = batch * -(-rows // knobs["tile"]) * blocks
     stores = knobs["tile"] * knobs["vectors"]
     tail = stores * knobs["lanes"] / blocks if columns % width else 0
     partial = 2 * knobs["tile"] if rows % knobs["tile"] else 0
@@ -66,7 +66,7 @@ def cost(match, knobs):
 
 def compute(match, knobs):
     operator = match.operator
-    rows, inner, columns = shape(operator)
+    batch, rows, inner, columns = shape(operator)
     width, tile = knobs["vectors"] * knobs["lanes"], knobs["tile"]
     blocks = -(-columns // width)
 
@@ -76,59 +76,56 @@ def compute(match, knobs):
         return np.ascontiguousarray(packed.reshape(inner, blocks, width).transpose(1, 0, 2))
 
     def define(data, weight):
-        leading = [int(extent) for extent in data.shape[:-1]]
+        leading = [int(extent) for extent in data.shape[:-1]] or [1]
         k = te.reduce_axis((0, inner), "k")
 
-        def element(row):
+        def element(*index):
+            *outer, row = index
             row = tirx.min(row, rows - 1) if rows % tile else row
-            index = []
-            for extent in reversed(leading):
-                index.insert(0, row % extent if len(index) < len(leading) - 1 else row)
-                row = row // extent
-            return data[(*index, k)].astype("float32")
+            return data[(*outer, row, k) if len(data.shape) > 1 else (k,)].astype("float32")
 
         accumulated = te.compute(
-            (round_up(rows, tile), blocks, width),
-            lambda i, o, b: te.sum(element(i) * weight[o, k, b], axis=[k]),
+            (*leading[:-1], round_up(rows, tile), blocks, width),
+            lambda *i: te.sum(element(*i[:-2]) * weight[i[-2], k, i[-1]], axis=[k]),
             name="gemm",
             attrs={TASK_ANNOTATION: match.task},
         )
 
         def out(*index):
-            row = index[0]
-            for extent, position in zip(leading[1:], index[1:-1], strict=True):
-                row = row * extent + position
-            return accumulated[row, index[-1] // width, index[-1] % width].astype(operator.dtype)
+            row = index[:-1] or (0,)
+            return accumulated[(*row, index[-1] // width, index[-1] % width)].astype(operator.dtype)
 
-        return te.compute((*leading, columns), out, name="gemm_out")
+        return te.compute((*data.shape[:-1], columns), out, name="gemm_out")
 
     return Algorithm(pads=(0, 0, 0, 0), pack=pack, define=define)
 
 
 def apply(sch, match, knobs):
-    rows, inner, columns = shape(match.operator)
+    batch, rows, inner, columns = shape(match.operator)
     width, tile, lanes = knobs["vectors"] * knobs["lanes"], knobs["tile"], knobs["lanes"]
     inline_elementwise(sch)
     gemm = anchor_block(sch)
     (last,) = output_blocks(sch)
     *leading, column = sch.get_loops(last)
-    row = sch.fuse(*leading) if len(leading) > 1 else leading[0]
+    row = leading.pop() if leading else sch.add_unit_loop(column)
     tiles, row = sch.split(row, [None, tile])
     block, lane = sch.split(column, [None, width])
     if inner * columns * 4 <= match.target.cache.l2 // 2:
-        sch.reorder(tiles, block, row, lane)
-        outer, place = tiles, block
+        sch.reorder(*leading, tiles, block, row, lane)
+        fused, place = [*leading, tiles], block
     else:
-        sch.reorder(block, tiles, row, lane)
-        outer, place = block, tiles
-    if -(-rows // tile) * -(-columns // width) <= 64:
-        outer = place = sch.fuse(outer, place)
+        sch.reorder(block, *leading, tiles, row, lane)
+        fused, place = [block, *leading], tiles
+    if batch * -(-rows // tile) <= 64:
+        fused, place = [*fused, place], None
+    outer = sch.fuse(*fused) if len(fused) > 1 else fused[0]
+    place = outer if place is None else place
     sch.compute_at(gemm, place, preserve_unit_loops=True)
     sch.set_scope(gemm, 0, "local")
     depth = len(sch.get_loops(last)) - 2
-    parallelize(sch, outer, rows * inner * columns // lanes)
+    parallelize(sch, outer, batch * rows * inner * columns // lanes)
 
-    row, _, lane, k = sch.get_loops(gemm)[depth:]
+    *_, row, _, lane, k = sch.get_loops(gemm)
     vector, lane = sch.split(lane, [None, lanes])
     sch.reorder(k, row, vector, lane)
     sch.unroll(row)

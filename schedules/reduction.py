@@ -35,5 +35,6 @@ def cost(match, knobs):
 
 def apply(sch, match, knobs):
     inline_elementwise(sch, single_consumer=True)
+    # In this order: scheduling a reduction makes new blocks (its start, its partial sums).
+    schedule_spatial_blocks(sch, match.target)
     schedule_reduction_blocks(sch, match.target, knobs["vectors"])
-    schedule_spatial_blocks(sch, match.target, 1)

@@ -16,15 +16,12 @@ from deploycc.scheduling.primitives import (
 from deploycc.tvm_api import structural_equal, tirx
 from deploycc.types import Target
 
-SCHEDULED = "deploycc.scheduled"
-"""Annotation on a block whose loops are done."""
 
-
-def schedule_spatial_blocks(sch: Any, target: Target, vectors: int) -> None:
-    """Parallelise and vectorise every block that neither reduces nor is scheduled yet."""
+def schedule_spatial_blocks(sch: Any, target: Target) -> None:
+    """Parallelise and vectorise every block that does not reduce."""
     for block in child_blocks(sch):
-        if not is_reduction(sch, block) and SCHEDULED not in sch.get(block).annotations:
-            _schedule_spatial(sch, block, target, vectors)
+        if not is_reduction(sch, block):
+            _schedule_spatial(sch, block, target)
 
 
 def schedule_reduction_blocks(sch: Any, target: Target, vectors: int) -> None:
@@ -35,7 +32,7 @@ def schedule_reduction_blocks(sch: Any, target: Target, vectors: int) -> None:
 
 
 def _element_bits(sch: Any, block: Any) -> int:
-    return bits_of(str(sch.get(block).writes[0].buffer.dtype))
+    return bits_of(str(sch.get(block).writes[0].source.ty.dtype))
 
 
 def _identical_indices(sch: Any, block: Any) -> bool:
@@ -47,11 +44,11 @@ def _identical_indices(sch: Any, block: Any) -> bool:
     variables = [v.var for v in node.iter_vars]
     if not _plain(written, variables):
         return False
-    shape = list(written.buffer.shape)
+    shape = list(written.source.ty.shape)
     for read in node.reads:
-        if len(read.buffer.shape) == 0:
+        if len(read.source.ty.shape) == 0:
             continue
-        if not _plain(read, variables) or not structural_equal(list(read.buffer.shape), shape):
+        if not _plain(read, variables) or not structural_equal(list(read.source.ty.shape), shape):
             return False
     return True
 
@@ -66,7 +63,7 @@ def _plain(region: Any, variables: list[Any]) -> bool:
     )
 
 
-def _schedule_spatial(sch: Any, block: Any, target: Target, vectors: int) -> None:
+def _schedule_spatial(sch: Any, block: Any, target: Target) -> None:
     loops = list(sch.get_loops(block))
     if not loops:
         return
@@ -82,6 +79,8 @@ def _schedule_spatial(sch: Any, block: Any, target: Target, vectors: int) -> Non
     inner = loops[-1]
     size = extent(sch, inner)
     lanes = vector_lanes(target, _element_bits(sch, block), size)
+    if lanes > 1 and size % lanes and size <= 2 * lanes:
+        lanes = size  # LLVM cuts an odd vector into registers better than a loop over its remainder
     if lanes > 1 and size % lanes == 0:
         outer, lane = sch.split(inner, [None, lanes])
         sch.vectorize(lane)
@@ -141,7 +140,9 @@ def _vectorize_spatial(
     operations: int,
 ) -> None:
     size = extent(sch, spatial[last])
-    while lanes > 1 and size % lanes and size < 4 * lanes:
+    if size % lanes and size <= 2 * lanes:
+        lanes = size  # LLVM cuts an odd vector into registers better than a loop over its remainder
+    while size % lanes:
         lanes //= 2
     width = lanes
     while width < vectors * lanes and size % (2 * width) == 0:
