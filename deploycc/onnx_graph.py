@@ -55,13 +55,11 @@ class TensorType:
 
 def dtype_name(elem_type: int) -> str:
     """The numpy-style name of a ``TensorProto.DataType``: ``float32``, ``bool``, ``float8e4m3fn``."""
-    names = {TensorProto.FLOAT: "float32", TensorProto.DOUBLE: "float64"}
-    if elem_type in names:
-        return names[elem_type]
-    try:
-        return TensorProto.DataType.Name(elem_type).lower()  # type: ignore[arg-type]
-    except ValueError:
-        return f"unknown({elem_type})"
+    name = _DTYPE_NAMES.get(elem_type, f"unknown({elem_type})")
+    return {"float": "float32", "double": "float64"}.get(name, name)
+
+
+_DTYPE_NAMES: dict[int, str] = {number: name.lower() for name, number in TensorProto.DataType.items()}
 
 
 def opset_of(model: ModelProto) -> int:

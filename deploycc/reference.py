@@ -84,7 +84,7 @@ def run(proto: ModelProto, inputs: Sequence[Array]) -> tuple[list[Array], str]:
 
     Raises ``ReferenceFailed`` where neither ONNX Runtime nor onnx's evaluator can run it.
     """
-    feeds = dict(zip((info.name for info in proto.graph.input), inputs, strict=True))
+    feeds = _feeds(proto, inputs)
     ort_reason = f"opset {opset_of(proto)} is newer than it knows"
     if opset_of(proto) <= ORT_NEWEST_OPSET:
         try:
@@ -100,6 +100,10 @@ def run(proto: ModelProto, inputs: Sequence[Array]) -> tuple[list[Array], str]:
     return [np.asarray(value) for value in outputs], f"onnx.reference {onnx.__version__}"
 
 
+def _feeds(proto: ModelProto, inputs: Sequence[Array]) -> dict[str, Array]:
+    return dict(zip((info.name for info in proto.graph.input), inputs, strict=True))
+
+
 def _first_line(error: Exception) -> str:
     return next(
         (line.strip() for line in str(error).splitlines() if line.strip()),
@@ -107,34 +111,83 @@ def _first_line(error: Exception) -> str:
     )
 
 
-def _run_onnxruntime(proto: ModelProto, feeds: Mapping[str, Array]) -> list[Array]:
+def _run_onnxruntime(proto: ModelProto, feeds: Mapping[str, Array], optimise: bool = True) -> list[Array]:
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.log_severity_level = 4
-    session = ort.InferenceSession(_loadable(proto), options, providers=["CPUExecutionProvider"])
+    if not optimise:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    loadable = ModelProto()
+    loadable.CopyFrom(proto)
+    loadable.ir_version = min(proto.ir_version, ORT_NEWEST_IR)
+    session = ort.InferenceSession(loadable.SerializeToString(), options, providers=["CPUExecutionProvider"])
     values: list[Any] = session.run(None, dict(feeds))
     return [np.asarray(value) for value in values]
 
 
-def _loadable(proto: ModelProto) -> bytes:
-    if proto.ir_version <= ORT_NEWEST_IR:
-        return proto.SerializeToString()
-    lowered = ModelProto()
-    lowered.CopyFrom(proto)
-    lowered.ir_version = ORT_NEWEST_IR
-    return lowered.SerializeToString()
+@dataclass(frozen=True)
+class Sample:
+    """Inputs on which the reference is sharp, and what it computes on them."""
+
+    inputs: list[Array]
+    outputs: list[Array]
+    engine: str
+
+
+SPREADS = (1.0, 10.0, 3.0)
+"""Standard deviations of float inputs tried in this order until the reference is sharp."""
+
+SHARP = 0.25
+"""The reference is sharp where its own rounding takes at most this share of the tolerance."""
+
+
+def sharp_sample(proto: ModelProto, inputs: Sequence[TensorInfo], seed: int) -> Sample:
+    """Random inputs on which a tolerance means something, with the reference's outputs.
+
+    White noise drives some networks into a corner where every output is a saturated sigmoid
+    of about 1e-5: ONNX Runtime then agrees with itself, optimised and not, to three digits
+    only.  So float inputs are scaled by each of ``SPREADS`` until the two agree within
+    ``SHARP`` of the tolerance; where none is sharp, the sharpest is taken.
+
+    Raises ``ReferenceFailed`` where the model cannot be run.
+    """
+    best: tuple[float, Sample] | None = None
+    for spread in SPREADS:
+        values = [
+            value * np.asarray(spread, value.dtype) if value.dtype.kind == "f" else value
+            for value in random_inputs(inputs, seed)
+        ]
+        outputs, engine = run(proto, values)
+        sample = Sample(values, outputs, engine)
+        if not engine.startswith("onnxruntime"):
+            return sample
+        plain = _run_onnxruntime(proto, _feeds(proto, values), optimise=False)
+        blur = max(
+            (_share(compare(want, have)) for want, have in zip(outputs, plain, strict=True)), default=0.0
+        )
+        if blur <= SHARP or all(value.dtype.kind != "f" for value in values):
+            return sample
+        if best is None or blur < best[0]:
+            best = (blur, sample)
+    assert best is not None
+    return best[1]
+
+
+def _share(result: Comparison) -> float:
+    if result.max_abs_error == 0.0:
+        return 0.0
+    return result.max_abs_error / result.bound if result.bound else float("inf")
 
 
 def golden(model: Model, seed: int) -> Golden:
-    """Reference inputs and outputs of ``model`` for a package.
+    """Reference inputs and outputs of ``model`` for a package (``sharp_sample``'s).
 
     Raises ``DeployccError`` with DC160 where no reference engine can run the model.
     """
-    inputs = random_inputs(model.inputs, seed)
     try:
-        outputs, engine = run(model.proto, inputs)
+        sample = sharp_sample(model.proto, model.inputs, seed)
     except ReferenceFailed as error:
         raise DeployccError(
             Diagnostic(
@@ -142,25 +195,26 @@ def golden(model: Model, seed: int) -> Golden:
                 "the reference cannot run the model, so its results could not be checked",
                 got=str(error)[:500],
                 need="a model that ONNX Runtime or onnx.reference runs on random inputs",
-                help="integer inputs are drawn from 0 to 3; a model that needs other values (indices, lengths) "
-                "fails here",
+                help="integer inputs are drawn from 0 to 3; a model that needs other values fails here",
             )
         ) from None
     return Golden(
-        inputs=tuple(_bytes(value) for value in inputs),
-        outputs=tuple(_bytes(value) for value in outputs),
-        engine=engine,
+        inputs=tuple(_bytes(value) for value in sample.inputs),
+        outputs=tuple(_bytes(value) for value in sample.outputs),
+        engine=sample.engine,
         seed=seed,
     )
 
 
 def _bytes(value: Array) -> bytes:
-    little = value.dtype.newbyteorder("<")
-    return np.ascontiguousarray(value, dtype=little).tobytes()
+    data: bytes = np.ascontiguousarray(value, dtype=value.dtype.newbyteorder("<")).tobytes()
+    return data
 
 
-def compare(expected: Array, got: Array) -> Comparison:
+def compare(expected: Array, got: Array, slack: float = 1.0) -> Comparison:
     """Whether ``got`` is ``expected`` within ``RELATIVE_TOLERANCE`` of the dtype of ``expected``.
+
+    ``slack`` widens the tolerance: a wrong rewrite is off by far more than rounding.
 
     NaN must meet NaN and an infinity the same infinity; the bound is taken from the largest
     finite magnitude of ``expected``.
@@ -181,7 +235,7 @@ def compare(expected: Array, got: Array) -> Comparison:
             0.0,
             "NaN or infinity where the reference has none, or the reverse",
         )
-    share = RELATIVE_TOLERANCE[expected.dtype.name]
+    share = slack * RELATIVE_TOLERANCE[expected.dtype.name]
     magnitude = float(np.max(np.abs(want[finite]), initial=0.0))
     error = float(np.max(np.abs(want[finite] - have[finite]), initial=0.0))
     bound = share * magnitude

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import onnx
 from onnx import FunctionProto, ModelProto, NodeProto, TypeProto, inliner
 
@@ -76,7 +78,7 @@ def _types(proto: ModelProto) -> dict[str, TypeProto]:
 
 def _body(node: NodeProto, opset: int, types: dict[str, TypeProto]) -> FunctionProto | None:
     try:
-        schema = onnx.defs.get_schema(node.op_type, opset, node.domain)
+        schema: Any = onnx.defs.get_schema(node.op_type, opset, node.domain)
     except onnx.defs.SchemaError:
         return None
     body = FunctionProto()

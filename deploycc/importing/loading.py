@@ -24,8 +24,8 @@ def load(request: BuildRequest) -> Model:
     tell are -1 in ``Model.outputs`` until ``simplify`` has run.
 
     Raises ``DeployccError`` with every finding of the first kind of fault met, in this order:
-    the file (DC100-DC109), external data (DC120-DC129), form (DC110-DC119, DC130-DC139), operators (DC140-DC149),
-    shapes (DC200-DC249), dtypes (DC300-DC349).
+    the file (DC100-DC109), external data (DC120-DC129), form and element types (DC110-DC119,
+    DC130-DC139, DC300-DC349), operators (DC140-DC149), shapes (DC200-DC249).
     """
     proto, sha256 = read_model(request.model)
     notes: list[Diagnostic] = []

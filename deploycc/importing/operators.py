@@ -51,11 +51,13 @@ def _exists(domain: str, op: str, version: int) -> bool:
 
 
 def _listed(nodes: list[NodeProto]) -> str:
-    shown = ", ".join(
-        f"'{node.name}'" if node.name else f"→ '{node.output[0]}'" for node in nodes[:_SHOWN_NODES]
-    )
+    shown = ", ".join(_called(node) for node in nodes[:_SHOWN_NODES])
     more = f" and {len(nodes) - _SHOWN_NODES} more" if len(nodes) > _SHOWN_NODES else ""
     return f"{len(nodes)} node{'s' if len(nodes) > 1 else ''}: {shown}{more}"
+
+
+def _called(node: NodeProto) -> str:
+    return f"'{node.name}'" if node.name else f"the one that makes '{node.output[0] if node.output else ''}'"
 
 
 def _unknown_domain(domain: str, op: str, nodes: list[NodeProto]) -> Diagnostic:
@@ -66,8 +68,7 @@ def _unknown_domain(domain: str, op: str, nodes: list[NodeProto]) -> Diagnostic:
         op=op,
         got=_listed(nodes),
         need="operators of the ONNX standard, or a function of that name inside the model",
-        help="export without fusing into vendor operators (for ONNX Runtime's own: save the model before it was "
-        "optimised)"
+        help="save the model before ONNX Runtime optimises it: that fuses into operators of its own"
         if domain.startswith("com.microsoft")
         else "replace the custom operator by standard ones at export, or cut the graph before it",
         verdict="unsupported",

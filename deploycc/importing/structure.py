@@ -215,7 +215,7 @@ def _value_kinds(graph: GraphProto) -> Iterable[Diagnostic]:
                     f"{where} '{info.name}' is not a dense tensor",
                     got=_kind_name(info.type),
                     need="a dense tensor",
-                    help="take sequences and optionals apart outside the network, or cut the graph before them",
+                    help="take it apart outside the network, or cut the graph before it",
                 )
                 continue
             elem_type = info.type.tensor_type.elem_type

@@ -1,26 +1,42 @@
-"""The lint stage."""
+"""The lint stage: the support table, then every Python rule, over one graph."""
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterator
+from functools import cache
+from types import ModuleType
+
+from deploycc.linting import rules
+from deploycc.linting.table import check_conditions
 from deploycc.onnx_graph import GraphView, all_nodes
-from deploycc.op_support import converted_operators
 from deploycc.types import Diagnostic, Model, Report, Target
+
+Check = Callable[[GraphView], Iterator[Diagnostic]]
 
 
 def lint(model: Model, target: Target) -> Report:
-    """Every finding about ``model`` on ``target``, errors and others, in graph order."""
+    """Everything that stands between ``model`` and ``target``, all at once, in graph order.
+
+    Errors refuse the build: operators without a converter (DC400), conditions under which the
+    importer's result would be silently wrong (DC401), forms it or a later pass does not handle
+    (DC402, DC403), shapes that stay open (DC207, DC404), foreign domains (DC405), operators read
+    with another opset's meaning (DC406), control flow (DC407), element types without a kernel
+    (DC301).  ``target`` takes part in no check yet; all packages come from the one importer.
+    """
     view = GraphView(model.proto)
-    supported = converted_operators()
-    found: list[Diagnostic] = list(model.diagnostics)
-    for node in all_nodes(view.model.graph):
-        if node.op_type not in supported and node.op_type != "If":
-            found.append(
-                Diagnostic(
-                    "DC400",
-                    f"operator '{node.op_type}' has no converter",
-                    node=node.name,
-                    op=node.op_type,
-                    verdict="unsupported",
-                )
-            )
+    found = list(check_conditions(view))
+    for module in rule_modules():
+        check: Check = module.check
+        found += check(view)
+    order = {node.name: index for index, node in enumerate(all_nodes(model.proto.graph))}
+    found.sort(key=lambda d: (order.get(d.node, len(order)), d.code))
     return Report(tuple(found))
+
+
+@cache
+def rule_modules() -> tuple[ModuleType, ...]:
+    """Every module of ``deploycc.linting.rules``, by name; each has ``CODE`` and ``check``."""
+    names = sorted(info.name for info in pkgutil.iter_modules(rules.__path__))
+    return tuple(importlib.import_module(f"{rules.__name__}.{name}") for name in names)

@@ -1,0 +1,35 @@
+"""An operator from a domain other than the standard one.
+
+The importer looks operators up by name alone.  One of a vendor's domain that happens to carry
+a standard name would be converted as the standard operator and compute something else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from deploycc.onnx_graph import DEFAULT_DOMAINS, GraphView, all_nodes
+from deploycc.op_support import converted_operators
+from deploycc.types import Diagnostic
+
+CODE = "DC405"
+
+
+def check(view: GraphView) -> Iterator[Diagnostic]:
+    """Every node of another domain, with the graver verdict where its name is a standard one's."""
+    for node in all_nodes(view.model.graph):
+        if node.domain in DEFAULT_DOMAINS:
+            continue
+        clash = node.op_type in converted_operators() or node.op_type == "Attention"
+        yield Diagnostic(
+            CODE,
+            f"operator {node.op_type} of the domain '{node.domain}' "
+            + ("would be taken for the standard operator of that name" if clash else "cannot be converted"),
+            node=node.name,
+            op=node.op_type,
+            got=f"{node.domain}::{node.op_type}",
+            need="operators of the standard domain",
+            help="export with standard operators, or define it as a function inside the model",
+            verdict="silently-wrong" if clash else "unsupported",
+            source="apache-tvm 0.27.0.post1, onnx_frontend.py line 6607, seen in a run",
+        )

@@ -1,0 +1,54 @@
+"""A tensor whose shape is not known before the network runs.
+
+A package plans all its memory when it is built.  With static inputs only operators whose
+output size depends on data (or on values computed at run time) leave a shape open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from deploycc.linting.table import conditions
+from deploycc.onnx_graph import GraphView, TensorType
+from deploycc.types import Diagnostic
+
+CODE = "DC207"
+
+
+def check(view: GraphView) -> Iterator[Diagnostic]:
+    """Every node where the shapes go from known to unknown; not those further down.
+
+    Nodes that a condition of the support table names for that reason already are left out.
+    """
+    told = {
+        op
+        for row in conditions()
+        if row.effect == "runtime" and row.id == "data-dependent-size"
+        for op in row.operators
+    }
+    for node in view.model.graph.node:
+        known = all(_static(view.types.get(name)) for name in node.input if name)
+        open_outputs = [name for name in node.output if view.used(name) and not _static(view.types.get(name))]
+        if not known or not open_outputs or node.op_type in told or node.op_type in ("If", "Loop", "Scan"):
+            continue
+        kind = view.types.get(open_outputs[0])
+        yield Diagnostic(
+            CODE,
+            f"the shape of '{open_outputs[0]}' is not known before the network runs",
+            node=node.name,
+            op=node.op_type,
+            got=_text(kind),
+            need="a static shape",
+            help="make the values that decide it constants, or cut the graph here",
+            verdict="unsupported",
+        )
+
+
+def _static(kind: TensorType | None) -> bool:
+    return kind is not None and kind.static
+
+
+def _text(kind: TensorType | None) -> str:
+    if kind is None or kind.shape is None:
+        return "unknown rank"
+    return "x".join("?" if dim is None else str(dim) for dim in kind.shape)
