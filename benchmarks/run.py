@@ -19,6 +19,7 @@ import multiprocessing
 import os
 import platform
 import sys
+import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -65,8 +66,11 @@ class Row:
         return not self.failure and self.error <= TOLERANCE
 
 
-def measure(name: str, package: Path, threads: int, runs: int, round_seconds: float) -> Row:
-    """Check and time one network on ``threads`` pinned cores.  Raises RunFailed."""
+def measure(name: str, package: Path, threads: int, runs: int, round_seconds: float, cpu_time: bool) -> Row:
+    """Check and time one network on ``threads`` pinned cores.  Raises RunFailed.
+
+    ``cpu_time`` leaves out the time that other processes had the core; with one thread only.
+    """
     pin(threads)
     model = fetch(name)
     peer = OnnxRuntime(model, threads)
@@ -76,7 +80,10 @@ def measure(name: str, package: Path, threads: int, runs: int, round_seconds: fl
     error = largest_error(ours.bind(inputs), want)
     # Both engines' idle workers spin for a while and would take the other's core.
     rest = 0.02 if threads > 1 else 0.0
-    mine, theirs = interleave([ours.run, peer.run], runs, round_seconds, rest)
+    mine, theirs = interleave(
+        [ours.run, peer.run], runs, round_seconds, rest,
+        time.thread_time if cpu_time and threads == 1 else time.perf_counter,
+    )  # fmt: skip
     return Row(
         network=name, threads=threads, ours_ms=median_ms(mine), peer_ms=median_ms(theirs),
         ours_spread=spread_percent(mine), peer_spread=spread_percent(theirs), error=error,
@@ -91,8 +98,9 @@ def row_of(name: str, threads: int, arguments: argparse.Namespace, keep: bool) -
     try:
         built = build_or_keep(name, arguments.target, keep)
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            seconds = arguments.round_ms / 1e3
             future = pool.submit(
-                measure, name, built.package, threads, arguments.runs, arguments.round_ms / 1e3
+                measure, name, built.package, threads, arguments.runs, seconds, arguments.cpu_time
             )
             row = future.result(timeout=1800)
         return dataclasses.replace(row, build_s=built.seconds)
@@ -209,6 +217,11 @@ def main() -> int:
     parser.add_argument("--threads", default="1", help="thread counts, comma-separated (default 1)")
     parser.add_argument("--runs", type=int, default=30, help="rounds (default 30); the median counts")
     parser.add_argument("--round-ms", type=float, default=4.0, help="at least so long a turn (default 4)")
+    parser.add_argument(
+        "--cpu-time",
+        action="store_true",
+        help="processor time instead of wall time (one thread only): for machines others use too",
+    )
     parser.add_argument("--keep", action="store_true", help="reuse packages of an earlier run")
     parser.add_argument("--check", action="store_true", help="fail unless the limits are kept")
     arguments = parser.parse_args()

@@ -195,6 +195,7 @@ def main() -> int:
     parser.add_argument("--target", default="host")
     parser.add_argument("--runs", type=int, default=30, help="timed rounds (default 30)")
     parser.add_argument("--round-ms", type=float, default=4.0)
+    parser.add_argument("--cpu-time", action="store_true", help="processor time instead of wall time")
     parser.add_argument("--keep", action="store_true", help="reuse packages (their build times are then 0)")
     arguments = parser.parse_args()
     names = arguments.networks.split(",") if arguments.networks else list(networks())

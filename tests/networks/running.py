@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from deploycc.targets import load_target
 from deploycc.types import Target
 
 Array = NDArray[Any]
+_MACHINES = {"x86_64": "EM_X86_64", "aarch64": "EM_AARCH64", "riscv64": "EM_RISCV"}
 DRIVER = ROOT / "benchmarks" / "driver.c"
 
 
@@ -59,11 +61,13 @@ def compile_driver(package: Path, target: Target, folder: Path) -> Path:
 
 def prefix_of(target: Target) -> list[str]:
     """The words in front of a program of ``target``; skips the test where it cannot run here."""
-    if not target.emulator:
+    if target.linker.elf_machine == _MACHINES.get(platform.machine()):
         flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
         if target.simd.bits == 512 and "avx512f" not in flags:
             pytest.skip(f"{target.name}: this processor has no AVX-512")
         return []
+    if not target.emulator:
+        pytest.skip(f"{target.name}: this machine is another one and the target names no emulator")
     emulator = target.emulator[0]
     if shutil.which(emulator) is None:
         pytest.skip(f"{target.name}: {emulator} is not installed (Debian: apt install qemu-user)")
