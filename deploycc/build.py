@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from deploycc.packaging.names import check_library_name, suggest_library_name
 from deploycc.request import request_from_json, request_to_json
+from deploycc.resources import data_dir
 from deploycc.staging import disk_full, staging
 from deploycc.supervise import (
     ChildCrashed,
@@ -204,30 +205,44 @@ def reproduce_command(request: BuildRequest) -> str:
 
 def build_in_child(message: dict[str, Any], emit: Callable[[Event], None]) -> dict[str, Any]:
     """The whole line; runs in the child process only."""
-    # A stage may take its native libraries along on import, so they are imported here.
-    from deploycc.importing import load
-    from deploycc.linting import lint
-    from deploycc.lowering import lower
-    from deploycc.packaging import package
-    from deploycc.planning import plan
-    from deploycc.reference import golden
-    from deploycc.resources import data_dir
-    from deploycc.scheduling import choose
-    from deploycc.simplifying import simplify
-
+    # Each stage is imported when its turn comes: some take seconds with their native libraries, and a
+    # model that the first one refuses need not wait for the last.
     request = request_from_json(message["request"])
     target = request.target
     trace = Trace(request.dump_dir, emit)
-    schedule_dirs = (data_dir("schedules"), *request.schedule_dirs)
     try:
+        from deploycc.importing import load
+
         model = trace("import", load, request)
+
+        from deploycc.simplifying import simplify
+
         model = trace("simplify", simplify, model, request.limits)
+
+        from deploycc.linting import lint
+
         report = trace("lint", lint, model, target)
         report.raise_if_errors()
+
+        from deploycc.lowering import lower
+
         program = trace("lower", lower, model, target)
-        program = trace("schedule", choose, program, target, schedule_dirs)
+
+        from deploycc.scheduling import choose
+
+        # A later folder's schedule replaces an earlier one's of the same name.
+        program = trace("schedule", choose, program, target, (data_dir("schedules"), *request.schedule_dirs))
+
+        from deploycc.planning import plan
+
         planned = trace("plan", plan, program, target)
+
+        from deploycc.reference import golden
+
         reference = trace("golden", golden, model, request.seed)
+
+        from deploycc.packaging import package
+
         result = trace("package", package, planned, request, model, reference, Path(message["staging"]))
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from deploycc.diagnostics import render
-from deploycc.types import Choice, Golden, Model, Package, Plan, Program, Report
+from deploycc.types import Choice, DeployccError, Diagnostic, Golden, Model, Package, Plan, Program, Report
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -37,7 +38,8 @@ class Trace:
         self._dump_dir = dump_dir
         self._emit = emit
         if dump_dir is not None:
-            dump_dir.mkdir(parents=True, exist_ok=True)
+            with _dump_errors(dump_dir):
+                dump_dir.mkdir(parents=True, exist_ok=True)
 
     def __call__(self, name: str, stage: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run one stage and return what it returns."""
@@ -46,9 +48,25 @@ class Trace:
         result = stage(*args, **kwargs)
         seconds = time.perf_counter() - began
         if self._dump_dir is not None:
-            _dump(self._dump_dir / DUMPS[name], result)
+            with _dump_errors(self._dump_dir):
+                _dump(self._dump_dir / DUMPS[name], result)
         self._emit({"event": "stage", "name": name, "state": "end", "seconds": seconds})
         return result
+
+
+@contextlib.contextmanager
+def _dump_errors(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DeployccError(
+            Diagnostic(
+                "DC731",
+                f"the dump folder {folder} cannot be written",
+                got=error.strerror or str(error),
+                help="choose another with --dump-dir",
+            )
+        ) from None
 
 
 def _dump(path: Path, result: object) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from types import FrameType
@@ -20,8 +21,6 @@ from deploycc.types import DeployccError
 
 OUR_FAULT = 70
 """``EX_SOFTWARE`` of sysexits.h."""
-INTERRUPTED = 130
-"""What shells give for SIGINT: 128 + 2."""
 
 
 @click.group(
@@ -63,7 +62,7 @@ program.add_command(targets_command)
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the program and leave with its exit code."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _end)
     try:
         program.main(args=arguments, prog_name="deploycc", standalone_mode=False)
@@ -72,9 +71,9 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(error.exit_code)
     except click.exceptions.Exit as leaving:
         sys.exit(leaving.exit_code)
-    except (click.Abort, KeyboardInterrupt):
+    except Interrupted as interrupt:
         click.echo("interrupted; nothing was written", err=True)
-        sys.exit(INTERRUPTED)
+        sys.exit(128 + interrupt.number)
     except DeployccError as error:
         for diagnostic in error.diagnostics:
             click.echo(render(diagnostic), err=True)
@@ -84,10 +83,21 @@ def main(arguments: list[str] | None = None) -> None:
         click.echo(f"deploycc {__version__}, stage {error.stage}\n{error.details.rstrip()}", err=True)
         sys.exit(OUR_FAULT)
     except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(1)
+        # The reader has gone; so has what Python would still flush when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
+
+
+class Interrupted(BaseException):
+    """A signal that asks to end came; ``number`` is the signal's."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
 
 
 def _end(number: int, frame: FrameType | None) -> None:
-    """A polite end (SIGTERM, SIGHUP) unwinds like Ctrl-C does, so staging folders and children go."""
-    raise SystemExit(128 + number)
+    """Unwind, so that child processes and staging folders go; a second signal must not cut that short."""
+    for other in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(other, signal.SIG_IGN)
+    raise Interrupted(number)
