@@ -13,6 +13,7 @@ node or returned), ``returned(t)``
 
 A fact that is not known (an extent, a run-time value) makes what depends on it unknown, by
 Kleene's logic: ``false and unknown`` is false, ``true or unknown`` is true.  Only true fires.
+``absent`` equals nothing but itself; calculating with it or indexing it gives unknown.
 """
 
 from __future__ import annotations
@@ -156,7 +157,7 @@ def _fact(name: str, facts: NodeFacts) -> Any:
 
 
 def _indexed(value: Any, index: Any) -> Any:
-    if value is UNKNOWN or index is UNKNOWN:
+    if value is UNKNOWN or index is UNKNOWN or value is None:
         return UNKNOWN
     if not isinstance(value, tuple):
         raise ConditionError(f"cannot index {value!r}")
@@ -194,6 +195,8 @@ def _binary(sign: str, left: Any, right: Any) -> Any:
     if sign in ("in", "not in") and isinstance(right, tuple) and UNKNOWN in right:
         return (sign == "in") if left is not UNKNOWN and left in right else UNKNOWN
     if left is UNKNOWN or right is UNKNOWN:
+        return UNKNOWN
+    if sign not in ("==", "!=", "in", "not in") and (left is None or right is None):
         return UNKNOWN
     try:
         return _OPERATORS[sign](left, right)
