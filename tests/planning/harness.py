@@ -16,13 +16,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from deploycc.types import Buffer, Cache, Linker, LLVMTarget, Plan, Simd, Target
+from deploycc.planning.codegen import compile_kernels
+from deploycc.types import Buffer, Cache, Call, Linker, LLVMTarget, Plan, Simd, Target
 
 GUARD = 4096
 TASKS = 3
@@ -113,6 +114,33 @@ def run_plan(
         if target.emulator:
             return _run_emulated(plan, arrays, target, Path(folder))
         return _run_here(plan, arrays, target, Path(folder))
+
+
+def load_kernels(functions: Mapping[str, Any], target: Target = X86_64) -> dict[str, Callable[..., None]]:
+    """PrimFuncs by name, compiled for this processor, as Python functions of contiguous arrays.
+
+    The arrays are the kernel's parameters in order, outputs last; they are neither copied nor checked.
+    Workspace is limited to 64 MiB.
+    """
+    kernels = compile_kernels(list(functions.items()), target, "kernel")
+    calls = tuple(
+        Call(kernels.symbols[name], (Buffer("arena", 0, 0, 0),) * len(func.params))
+        for name, func in functions.items()
+    )
+    plan = Plan(kernels.code, calls, b"", 0, 64 << 20, 64 << 20, (), ())
+    with tempfile.TemporaryDirectory() as folder:
+        library = Path(folder) / f"kernels-{hashlib.sha256(kernels.code).hexdigest()[:12]}.so"
+        _link(plan, target, Path(folder), library, "-shared", "-Wl,-z,defs")
+        loaded = ctypes.CDLL(str(library))
+
+    def callable_for(symbol: str) -> Callable[..., None]:
+        def call(*arrays: np.ndarray[Any, Any]) -> None:
+            code = getattr(loaded, symbol)(*[ctypes.c_void_p(array.ctypes.data) for array in arrays])
+            assert code == 0, f"{symbol} returned {code}"
+
+        return call
+
+    return {name: callable_for(kernels.symbols[name]) for name in functions}
 
 
 def _run_here(
