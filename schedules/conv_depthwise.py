@@ -22,14 +22,17 @@ from deploycc.scheduling.primitives import (
     inline_elementwise,
     output_blocks,
     parallelize,
+    register_tile,
+    registers_of,
     round_up,
+    usable_lanes,
 )
 from deploycc.tvm_api import te, tirx
 
 KNOBS = {
     "tile": (1, 2, 3, 4, 5, 6, 7, 8),
     "vectors": (1, 2, 4),
-    "lanes": (1, 2, 4, 8, 16),
+    "lanes": tuple(range(1, 17)),
 }
 
 
@@ -42,20 +45,20 @@ def match(task, target):
 
 
 def cost(match, knobs):
-    """Cycles: tiles x (taps x multiply-adds and loads + epilogue); a ragged last block runs lane by lane."""
+    """Cycles: tiles x (taps x multiply-adds and loads + epilogue)."""
     conv = match.operator
     tile, vectors, lanes = knobs["tile"], knobs["vectors"], knobs["lanes"]
-    if lanes > match.target.simd.lanes() or tile > conv.out_width:
-        return None
-    if tile * vectors + 2 * vectors > match.target.simd.registers:
-        return None
     width = vectors * lanes
-    blocks = -(-conv.in_channels // width)
-    tiles = conv.batch * conv.out_height * -(-conv.out_width // tile) * blocks
+    if tile > conv.out_width or conv.in_channels % width:
+        return None
+    if not usable_lanes(match.target, lanes, conv.in_channels):
+        return None
+    registers = vectors * registers_of(match.target, lanes)
+    if tile * registers + 2 * registers > match.target.simd.registers:
+        return None
+    tiles = conv.batch * conv.out_height * -(-conv.out_width // tile) * (conv.in_channels // width)
     taps = conv.kernel[0] * conv.kernel[1]
-    work = taps * max(tile * vectors / 2, (tile + 1) * vectors / 2, 4.0) + 2 * tile * vectors + 20
-    ragged = tile * vectors * lanes * taps / blocks if conv.in_channels % width else 0
-    return tiles * (work + ragged)
+    return tiles * (taps * max((tile + 1) * registers / 2, 4.0) + 2 * tile * registers + 20)
 
 
 def compute(match, knobs):
@@ -101,34 +104,13 @@ def apply(sch, match, knobs):
     conv = match.operator
     width, tile, lanes = knobs["vectors"] * knobs["lanes"], knobs["tile"], knobs["lanes"]
     inline_elementwise(sch)
-    depthwise = anchor_block(sch)
+    accumulate = anchor_block(sch)
     (last,) = output_blocks(sch)
     n, oh, ow, oc = sch.get_loops(last)
     tiles, column = sch.split(ow, [None, tile])
     block, lane = sch.split(oc, [None, width])
     sch.reorder(n, oh, tiles, block, column, lane)
     outer = sch.fuse(n, oh)
-    sch.compute_at(depthwise, block, preserve_unit_loops=True)
-    sch.set_scope(depthwise, 0, "local")
     taps = conv.kernel[0] * conv.kernel[1]
     parallelize(sch, outer, conv.batch * conv.out_height * conv.out_width * conv.out_channels * taps // lanes)
-
-    *_, column, lane, kh, kw = sch.get_loops(depthwise)
-    vector, lane = sch.split(lane, [None, lanes])
-    sch.reorder(kh, kw, column, vector, lane)
-    if conv.kernel[1] <= 7:
-        sch.unroll(kw)
-    sch.unroll(column)
-    sch.unroll(vector)
-    sch.vectorize(lane)
-    start = sch.decompose_reduction(depthwise, kh)
-    *unrolled, lane = sch.get_loops(start)[3:]
-    for loop in unrolled:
-        sch.unroll(loop)
-    sch.vectorize(lane)
-
-    *_, column, lane = sch.get_loops(last)
-    vector, lane = sch.split(lane, [None, lanes])
-    sch.unroll(column)
-    sch.unroll(vector)
-    sch.vectorize(lane)
+    register_tile(sch, accumulate, last, block, lanes, reduction=2)

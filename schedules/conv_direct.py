@@ -10,7 +10,8 @@
 
 One input element is broadcast against ``vectors`` registers of weights and serves them all; one
 register of weights serves ``tile`` columns.  Weights are packed as [g, oc_block, kh, kw, ic, lanes]
-and padded with zeros to whole vectors, so that the reduction has no tail.  Columns past the
+and padded with zeros to whole vectors, so that the reduction has no tail; where channels do not fill
+whole vectors the epilogue is a second pass over a buffer of whole vectors.  Columns past the
 width are computed and dropped: they read zeros where the input is padded anyway, else the
 last column again.  Groups are an outer loop.
 """
@@ -26,15 +27,19 @@ from deploycc.scheduling.primitives import (
     inline_elementwise,
     output_blocks,
     parallelize,
+    register_tile,
     register_tile_cost,
+    registers_of,
     round_up,
+    usable_lanes,
 )
+from deploycc.scheduling.stages import schedule_spatial_block
 from deploycc.tvm_api import te, tirx
 
 KNOBS = {
     "tile": tuple(range(1, 15)),
     "vectors": (1, 2, 3, 4),
-    "lanes": (4, 8, 16),
+    "lanes": tuple(range(1, 17)),
 }
 
 
@@ -49,20 +54,23 @@ def match(task, target):
 
 
 def cost(match, knobs):
-    """Cycles: tiles x (reduction steps x cost of a step + epilogue)."""
+    """Cycles: tiles x (reduction steps x cost of a step + epilogue), and a second pass if channels do not fit."""
     conv = match.operator
-    step = register_tile_cost(match.target, knobs["tile"], knobs["vectors"], knobs["lanes"])
-    if step is None or knobs["tile"] > max(conv.out_width, 1):
-        return None
-    width = knobs["vectors"] * knobs["lanes"]
+    tile, vectors, lanes = knobs["tile"], knobs["vectors"], knobs["lanes"]
     channels = conv.out_channels // conv.groups
+    if tile > conv.out_width or not usable_lanes(match.target, lanes, channels):
+        return None
+    step = register_tile_cost(match.target, tile, vectors, lanes)
+    width = vectors * lanes
+    if step is None or (vectors > 1 and width >= channels + lanes):
+        return None
     blocks = -(-channels // width)
-    tiles = conv.batch * conv.groups * conv.out_height * -(-conv.out_width // knobs["tile"]) * blocks
+    pixels = conv.batch * conv.groups * conv.out_height
+    tiles = pixels * -(-conv.out_width // tile) * blocks
     steps = conv.kernel[0] * conv.kernel[1] * (conv.in_channels // conv.groups)
-    stores = knobs["tile"] * knobs["vectors"]
-    # A partly filled last block stores lane by lane.
-    tail = stores * knobs["lanes"] / blocks if channels % width else 0
-    return tiles * (steps * step + 2 * stores + 2 * tail + 20)
+    stores = tile * vectors * registers_of(match.target, lanes)
+    second = pixels * conv.out_width * channels / 4 if channels % width else 0
+    return tiles * (steps * step + 2 * stores + 20) + second
 
 
 def compute(match, knobs):
@@ -116,38 +124,22 @@ def compute(match, knobs):
 def apply(sch, match, knobs):
     conv = match.operator
     width, tile, lanes = knobs["vectors"] * knobs["lanes"], knobs["tile"], knobs["lanes"]
-    out_group = conv.out_channels // conv.groups
+    channels = conv.out_channels // conv.groups
     inline_elementwise(sch)
-    conv_block = anchor_block(sch)
+    accumulate = anchor_block(sch)
     (last,) = output_blocks(sch)
-    n, oh, ow, oc = sch.get_loops(last)
+    if channels % width:
+        # Whole vectors go to a buffer of whole vectors; a second pass does the epilogue.
+        writer = sch.cache_write(accumulate, 0, "local")
+        n, oh, ow, group, block, lane = sch.get_loops(writer)
+        schedule_spatial_block(sch, last, match.target)
+    else:
+        writer = last
+        n, oh, ow, oc = sch.get_loops(last)
+        group, block, lane = sch.split(oc, [conv.groups, channels // width, width])
     tiles, column = sch.split(ow, [None, tile])
-    group, channel = sch.split(oc, [conv.groups, out_group])
-    block, lane = sch.split(channel, [None, width])
     sch.reorder(n, group, block, oh, tiles, column, lane)
     outer = sch.fuse(n, group, block, oh)
-    sch.compute_at(conv_block, tiles, preserve_unit_loops=True)
-    sch.set_scope(conv_block, 0, "local")
-    operations = (
-        conv.batch * conv.out_height * conv.out_width * conv.out_channels * conv.kernel[0] * conv.kernel[1]
-        * (conv.in_channels // conv.groups)
-    )  # fmt: skip
-    parallelize(sch, outer, operations // lanes)
-
-    *_, column, _, _, inner, kh, kw, ic = sch.get_loops(conv_block)
-    vector, lane = sch.split(inner, [None, lanes])
-    sch.reorder(kh, kw, ic, column, vector, lane)
-    for loop in (column, vector):
-        sch.unroll(loop)
-    sch.vectorize(lane)
-    start = sch.decompose_reduction(conv_block, kh)
-    *unrolled, lane = sch.get_loops(start)[2:]
-    for loop in unrolled:
-        sch.unroll(loop)
-    sch.vectorize(lane)
-
-    *_, column, lane = sch.get_loops(last)
-    vector, lane = sch.split(lane, [None, lanes])
-    sch.unroll(column)
-    sch.unroll(vector)
-    sch.vectorize(lane)
+    steps = conv.kernel[0] * conv.kernel[1] * (conv.in_channels // conv.groups)
+    parallelize(sch, outer, conv.batch * conv.out_height * conv.out_width * conv.out_channels * steps // lanes)
+    register_tile(sch, accumulate, writer, tiles, lanes, reduction=3)

@@ -24,15 +24,19 @@ from deploycc.scheduling.primitives import (
     inline_elementwise,
     output_blocks,
     parallelize,
+    register_tile,
     register_tile_cost,
+    registers_of,
     round_up,
+    usable_lanes,
 )
+from deploycc.scheduling.stages import schedule_spatial_block
 from deploycc.tvm_api import te, tirx
 
 KNOBS = {
     "tile": tuple(range(1, 15)),
     "vectors": (1, 2, 3, 4),
-    "lanes": (4, 8, 16),
+    "lanes": tuple(range(1, 17)),
 }
 
 
@@ -50,18 +54,20 @@ def match(task, target):
 
 
 def cost(match, knobs):
-    """Cycles: tiles x (reduction steps x cost of a step + epilogue)."""
+    """Cycles: tiles x (reduction steps x cost of a step + epilogue), and a second pass if columns do not fit."""
     batch, rows, inner, columns = shape(match.operator)
-    step = register_tile_cost(match.target, knobs["tile"], knobs["vectors"], knobs["lanes"])
-    if step is None or knobs["tile"] > rows:
+    tile, vectors, lanes = knobs["tile"], knobs["vectors"], knobs["lanes"]
+    if tile > rows or not usable_lanes(match.target, lanes, columns):
         return None
-    width = knobs["vectors"] * knobs["lanes"]
-    blocks = -(-columns // width)
-    tiles = batch * -(-rows // knobs["tile"]) * blocks
-    stores = knobs["tile"] * knobs["vectors"]
-    tail = stores * knobs["lanes"] / blocks if columns % width else 0
-    partial = 2 * knobs["tile"] if rows % knobs["tile"] else 0
-    return tiles * (inner * step + 2 * stores + 2 * tail + partial + 20)
+    step = register_tile_cost(match.target, tile, vectors, lanes)
+    width = vectors * lanes
+    if step is None or (vectors > 1 and width >= columns + lanes):
+        return None
+    tiles = batch * -(-rows // tile) * -(-columns // width)
+    stores = tile * vectors * registers_of(match.target, lanes)
+    partial = 2 * tile if rows % tile else 0
+    second = batch * rows * columns / 4 if columns % width else 0
+    return tiles * (inner * step + 2 * stores + partial + 20) + second
 
 
 def compute(match, knobs):
@@ -104,12 +110,19 @@ def apply(sch, match, knobs):
     batch, rows, inner, columns = shape(match.operator)
     width, tile, lanes = knobs["vectors"] * knobs["lanes"], knobs["tile"], knobs["lanes"]
     inline_elementwise(sch)
-    gemm = anchor_block(sch)
+    accumulate = anchor_block(sch)
     (last,) = output_blocks(sch)
-    *leading, column = sch.get_loops(last)
-    row = leading.pop() if leading else sch.add_unit_loop(column)
+    if columns % width:
+        # Whole vectors go to a buffer of whole vectors; a second pass does the epilogue.
+        writer = sch.cache_write(accumulate, 0, "local")
+        *leading, row, block, lane = sch.get_loops(writer)
+        schedule_spatial_block(sch, last, match.target)
+    else:
+        writer = last
+        *leading, column = sch.get_loops(last)
+        row = leading.pop() if leading else sch.add_unit_loop(column)
+        block, lane = sch.split(column, [None, width])
     tiles, row = sch.split(row, [None, tile])
-    block, lane = sch.split(column, [None, width])
     if inner * columns * 4 <= match.target.cache.l2 // 2:
         sch.reorder(*leading, tiles, block, row, lane)
         fused, place = [*leading, tiles], block
@@ -119,26 +132,5 @@ def apply(sch, match, knobs):
     if batch * -(-rows // tile) <= 64:
         fused, place = [*fused, place], None
     outer = sch.fuse(*fused) if len(fused) > 1 else fused[0]
-    place = outer if place is None else place
-    sch.compute_at(gemm, place, preserve_unit_loops=True)
-    sch.set_scope(gemm, 0, "local")
-    depth = len(sch.get_loops(last)) - 2
     parallelize(sch, outer, batch * rows * inner * columns // lanes)
-
-    *_, row, _, lane, k = sch.get_loops(gemm)
-    vector, lane = sch.split(lane, [None, lanes])
-    sch.reorder(k, row, vector, lane)
-    sch.unroll(row)
-    sch.unroll(vector)
-    sch.vectorize(lane)
-    start = sch.decompose_reduction(gemm, k)
-    *unrolled, lane = sch.get_loops(start)[depth:]
-    for loop in unrolled:
-        sch.unroll(loop)
-    sch.vectorize(lane)
-
-    row, lane = sch.get_loops(last)[depth:]
-    vector, lane = sch.split(lane, [None, lanes])
-    sch.unroll(row)
-    sch.unroll(vector)
-    sch.vectorize(lane)
+    register_tile(sch, accumulate, writer, outer if place is None else place, lanes, reduction=1)

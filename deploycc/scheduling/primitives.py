@@ -83,17 +83,64 @@ def vector_lanes(target: Target, dtype_bits: int, available: int) -> int:
     return lanes
 
 
+def registers_of(target: Target, lanes: int) -> int:
+    """How many registers LLVM uses for a float32 vector of ``lanes`` (odd ones are widened to a power of two)."""
+    return max(1, (1 << (lanes - 1).bit_length()) // target.simd.lanes())
+
+
+def usable_lanes(target: Target, lanes: int, channels: int) -> bool:
+    """Whether vectors of ``lanes`` make sense: a power of two, or all of ``channels`` in one register."""
+    if lanes > target.simd.lanes() or (lanes > channels and lanes > 4):
+        return False
+    # LLVM handles an odd vector well where it is alone, badly in rows of several.
+    return lanes & (lanes - 1) == 0 or channels == lanes
+
+
 def register_tile_cost(target: Target, rows: int, vectors: int, lanes: int) -> float | None:
     """Cycles for one step of the reduction of a ``rows`` x ``vectors`` register tile; None if it spills.
 
     Two multiply-adds and two loads issue per cycle and a multiply-add has a latency of four, as on
     every core in ``targets/`` from Cortex-A76 and Haswell on; smaller cores scale all terms alike.
     """
-    if lanes > target.simd.lanes() or rows * vectors + vectors + 1 > target.simd.registers:
+    registers = vectors * registers_of(target, lanes)
+    if rows * registers + registers + 1 > target.simd.registers:
         return None
-    fused = rows * vectors / 2
-    loads = (rows + vectors) / 2
+    fused = rows * registers / 2
+    # An odd vector is loaded in pieces of powers of two.
+    loads = (rows + vectors * (lanes.bit_count() if lanes & (lanes - 1) else 1)) / 2
     return max(fused, loads, 4.0) if target.simd.fma else max(2 * fused, loads, 4.0)
+
+
+def register_tile(sch: Any, compute: Any, writer: Any, place: Any, lanes: int, reduction: int) -> None:
+    """Compute ``compute`` under loop ``place`` of ``writer`` into registers, all vectors of ``lanes``.
+
+    Below ``place`` the writer must have exactly its tile loops: rows, then channels.  ``compute`` has the
+    same two as its only spatial loops of extent above 1 there, then ``reduction`` reduction loops; its
+    result lives in registers because every access to it is unrolled.
+    """
+    sch.compute_at(compute, place, preserve_unit_loops=True)
+    sch.set_scope(compute, 0, "local")
+    depth = len(sch.get_loops(writer)) - 2
+    loops = sch.get_loops(compute)[depth:]
+    spatial, reductions = loops[:-reduction], loops[-reduction:]
+    *units, lane = spatial
+    vector, lane = sch.split(lane, [None, lanes])
+    sch.reorder(*reductions, *units, vector, lane)
+    for loop in (*units, vector):
+        sch.unroll(loop)
+    sch.vectorize(lane)
+    start = sch.decompose_reduction(compute, reductions[0])
+    _unroll_and_vectorize(sch, sch.get_loops(start)[depth:])
+    row, lane = sch.get_loops(writer)[depth:]
+    vector, lane = sch.split(lane, [None, lanes])
+    _unroll_and_vectorize(sch, [row, vector, lane])
+
+
+def _unroll_and_vectorize(sch: Any, loops: list[Any]) -> None:
+    *unrolled, lane = loops
+    for loop in unrolled:
+        sch.unroll(loop)
+    sch.vectorize(lane)
 
 
 def round_up(value: int, multiple: int) -> int:

@@ -17,6 +17,11 @@ from deploycc.tvm_api import structural_equal, tirx
 from deploycc.types import Target
 
 
+def schedule_spatial_block(sch: Any, block: Any, target: Target) -> None:
+    """Parallelise and vectorise one block that does not reduce."""
+    _schedule_spatial(sch, block, target)
+
+
 def schedule_spatial_blocks(sch: Any, target: Target) -> None:
     """Parallelise and vectorise every block that does not reduce."""
     for block in child_blocks(sch):
