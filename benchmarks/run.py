@@ -33,7 +33,7 @@ from benchmarks.library import PackageLibrary, RunFailed
 from benchmarks.measuring import geometric_mean, interleave, median_ms, pin, spread_percent
 from benchmarks.networks import fetch, networks
 from benchmarks.pinned import ROOT, FileUnavailable
-from benchmarks.reference import TOLERANCE, OnnxRuntime, largest_error
+from benchmarks.reference import TOLERANCE, OnnxRuntime, allowed_error, largest_error
 
 MEAN_LIMIT, WORST_LIMIT = 3.0, 6.0
 """What an untuned build may take at most, in ONNX Runtime's times: geometric mean, worst network."""
@@ -43,7 +43,10 @@ RESULTS = ROOT / "benchmarks" / "results"
 
 @dataclass(frozen=True)
 class Row:
-    """One network: medians in milliseconds, the largest error as a share of the largest output."""
+    """One network: medians in milliseconds, the largest error as a share of the largest output.
+
+    ``allowed`` is the largest error a right result may have (``benchmarks.reference.allowed_error``).
+    """
 
     network: str
     threads: int
@@ -52,6 +55,7 @@ class Row:
     ours_spread: float = math.nan
     peer_spread: float = math.nan
     error: float = math.nan
+    allowed: float = TOLERANCE
     build_s: float = 0.0
     failure: str = ""
 
@@ -63,7 +67,7 @@ class Row:
     @property
     def counts(self) -> bool:
         """Whether it ran and its result is right: a wrong result is not fast."""
-        return not self.failure and self.error <= TOLERANCE
+        return not self.failure and self.error <= self.allowed
 
 
 def measure(name: str, package: Path, threads: int, runs: int, round_seconds: float, cpu_time: bool) -> Row:
@@ -78,6 +82,7 @@ def measure(name: str, package: Path, threads: int, runs: int, round_seconds: fl
     want = peer.bind(inputs)
     ours = PackageLibrary(package, threads)
     error = largest_error(ours.bind(inputs), want)
+    allowed = allowed_error(model, inputs, want, error)
     # Both engines' idle workers spin for a while and would take the other's core.
     rest = 0.02 if threads > 1 else 0.0
     mine, theirs = interleave(
@@ -86,7 +91,7 @@ def measure(name: str, package: Path, threads: int, runs: int, round_seconds: fl
     )  # fmt: skip
     return Row(
         network=name, threads=threads, ours_ms=median_ms(mine), peer_ms=median_ms(theirs),
-        ours_spread=spread_percent(mine), peer_spread=spread_percent(theirs), error=error,
+        ours_spread=spread_percent(mine), peer_spread=spread_percent(theirs), error=error, allowed=allowed,
     )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from running import Reference, run_package
 from benchmarks.building import BuildFailed, build
 from benchmarks.networks import networks
 from benchmarks.pytest_plugin import network
-from benchmarks.reference import TOLERANCE, OnnxRuntime, largest_error
+from benchmarks.reference import OnnxRuntime, allowed_error, largest_error
 from deploycc.targets import load_target
 
 __all__ = ["built", "matches", "network", "reference"]
@@ -61,7 +61,10 @@ def built(network: Callable[[str], Path], tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture
 def matches(
-    built: Callable[..., Path], reference: Callable[[str], Reference], tmp_path: Path
+    network: Callable[[str], Path],
+    built: Callable[..., Path],
+    reference: Callable[[str], Reference],
+    tmp_path: Path,
 ) -> Callable[..., None]:
     """A function (network, target): build, run, and compare every output with ONNX Runtime's."""
 
@@ -69,6 +72,7 @@ def matches(
         want = reference(name)
         ran = run_package(built(name, target), target, want.inputs, tmp_path, threads, limit)
         error = largest_error(ran.outputs, want.outputs)
-        assert error <= TOLERANCE, f"{name} on {target}: off by {error:.2g} of the largest output"
+        allowed = allowed_error(network(name), want.inputs, want.outputs, error)
+        assert error <= allowed, f"{name} on {target}: off by {error:.2g}, allowed are {allowed:.2g}"
 
     return check
