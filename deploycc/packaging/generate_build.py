@@ -59,7 +59,8 @@ unset(_@N@_root)
 _SOURCES_LISTS = """\
 # Builds lib@N@ from the compiled kernels, the weights and the C sources beside this file, for
 # instance with the Android NDK:
-#   cmake -S src -B build -DCMAKE_TOOLCHAIN_FILE=$NDK/build/cmake/android.toolchain.cmake -DANDROID_ABI=arm64-v8a
+#   cmake -S src -B build -DANDROID_ABI=arm64-v8a \\
+#         -DCMAKE_TOOLCHAIN_FILE=$NDK/build/cmake/android.toolchain.cmake
 cmake_minimum_required(VERSION 3.16)
 project(@N@ LANGUAGES C ASM)
 
@@ -127,7 +128,8 @@ cmake_minimum_required(VERSION 3.16)
 project(@N@_example LANGUAGES @LANGUAGES@)
 
 # The package this example lies in; an app elsewhere sets @N@_DIR or CMAKE_PREFIX_PATH instead.
-find_package(@N@ REQUIRED CONFIG PATHS "${CMAKE_CURRENT_SOURCE_DIR}/.." NO_DEFAULT_PATH NO_CMAKE_FIND_ROOT_PATH)
+find_package(@N@ REQUIRED CONFIG
+  PATHS "${CMAKE_CURRENT_SOURCE_DIR}/.." NO_DEFAULT_PATH NO_CMAKE_FIND_ROOT_PATH)
 
 add_executable(@N@_example main.cpp)
 target_compile_features(@N@_example PRIVATE cxx_std_17)
@@ -191,7 +193,8 @@ bool close(const char *name, const std::vector<T> &got, const std::vector<T> &ex
         largest = std::isfinite(b) ? std::max(largest, std::fabs(b)) : largest;
     }
     const bool good = error <= tolerance * largest;
-    std::printf("%s: max error %.3g, largest value %.3g, %s\\n", name, error, largest, good ? "ok" : "MISMATCH");
+    const char *verdict = good ? "ok" : "MISMATCH";
+    std::printf("%s: max error %.3g, largest value %.3g, %s\\n", name, error, largest, verdict);
     return good;
 }
 
@@ -292,7 +295,8 @@ def example_main(interface: Interface) -> str:
     for index, tensor in enumerate(interface.inputs):
         scope = f"{name}::input::{tensor.identifier}"
         loads.append(
-            f'    auto input_{index} = load<{scope}::value_type>(golden + "/input_{index}.bin", {scope}::size);\n'
+            f"    auto input_{index} ="
+            f' load<{scope}::value_type>(golden + "/input_{index}.bin", {scope}::size);\n'
         )
         bind_inputs.append(f"    inputs.{tensor.identifier} = input_{index};\n")
     for index, tensor in enumerate(interface.outputs):

@@ -68,7 +68,7 @@ typedef struct @N@_options {
     size_t struct_size;   /* set by @N@_OPTIONS_INIT */
     int32_t threads;      /* 0: as many as the calling thread may run on */
     int32_t spin_us;      /* idle workers spin this many microseconds before they sleep; -1: default */
-    const int32_t *cpus;  /* worker i is pinned to cpus[i % cpu_count], the caller's thread never; NULL: no pinning */
+    const int32_t *cpus;  /* worker i is pinned to cpus[i % cpu_count]; NULL: nothing is pinned */
     size_t cpu_count;
     void *memory;         /* working memory of the caller, 64-byte aligned; NULL: create allocates it */
     size_t memory_bytes;  /* at least @N@_memory_bytes(options) */
@@ -235,8 +235,8 @@ def header(interface: Interface) -> str:
     for role, tensors in (("input", interface.inputs), ("output", interface.outputs)):
         for index, tensor in enumerate(tensors):
             lines.append(
-                f" * {role} {index}: {comment_text(tensor.info.name)}  {tensor.info.dtype} {tensor.dimensions},"
-                f" {tensor.bytes} bytes ({tensor.type.c})\n"
+                f" * {role} {index}: {comment_text(tensor.info.name)}  {tensor.info.dtype}"
+                f" {tensor.dimensions}, {tensor.bytes} bytes ({tensor.type.c})\n"
             )
             prefix = f"{name}_{role.upper()}_{tensor.identifier}"
             macros.append(f"#define {prefix}_INDEX {index}\n")
@@ -269,8 +269,8 @@ def _tensor_table(tensors: Sequence[Tensor], role: str) -> str:
     for index, tensor in enumerate(tensors):
         shape = f"{role}_shape_{index}" if tensor.info.shape else "NULL"
         lines.append(
-            f"    {{{string_literal(tensor.info.name)}, {tensor.type.value}, {len(tensor.info.shape)}, {shape}, "
-            f"{tensor.elements}u, {tensor.bytes}u, sizeof({tensor.type.c})}},\n"
+            f"    {{{string_literal(tensor.info.name)}, {tensor.type.value}, {len(tensor.info.shape)}, "
+            f"{shape}, {tensor.elements}u, {tensor.bytes}u, sizeof({tensor.type.c})}},\n"
         )
     lines.append("};\n\n")
     return "".join(lines)
@@ -308,7 +308,8 @@ def source(interface: Interface, plan: Plan) -> str:
     parts = [fill(_SOURCE_HEAD, {"N": name, "ABI": str(ABI_VERSION)})]
     # The label keeps kernel names out of C's own name space: one called `exp` is no clash.
     parts += [
-        f"extern int32_t {kernel[symbol]}({', '.join(['void *'] * count) or 'void'}) __asm__({string_literal(symbol)});\n"
+        f"extern int32_t {kernel[symbol]}({', '.join(['void *'] * count) or 'void'})"
+        f" __asm__({string_literal(symbol)});\n"
         for symbol, count in arity.items()
     ]
     if plan.weights:

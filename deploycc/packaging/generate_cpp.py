@@ -142,7 +142,8 @@ public:
         const @N@_status status = @N@_run(handle_, input_pointers, output_pointers);
         if (status != @N@_OK) {
             const bool detailed = status == @N@_ERROR_ARGUMENT || status == @N@_ERROR_KERNEL;
-            throw Error(status, message(status, detailed && handle_ != nullptr ? @N@_last_error(handle_) : ""));
+            const bool known = detailed && handle_ != nullptr;
+            throw Error(status, message(status, known ? @N@_last_error(handle_) : ""));
         }
     }
 
@@ -262,6 +263,11 @@ def _constants(name: str, tensors: tuple[Tensor, ...], role: str) -> str:
     return "".join(lines)
 
 
+def _short(name: str, tensor: Tensor) -> str:
+    spelled = tensor.type.cpp.removeprefix("::")
+    return f"{name}::{spelled}" if "Float" in spelled else spelled
+
+
 def header(interface: Interface) -> str:
     """``include/NAME.hpp``: C++17, header only, warning-free with -Wall -Wextra -pedantic."""
     name = interface.name
@@ -272,7 +278,7 @@ def header(interface: Interface) -> str:
         return f"    ::{name}::Span<{const}{value_type}> {tensor.identifier}{{}};\n"
 
     usage = [
-        f"//     std::vector<{t.type.cpp.replace('::std::', 'std::')}> {t.identifier}({name}::{role}::{t.identifier}::size);\n"
+        f"//     std::vector<{_short(name, t)}> {t.identifier}({name}::{role}::{t.identifier}::size);\n"
         for role, tensors in (("input", interface.inputs), ("output", interface.outputs))
         for t in tensors[:1]
     ]

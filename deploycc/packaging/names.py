@@ -30,7 +30,9 @@ _KEYWORDS = frozenset(
 _MACROS = frozenset(
     """
     linux unix i386 arm mips sparc errno assert stdin stdout stderr offsetof setjmp major minor makedev
-    complex imaginary near far min max signals slots emit foreach
+    complex imaginary near far min max signals slots emit foreach NULL EOF I NAN INFINITY BUFSIZ
+    TRUE FALSE BSD DOMAIN OVERFLOW UNDERFLOW HUGE HUGE_VAL RAND_MAX PATH_MAX NAME_MAX PAGE_SIZE INT_MAX
+    LITTLE_ENDIAN BIG_ENDIAN BYTE_ORDER
     """.split()
 )
 
@@ -52,7 +54,7 @@ def check_library_name(name: str) -> None:
         reason = "C++ reserves identifiers with two underscores, and symbols are NAME_create and the like"
     elif name in _KEYWORDS:
         reason = "it is a keyword of C or C++"
-    elif name in _MACROS or name.isupper() and name in {"NULL", "EOF", "I", "NAN", "INFINITY", "BUFSIZ"}:
+    elif name in _MACROS:
         reason = "C or C++ environments define it as a macro"
     elif name in _LIBRARIES:
         reason = f"a system library or symbol has that name (lib{name}.so)"
@@ -76,7 +78,7 @@ def suggest_library_name(name: str) -> str:
     base = re.sub(r"_+", "_", re.sub(r"[^A-Za-z0-9_]+", "_", name, flags=re.ASCII)).strip("_")[:90].strip("_")
     if not base or not base[0].isalpha():
         base = f"net_{base}".strip("_")
-    if base in _KEYWORDS | _MACROS | _LIBRARIES or base in {"NULL", "EOF", "I", "NAN", "INFINITY", "BUFSIZ"}:
+    if base in _KEYWORDS | _MACROS | _LIBRARIES:
         base = f"{base}_net"
     return base
 
@@ -97,7 +99,7 @@ def tensor_identifiers(names: Iterable[str], role: str) -> tuple[str, ...]:
             base = f"{role}{index}"
         elif base[0].isdigit():
             base = f"{role}_{base}"
-        elif base in _KEYWORDS | _MACROS | _SCOPE_NAMES or (base.isupper() and len(base) > 1) or base == "I":
+        elif base in _KEYWORDS | _MACROS | _SCOPE_NAMES:
             base = f"{base}_"
         identifier, number = base, 2
         while identifier in taken:

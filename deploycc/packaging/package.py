@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from deploycc.packaging import generate_build, generate_c, generate_cpp
-from deploycc.packaging.checks import check_kernels, check_library, highest_glibc
+from deploycc.packaging.checks import check_kernels, highest_glibc
 from deploycc.packaging.interface import Interface, interface_of
 from deploycc.packaging.libraries import BuiltLibrary, build_library
 from deploycc.packaging.licences import licence_files

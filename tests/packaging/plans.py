@@ -15,8 +15,8 @@ from onnx import TensorProto, helper
 
 from deploycc.packaging.toolchain import cache_directory
 from deploycc.types import (
-    BuildRequest,
     Buffer,
+    BuildRequest,
     Cache,
     Call,
     Golden,
@@ -84,7 +84,8 @@ UNLINKED = _target("unlinked", "x86_64-unknown-linux-gnu", "x86_64-linux-gnu", "
 
 def zig() -> str:
     spec = importlib.util.find_spec("ziglang")
-    assert spec and spec.submodule_search_locations
+    assert spec is not None
+    assert spec.submodule_search_locations
     return str(Path(next(iter(spec.submodule_search_locations))) / "zig")
 
 
