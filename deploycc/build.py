@@ -64,7 +64,7 @@ def build(
     """Compile an ONNX file into a package folder and return it.
 
     ``target`` is a name (``deploycc.target_names()``), the path of a TOML file or a ``Target``.
-    ``shapes`` gives static shapes to inputs by name (the name ``""`` means the only input).
+    ``shapes`` gives static shapes to inputs by name.
     ``output`` is ``./NAME-TARGET`` unless given; an older package there is replaced, anything else
     is left alone and refused.  ``name`` must be a C identifier; without it the file name is made
     into one.  ``seed`` is that of the golden inputs.  ``on_event`` gets the stages as they pass
@@ -195,7 +195,7 @@ def reproduce_command(request: BuildRequest) -> str:
     words = ["deploycc", "build", str(request.model), "--target", request.target.name, "--name", request.name]
     for name, shape in request.shapes.items():
         extents = "x".join(map(str, shape))
-        words += ["--shape", f"{name}={extents}" if name else extents]
+        words += ["--shape", f"{name}={extents}"]
     if request.emit != "shared":
         words += ["--emit", request.emit]
     if request.runtime != "private":

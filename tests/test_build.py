@@ -212,12 +212,12 @@ def test_the_command_to_reproduce_says_everything(tmp_path: Path) -> None:
         tmp_path / "my net.onnx",
         "rpi4",
         name="n",
-        shapes={"x": (1, 3), "": (2,)},
+        shapes={"x": (1, 3), "y": (2,)},
         emit="static",
         runtime="shared",
     )
     assert reproduce_command(request) == (
-        f"deploycc build '{tmp_path}/my net.onnx' --target rpi4 --name n --shape x=1x3 --shape 2"
+        f"deploycc build '{tmp_path}/my net.onnx' --target rpi4 --name n --shape x=1x3 --shape y=2"
         " --emit static --runtime shared --dump-dir dump -v"
     )
 

@@ -42,9 +42,9 @@ is interrupted leaves nothing.""",
 )
 @click.option(
     *("--shape", "shapes"),
-    type=ShapeOption(),
+    type=ShapeOption(named=True),
     multiple=True,
-    metavar="[NAME=]1x3x224x224",
+    metavar="NAME=1x3x224x224",
     help="Static shape of an input; once for each input with dynamic dimensions.",
 )
 @click.option("--name", help="C identifier that prefixes every symbol; made from the file name if not given.")

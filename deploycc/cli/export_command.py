@@ -23,7 +23,7 @@ Python and is run: export only code you trust. Needs PyTorch: pip install 'deplo
 @click.argument("source", metavar="FILE.py:FACTORY")
 @click.option(
     *("--shape", "shapes"),
-    type=ShapeOption(),
+    type=ShapeOption(named=False),
     multiple=True,
     required=True,
     metavar="[NAME=]1x3x224x224",

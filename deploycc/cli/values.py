@@ -9,12 +9,16 @@ from deploycc.targets import target_names
 
 
 class ShapeOption(click.ParamType[tuple[str, tuple[int, ...]]]):
-    """``[NAME=]EXTENTxEXTENT...``, such as ``x=1x3x224x224``; without a name it is the only input's.
+    """``NAME=EXTENTxEXTENT...``, such as ``x=1x3x224x224``; without ``NAME=`` where ``named`` is false.
 
     Tensor names may hold any character, ``=`` too: the last ``=`` separates.
     """
 
     name = "shape"
+
+    def __init__(self, *, named: bool) -> None:
+        self._form = "NAME=1x3x224x224" if named else "[NAME=]1x3x224x224"
+        self._named = named
 
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
@@ -24,10 +28,9 @@ class ShapeOption(click.ParamType[tuple[str, tuple[int, ...]]]):
             return value
         name, _, text = str(value).rpartition("=")
         extents = text.split("x")
-        if not all(extent.isascii() and extent.isdigit() and int(extent) > 0 for extent in extents):
-            self.fail(
-                f"{value!r} is no shape; write [NAME=]1x3x224x224, each extent a number above 0", param, ctx
-            )
+        valid = all(extent.isascii() and extent.isdigit() and int(extent) > 0 for extent in extents)
+        if not valid or (self._named and not name):
+            self.fail(f"{value!r} is no shape; write {self._form}, each extent a number above 0", param, ctx)
         return name, tuple(int(extent) for extent in extents)
 
 
@@ -53,8 +56,6 @@ def shapes_of(options: tuple[tuple[str, tuple[int, ...]], ...]) -> dict[str, tup
     shapes: dict[str, tuple[int, ...]] = {}
     for name, shape in options:
         if name in shapes:
-            raise click.UsageError(
-                f"--shape is given twice for {name!r}" if name else "two --shape have no name"
-            )
+            raise click.UsageError(f"--shape is given twice for {name!r}")
         shapes[name] = shape
     return shapes
