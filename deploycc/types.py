@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import onnx
+if TYPE_CHECKING:  # it takes half a second, and a command line's start should not
+    import onnx
 
 Severity = Literal["error", "warning", "info"]
 Verdict = Literal["silently-wrong", "unsupported", "fallback", "slow", "info"]
