@@ -1,0 +1,392 @@
+"""Call lists, outputs, constants, symbols, code generation and refusals of the planner."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from deploycc.diagnostics import CATALOGUE, render
+from deploycc.planning import plan
+from deploycc.planning.calling_convention import Workspace, to_c_functions, workspace
+from deploycc.planning.codegen import name_kernels, source_of
+from deploycc.planning.constants import lay_out
+from deploycc.planning.elf import without_half_conversions
+from deploycc.planning.network import read_network
+from deploycc.planning.planner import plan_memory
+from deploycc.tvm_api import ir, llvm_target, relax, s_tir, te, tirx, tvm
+from deploycc.types import Buffer, Choice, DeployccError, Program, Task, TensorInfo
+from tests.planning.graphs import GRAPHS, F, lower_plainly, model, node, random_inputs, reference
+from tests.planning.harness import ARM64, RISCV64, X86_64, X86_64_V4, host_can_run, load_kernels, run_plan
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+# ---- outputs, inputs and constants ---------------------------------------------------------------
+
+
+def test_outputs_are_written_in_place_or_copied_once() -> None:
+    result = plan(lower_plainly(GRAPHS["aliased_outputs"]()), X86_64)
+    names = [info.name for info in result.outputs]
+    copies = {names[c.arguments[0].index]: c.arguments[1] for c in result.calls if c.symbol == "memcpy"}
+    kernels = [c for c in result.calls if c.symbol != "memcpy"]
+    assert copies["same"].kind == copies["flat_input"].kind == "input"
+    assert copies["fixed"].kind == "constant"
+    # relu is written straight into 'r'; its view and its twin are copied from there
+    assert kernels[0].arguments == (Buffer("input", 0, 0, 96), Buffer("output", names.index("r"), 0, 96))
+    assert copies["flat"] == copies["again"] == Buffer("output", names.index("r"), 0, 96)
+    assert "n" not in copies
+    assert kernels[1].arguments[1] == Buffer("output", names.index("n"), 0, 96)
+    assert result.arena_bytes == 0
+    assert result.calls[len(kernels) :] == tuple(c for c in result.calls if c.symbol == "memcpy")
+
+
+def test_inputs_are_read_from_the_caller() -> None:
+    result = plan(lower_plainly(GRAPHS["gemm_softmax"]()), X86_64)
+    assert result.calls[0].arguments[0] == Buffer("input", 0, 0, 3 * 17 * 4)
+
+
+def test_constants_are_aligned_and_shared() -> None:
+    a, b = np.arange(5, dtype=F), np.arange(3, dtype=np.int64)
+    weights = lay_out([a, b, a.copy(), np.zeros(0, F), a.view(np.int32).copy(), np.array(7, np.uint8)])
+    assert weights.offsets == (0, 64, 0, 0, 0, 128)
+    assert len(weights.blob) == 192
+    assert weights.blob[:20] == a.tobytes()
+    assert weights.blob[64:88] == b.tobytes()
+    assert weights.blob[128:] == b"\x07" + bytes(63)
+    assert weights.elements == 5 + 3 + 1
+
+
+def test_equal_layers_share_weights_and_code() -> None:
+    result = plan(lower_plainly(GRAPHS["residual"]()), X86_64)
+    convolutions = [c for c in result.calls if "conv2d" in c.symbol]
+    # the first has no addition fused, the other four are the same kernel on the same weights
+    assert len(convolutions) == 5
+    assert len({c.symbol for c in convolutions}) == 2
+    assert len({a for c in convolutions for a in c.arguments if a.kind == "constant"}) == 1
+    assert result.parameters == 4 * 4 * 3 * 3 + 9 * 9
+
+
+def test_every_plan_of_the_graphs_keeps_live_buffers_apart() -> None:
+    for build in GRAPHS.values():
+        network = read_network(lower_plainly(build()).module, {})
+        places, layout = plan_memory(network)
+        assert layout.lower_bound <= layout.arena_bytes
+        living: dict[int, dict[Buffer, object]] = {}
+        last = {view.storage: len(network.steps) for view in network.outputs}
+        for call, step in reversed(list(enumerate(network.steps))):
+            for view in step.reads:
+                last.setdefault(view.storage, call)
+        for call, step in enumerate(network.steps):
+            for storage in step.writes:
+                for at in range(call, last.get(storage, call) + 1):
+                    living.setdefault(at, {})[places[storage]] = storage
+        for buffers in living.values():
+            arena = sorted((b.offset, b.offset + b.nbytes) for b in buffers if b.kind == "arena")
+            assert all(stop <= start for (_, stop), (start, _) in itertools.pairwise(arena))
+
+
+def test_schedule_and_operators_are_told() -> None:
+    program = lower_plainly(GRAPHS["gemm_softmax"]())
+    name = program.tasks[0].symbol
+    tasks = (Task(name, program.tasks[0].func, ("Gemm", "Relu")), *program.tasks[1:])
+    choice = Choice(name, "matmul_rows", {"tile": 4})
+    result = plan(dataclasses.replace(program, tasks=tasks, choices=(choice,)), X86_64)
+    call = next(c for c in result.calls if name in c.symbol)
+    assert (call.operators, call.schedule, call.knobs) == (("Gemm", "Relu"), "matmul_rows", {"tile": 4})
+
+
+def test_tuple_results_and_views_at_an_offset() -> None:
+    a = te.placeholder((6,), F, name="a")
+    results = [te.compute((6,), lambda i: a[i] + 1, name="p"), te.compute((6,), lambda i: a[i] * 2, name="q")]
+    func = te.create_prim_func([a, *results])
+    builder = relax.BlockBuilder()
+    x = relax.Var("x", relax.TensorType((6,), F))
+    with builder.function("main", [x]):
+        tensor = relax.TensorType((6,), F)
+        both = builder.emit(
+            relax.call_tir(builder.add_func(func, "both"), relax.Tuple([x]), [tensor, tensor])
+        )
+        second = builder.emit(relax.TupleGetItem(both, 1))
+        tail = builder.emit(relax.op.memory.view(second, (3,), F, 12))
+        builder.emit_func_output(relax.Tuple([tail, relax.TupleGetItem(both, 0), second]))
+    infos = (TensorInfo("tail", F, (3,)), TensorInfo("p", F, (6,)), TensorInfo("q", F, (6,)))
+    program = Program(builder.get(), (), (TensorInfo("x", F, (6,)),), infos)
+    data = np.arange(6, dtype=F)
+    tail_out, p, q = run_plan(plan(program, X86_64), [data])
+    np.testing.assert_array_equal(p, data + 1)
+    np.testing.assert_array_equal(q, data * 2)
+    np.testing.assert_array_equal(tail_out, (data * 2)[3:])
+
+
+# ---- symbols and bytes ---------------------------------------------------------------------------
+
+
+def test_symbols_carry_the_prefix_and_are_c_identifiers() -> None:
+    result = plan(lower_plainly(GRAPHS["pooling"]()), X86_64, prefix="my_net")
+    symbols = [c.symbol for c in result.calls]
+    assert all(re.fullmatch(r"my_net_k\d{3}_[A-Za-z0-9_]+", s) for s in symbols)
+    assert len(max(symbols, key=len)) < 80
+    assert all(s.encode() + b"\0" in result.kernels for s in symbols)
+
+
+def test_equal_functions_are_one_and_others_are_not() -> None:
+    def scaled(factor: float, count: int = 8) -> Any:
+        a = te.placeholder((count,), F, name=f"a{factor}")
+        return te.create_prim_func([a, te.compute((count,), lambda i: a[i] * 2.0, name="b")])
+
+    functions = [("first", scaled(1.0)), ("second", scaled(3.0)), ("longer", scaled(1.0, 9))]
+    symbols, distinct = name_kernels(functions, "p")
+    assert symbols == {"first": "p_k000_first", "second": "p_k000_first", "longer": "p_k001_longer"}
+    assert [symbol for symbol, _ in distinct] == ["p_k000_first", "p_k001_longer"]
+
+
+PRINT_HASHES = """
+import hashlib
+from deploycc.planning import plan
+from tests.planning.graphs import GRAPHS, lower_plainly
+from tests.planning.harness import ARM64, X86_64
+for name, target in (("residual", X86_64), ("transcendental", ARM64)):
+    result = plan(lower_plainly(GRAPHS[name]()), target)
+    rest = repr((result.calls, result.arena_bytes)).encode()
+    print(*(hashlib.sha256(data).hexdigest() for data in (result.kernels, result.weights, rest)))
+"""
+
+
+def test_two_processes_give_the_same_bytes(tmp_path: Path) -> None:
+    def hashes(seed: str, folder: Path) -> str:
+        folder.mkdir()
+        environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT)}
+        return subprocess.run(
+            [sys.executable, "-c", PRINT_HASHES],
+            cwd=folder,
+            env=environment,
+            text=True,
+            capture_output=True,
+            check=True,
+        ).stdout
+
+    first = hashes("1", tmp_path / "a")
+    assert len(first.splitlines()) == 2
+    assert first == hashes("2", tmp_path / "b")
+
+
+# ---- code generation -----------------------------------------------------------------------------
+
+
+def elementwise(function: Any, *dtypes: str, count: int = 1024) -> Any:
+    sources = [te.placeholder((count,), dtype, name=f"x{i}") for i, dtype in enumerate(dtypes)]
+    return te.create_prim_func([*sources, te.compute((count,), lambda i: function(*[s[i] for s in sources]))])
+
+
+def test_plain_loops_use_512_bit_registers_on_avx512_only() -> None:
+    func = elementwise(lambda a, b, c: a * b + c, F, F, F)
+    assert re.search(r"vfmadd\w+\s.*zmm", source_of(func, X86_64_V4, "asm"))
+    narrow = source_of(func, X86_64, "asm")
+    assert re.search(r"vfmadd\w+\s.*ymm", narrow)
+    assert "zmm" not in narrow
+
+
+def test_products_and_sums_are_fused_and_nothing_else_is_relaxed() -> None:
+    assert re.search(
+        r"fmla\s+v\d+\.4s", source_of(elementwise(lambda a, b, c: a * b + c, F, F, F), ARM64, "asm")
+    )
+    text = source_of(elementwise(lambda a, b, c: (a + b) + c - (a / b), F, F, F), X86_64, "ll")
+    flags = re.compile(
+        r"\b(?:fadd|fsub|fmul|fdiv|fcmp|select|call)\s+(?:fast|reassoc|nnan|ninf|nsz|arcp|afn)\b"
+    )
+    assert "fdiv" in text
+    assert not flags.search(text)
+
+
+@pytest.mark.parametrize("target", [X86_64, X86_64_V4], ids=lambda t: t.name)
+def test_rounding_is_ieee(target: Any) -> None:
+    if not host_can_run(target):
+        pytest.skip("this processor has no AVX-512")
+    generator = np.random.default_rng(0)
+    a, b, c = (generator.standard_normal(1024).astype(F) * np.float32(10.0) ** k for k in (0, 3, -3))
+    kernels = load_kernels(
+        {
+            "sum": elementwise(lambda a, b, c: (a + b) + c, F, F, F),
+            "quotient": elementwise(lambda a, b, c: (a / b) / c, F, F, F),
+            "nan": elementwise(lambda a, b, c: (a - b) * c, F, F, F),
+        },
+        target,
+    )
+    out = np.empty(1024, F)
+    kernels["sum"](a, b, c, out)
+    np.testing.assert_array_equal(out, (a + b) + c)
+    kernels["quotient"](a, b, c, out)
+    np.testing.assert_array_equal(out, (a / b) / c)
+    infinite = np.full(1024, np.inf, F)
+    kernels["nan"](infinite, infinite, c, out)
+    assert np.isnan(out).all()
+
+
+def scratch_kernel(count: int) -> Any:
+    """b[i] = reversed(2 a[i]), through a buffer on the calling thread and one in a parallel loop."""
+    a = te.placeholder((8, count), F, name="a")
+    twice = te.compute((8, count), lambda i, j: a[i, j] * 2, name="twice")
+    third = te.compute((8, count), lambda i, j: twice[i, count - 1 - j] + 1, name="third")
+    result = te.compute((8, count), lambda i, j: third[7 - i, count - 1 - j] - 1, name="result")
+    schedule = s_tir.Schedule(te.create_prim_func([a, result]))
+    outer = schedule.get_loops(schedule.get_sblock("third"))[0]
+    schedule.compute_at(schedule.get_sblock("twice"), outer)
+    schedule.parallel(outer)
+    return schedule.mod["main"]
+
+
+@pytest.mark.parametrize("count", [64, 1000])
+def test_workspace_is_exact(count: int) -> None:
+    func = scratch_kernel(count)
+    module = to_c_functions([("k", func)], llvm_target(X86_64))
+    row = -(-count * 4 // 64) * 64
+    on_stack = row if count * 4 < 1024 else 0  # TVM puts small buffers on the stack
+    assert workspace(module["k"]) == Workspace(-(-8 * count * 4 // 64) * 64, 0 if on_stack else row)
+    builder = relax.BlockBuilder()
+    x = relax.Var("x", relax.TensorType((8, count), F))
+    with builder.function("main", [x]):
+        called = relax.call_tir(
+            builder.add_func(func, "k"), relax.Tuple([x]), relax.TensorType((8, count), F)
+        )
+        builder.emit_func_output(builder.emit(called))
+    info = TensorInfo("x", F, (8, count))
+    result = plan(Program(builder.get(), (), (info,), (info,)), X86_64)
+    data = np.random.default_rng(0).standard_normal((8, count)).astype(F)
+    np.testing.assert_allclose(run_plan(result, [data])[0], data[::-1] * 2, rtol=1e-5, atol=1e-5)
+    # the harness refuses more workspace than planned: one byte less must fail
+    with pytest.raises(AssertionError, match="more workspace than the plan says"):
+        run_plan(dataclasses.replace(result, workspace_bytes=result.workspace_bytes - 1), [data])
+
+
+def test_float16_conversions_come_from_the_toolchain(tmp_path: Path) -> None:
+    proto = GRAPHS["half_precision"]()
+    called = plan(lower_plainly(proto), RISCV64).kernels
+    unused = plan(lower_plainly(GRAPHS["residual"]()), RISCV64).kernels
+
+    def symbols(code: bytes) -> str:
+        path = tmp_path / "kernels.o"
+        path.write_bytes(code)
+        return subprocess.run(
+            ["readelf", "-sW", str(path)], capture_output=True, text=True, check=True
+        ).stdout
+
+    if shutil.which("readelf") is None:
+        pytest.skip("readelf is not installed")
+    assert re.search(r"GLOBAL\s+DEFAULT\s+UND\s+__truncsfhf2", symbols(called))
+    assert re.search(r"WEAK\s+DEFAULT\s+UND\s+__truncsfhf2", symbols(unused))
+    assert without_half_conversions(called) == called
+    with pytest.raises(ValueError, match="not a little-endian ELF object"):
+        without_half_conversions(b"MZ" + bytes(100))
+
+
+def test_half_precision_is_what_was_asked_for() -> None:
+    """A float16 matrix product is added up in float16: off by 1e-3 and more of ONNX Runtime's float32."""
+    weight = np.random.default_rng(1).standard_normal((256, 8)).astype(np.float16)
+    proto = model(
+        [node("MatMul", "x w", "y")], {"x": ("float16", (4, 256))}, {"y": ("float16", (4, 8))}, {"w": weight}
+    )
+    (x,) = random_inputs(proto)
+    total = np.zeros((4, 8), np.float16)
+    for k in range(256):
+        total = total + x[:, k : k + 1] * weight[k]
+    np.testing.assert_array_equal(run_plan(plan(lower_plainly(proto), X86_64), [x])[0], total)
+    scale = np.abs(total).max()
+    assert 1e-4 < np.abs(total.astype(F) - reference(proto, [x])[0]).max() / scale < 1e-2
+
+
+# ---- refusals ------------------------------------------------------------------------------------
+
+
+def program_of(body: Any) -> Program:
+    """A program whose ``main`` applies ``body(builder, x)`` to a float32 vector of 8."""
+    builder = relax.BlockBuilder()
+    x = relax.Var("x", relax.TensorType((8,), F))
+    with builder.function("main", [x]):
+        builder.emit_func_output(body(builder, x))
+    info = TensorInfo("x", F, (8,))
+    return Program(builder.get(), (), (info,), (info,))
+
+
+def refusal(program: Program) -> list[str]:
+    with pytest.raises(DeployccError) as caught:
+        plan(program, X86_64)
+    for diagnostic in caught.value.diagnostics:
+        assert diagnostic.code in CATALOGUE
+        assert diagnostic.help
+    return [render(d) for d in caught.value.diagnostics]
+
+
+def test_packed_call_inside_a_kernel_is_refused() -> None:
+    proto = model(
+        [node("TopK", "x k", "v i", axis=0)],
+        {"x": (F, (8,))},
+        {"v": (F, (3,)), "i": ("int64", (3,))},
+        {"k": np.array([3], np.int64)},
+    )
+    program = lower_plainly(proto)
+    named = tuple(dataclasses.replace(task, operators=("TopK",)) for task in program.tasks)
+    (text,) = refusal(dataclasses.replace(program, tasks=named))
+    assert text.startswith("error[DC520]: TopK cannot be compiled into a kernel of its own")
+    assert "tvm.contrib.sort.topk" in text
+    assert "split the model" in text
+
+
+def test_packed_call_in_the_graph_is_refused() -> None:
+    def body(builder: Any, x: Any) -> Any:
+        called = relax.call_dps_packed("vendor.magic", relax.Tuple([x]), out_ty=relax.TensorType((8,), F))
+        return builder.emit(called, "magic")
+
+    (text,) = refusal(program_of(body))
+    assert text.startswith("error[DC520]: call_dps_packed cannot be compiled")
+    assert "'vendor.magic'" in text
+
+
+def test_data_dependent_shape_is_refused() -> None:
+    (text,) = refusal(program_of(lambda builder, x: builder.emit(relax.op.nonzero(x))))
+    assert text.startswith("error[DC521]: the shape of the result of nonzero is not known before run time")
+    assert "cut the model before this operator" in text
+
+
+def test_unbound_dimension_is_refused() -> None:
+    builder = relax.BlockBuilder()
+    x = relax.Var("image", relax.TensorType((tirx.Var("n", "int64"), 3), F))
+    with builder.function("main", [x]):
+        builder.emit_func_output(x)
+    info = TensorInfo("image", F, (1, 3))
+    (text,) = refusal(Program(builder.get(), (), (info,), (info,)))
+    assert text.startswith("error[DC521]")
+    assert "'image'" in text
+    assert "--shape" in text
+
+
+def test_control_flow_is_refused() -> None:
+    flag = relax.Var("flag", relax.TensorType((), "bool"))
+    x = relax.Var("x", relax.TensorType((8,), F))
+    result = relax.Var("y", relax.TensorType((8,), F))
+    branch = relax.If(flag, relax.SeqExpr([], x), relax.SeqExpr([], x))
+    body = relax.SeqExpr([relax.BindingBlock([relax.VarBinding(result, branch)])], result)
+    module = tvm.IRModule({ir.GlobalVar("main"): relax.Function([flag, x], body, relax.TensorType((8,), F))})
+    infos = (TensorInfo("flag", "bool", ()), TensorInfo("x", F, (8,)))
+    (text,) = refusal(Program(module, (), infos, infos[1:]))
+    assert text.startswith("error[DC522]: control flow is left in the graph")
+
+
+def test_all_findings_come_at_once() -> None:
+    def body(builder: Any, x: Any) -> Any:
+        tensor = relax.TensorType((8,), F)
+        first = builder.emit(relax.call_dps_packed("vendor.one", relax.Tuple([x]), out_ty=tensor))
+        second = builder.emit(relax.call_dps_packed("vendor.two", relax.Tuple([first]), out_ty=tensor))
+        return builder.emit(relax.op.nonzero(second))
+
+    texts = refusal(program_of(body))
+    assert [re.search(r"DC\d+", text).group() for text in texts] == ["DC520", "DC520", "DC521"]  # type: ignore[union-attr]
