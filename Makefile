@@ -9,7 +9,7 @@ CACHE := $(CURDIR)/.cache
 export ZIG_GLOBAL_CACHE_DIR ?= $(CACHE)/zig
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-torch lint type fmt golden docs bench clean
+.PHONY: help demo test test-all test-torch lint type fmt golden docs bench table clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -54,8 +54,11 @@ golden: $(STAMP) ## write the expected outputs of the tests anew (look at the di
 docs: $(STAMP) ## write the generated pages of docs/ anew
 	$(RUN) docs.generate
 
-bench: $(STAMP) ## measure the networks and write the tables of docs/
-	$(RUN) benchmarks.measure
+bench: $(STAMP) ## time the networks beside ONNX Runtime (BENCH="--networks a,b --runs 9 --cpu-time")
+	$(RUN) benchmarks.run $(BENCH)
+
+table: $(STAMP) ## measure sizes and times and write docs/networks.md
+	$(RUN) benchmarks.sizes
 
 clean: ## remove what the targets made, apart from .venv and downloads
 	rm -rf build dist out .mypy_cache .ruff_cache .pytest_cache .hypothesis .cache/zig
