@@ -111,7 +111,6 @@ CATALOGUE: dict[str, Code] = {
     "DC730": Code("no space left for the package", 2),
     "DC731": Code("package cannot be written", 2),
     # DC750-DC799: usage, limits and the machine
-    "DC750": Code("bad argument", 2),
     "DC753": Code("output folder holds something else", 2),
     "DC755": Code("a stage took too long", 1),
     "DC756": Code("a stage took too much memory", 1),

@@ -1,0 +1,86 @@
+"""Writes the parts of the documentation that the program itself knows: ``make docs``.
+
+``docs/errors.md`` is all generated; in ``docs/new-target.md`` the table of keys is, between two marks.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from deploycc.diagnostics import CATALOGUE
+from deploycc.targets import HARDWARE_NUMBERS, KEYS
+
+FOLDER = Path(__file__).resolve().parent
+BEGIN, END = "<!-- begin: written by make docs -->", "<!-- end -->"
+
+_GROUPS = (
+    ("1", "Form of the model"),
+    ("2", "Shapes"),
+    ("3", "Types and quantisation"),
+    ("4", "Operators and schedules"),
+    ("5", "Targets and planning"),
+    ("7", "Packages, the machine, PyTorch export"),
+)
+_MEANS = {
+    0: "noted only",
+    1: "the model is refused",
+    2: "wrong usage or broken input",
+    70: "a fault of deploycc",
+}
+
+
+def errors_page() -> str:
+    """The catalogue of diagnostics as a page."""
+    lines = [
+        "# Diagnostics",
+        "",
+        "Written by `make docs` from `deploycc/diagnostics.py`. A code never changes its meaning and is never used again.",
+        "An error says what was found (`got`), what was needed (`need`), and how to get there (`help`); everything that",
+        "is wrong is told at once. The exit code of the command line is the highest of what was found.",
+        "",
+    ]
+    left = set(CATALOGUE)
+    for digit, title in _GROUPS:
+        codes = sorted(code for code in CATALOGUE if code[2] == digit)
+        left -= set(codes)
+        lines += [f"## {title}", "", "| code | what | exit code |", "|---|---|---|"]
+        for code in codes:
+            entry = CATALOGUE[code]
+            lines.append(f"| {code} | {entry.title} | {entry.exit_code}: {_MEANS[entry.exit_code]} |")
+        lines.append("")
+    if left:
+        raise ValueError(f"codes of no group: {sorted(left)}")
+    return "\n".join(lines)
+
+
+def keys_table() -> str:
+    """The keys of a target file as a table."""
+    types = {str: "text", int: "whole number", bool: "true or false", list: "list of texts"}
+    lines = ["| key | type | value | may be left out |", "|---|---|---|---|"]
+    for key, spec in KEYS.items():
+        source = ", with its source" if key in HARDWARE_NUMBERS else ""
+        optional = "no" if spec.default is None else "yes"
+        lines.append(f"| `{key}` | {types[spec.type]} | {spec.need}{source} | {optional} |")
+    return "\n".join(lines)
+
+
+def with_table(page: str, table: str) -> str:
+    """``page`` with what lies between its two marks replaced."""
+    pattern = re.compile(f"{re.escape(BEGIN)}\n.*?{re.escape(END)}", re.S)
+    assert len(pattern.findall(page)) == 1
+    return pattern.sub(lambda _: f"{BEGIN}\n{table}\n{END}", page)
+
+
+def pages() -> dict[Path, str]:
+    """Every generated page and its text."""
+    target_page = FOLDER / "new-target.md"
+    return {
+        FOLDER / "errors.md": errors_page(),
+        target_page: with_table(target_page.read_text(encoding="utf-8"), keys_table()),
+    }
+
+
+if __name__ == "__main__":
+    for path, text in pages().items():
+        path.write_text(text, encoding="utf-8")
