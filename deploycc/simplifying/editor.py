@@ -209,3 +209,35 @@ def drop_attribute(node: NodeProto, name: str) -> None:
         if found.name == name:
             del node.attribute[index]
             return
+
+
+class Rewrite:
+    """Builds the nodes that take the place of one node, step by step."""
+
+    def __init__(self, editor: Editor, node: NodeProto) -> None:
+        self._editor = editor
+        self._node = node
+        self._steps: list[NodeProto] = []
+
+    def add(self, op: str, *inputs: str, output: str = "", **attrs: Any) -> str:
+        """One more node; the name of its output, which is fresh unless given."""
+        name = output or self._editor.fresh(f"{self._node.name}/{op.lower()}")
+        self._steps.append(self._editor.node(op, inputs, [name], like=self._node, **attrs))
+        return name
+
+    def constant(self, value: Any) -> str:
+        """Store a constant; its name."""
+        return self._editor.add_constant(f"{self._node.name}/constant", np.asarray(value))
+
+    def copy(self, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+        """The node itself, with other inputs and outputs."""
+        again = NodeProto()
+        again.CopyFrom(self._node)
+        del again.input[:], again.output[:]
+        again.input.extend(inputs)
+        again.output.extend(outputs)
+        self._steps.append(again)
+
+    def done(self) -> None:
+        """Put the steps where the node was."""
+        self._editor.replace(self._node, self._steps)

@@ -1,4 +1,4 @@
-"""Own passes over the graph.  One file a subject; each says what it refuses.
+"""Own passes over the graph.  One file a subject; each pass says what it refuses.
 
 A pass takes the editor, changes what it can and returns how many places it changed.
 """
@@ -14,10 +14,32 @@ from deploycc.simplifying.passes.cleaning import (
     drop_dead_nodes,
     drop_identities,
     drop_unused_initializers,
+    drop_unused_outputs,
+    give_outputs_producers,
     merge_equal_initializers,
 )
+from deploycc.simplifying.passes.forms import (
+    deconvolution_pads,
+    identity_matrix,
+    one_hot_by_comparison,
+    power_in_one_type,
+    reduce_booleans_as_integers,
+    sign_of_infinity,
+    space_to_depth_by_transpose,
+)
+from deploycc.simplifying.passes.normalising import (
+    fold_batch_norm,
+    in_single_precision,
+    write_out_layer_norm,
+    write_out_lp_norm,
+)
 from deploycc.simplifying.passes.pooling import spatial_mean_to_global_average_pool
-from deploycc.simplifying.passes.resizing import drop_empty_resize_inputs
+from deploycc.simplifying.passes.resizing import (
+    drop_empty_resize_inputs,
+    name_all_resize_axes,
+    resize_by_axis,
+    upsample_to_resize,
+)
 
 Pass = Callable[[Editor], int]
 
@@ -25,16 +47,30 @@ CLEANING: tuple[Pass, ...] = (
     constants_to_initializers,
     drop_identities,
     drop_empty_resize_inputs,
+    drop_unused_outputs,
     drop_dead_nodes,
     merge_equal_initializers,
     drop_unused_initializers,
+    give_outputs_producers,
 )
 """Safe on any graph; run before onnxsim and after it."""
 
 LOWERING: tuple[Pass, ...] = (
     clip_to_min_max,
     spatial_mean_to_global_average_pool,
-    drop_dead_nodes,
-    drop_unused_initializers,
+    fold_batch_norm,
+    upsample_to_resize,
+    name_all_resize_axes,
+    resize_by_axis,
+    sign_of_infinity,
+    deconvolution_pads,
+    one_hot_by_comparison,
+    space_to_depth_by_transpose,
+    power_in_one_type,
+    reduce_booleans_as_integers,
+    identity_matrix,
+    write_out_layer_norm,
+    write_out_lp_norm,
+    in_single_precision,
 )
 """Rewrites into what the lowering handles best; after onnxsim, which would undo some of them."""

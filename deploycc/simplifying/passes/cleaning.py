@@ -143,3 +143,37 @@ def merge_equal_initializers(editor: Editor) -> int:
     for name in merged:
         del editor.initializers[name]
     return len(merged)
+
+
+def drop_unused_outputs(editor: Editor) -> int:
+    """Trailing outputs that nothing reads are no longer asked for (``MaxPool``'s indices, old statistics).
+
+    Refuses variadic operators, where the number of outputs means something.
+    """
+    changed = 0
+    for node in editor.nodes:
+        if node.op_type in ("Split", "If", "Loop", "Scan", "SequenceMap", "Unique") or node.domain:
+            continue
+        while len(node.output) > 1 and not editor.used(node.output[-1]):
+            del node.output[-1]
+            changed += 1
+    return changed
+
+
+def give_outputs_producers(editor: Editor) -> int:
+    """A graph output that is itself an initializer gets an ``Identity`` in between.  Refuses nothing."""
+    changed = 0
+    for name in sorted(editor.outputs):
+        if name not in editor.initializers or name in editor.producers:
+            continue
+        stored = editor.fresh(f"{name}/value")
+        tensor = editor.initializers.pop(name)
+        tensor.name = stored
+        editor.initializers[stored] = tensor
+        editor.redirect(name, stored)
+        identity = NodeProto(
+            op_type="Identity", input=[stored], output=[name], name=editor.fresh(f"{name}/Identity")
+        )
+        editor.nodes.insert(0, identity)
+        changed += 1
+    return changed

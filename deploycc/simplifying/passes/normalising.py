@@ -1,0 +1,162 @@
+"""Normalisation layers: folded into what comes before, or written in plain arithmetic."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from onnx import NodeProto, TensorProto
+
+from deploycc.simplifying.editor import Editor, Rewrite, attribute
+
+Doubles = npt.NDArray[np.float64]
+
+
+def fold_batch_norm(editor: Editor) -> int:
+    """``BatchNormalization`` goes into the convolution before it, else becomes ``Mul`` and ``Add``.
+
+    ``y = (x - mean) * scale / sqrt(var + epsilon) + bias`` is affine a channel.  Refuses
+    training mode, used statistics outputs, parameters computed at run time and mixed types.
+    """
+    changed = 0
+    for node in list(editor.nodes):
+        affine = _affine(editor, node)
+        if affine is None:
+            continue
+        factor, offset = affine
+        if not _into_convolution(editor, node, factor, offset):
+            column = (len(factor), *[1] * (len(editor.types[node.input[0]].shape or ()) - 2))
+            dtype = editor.dtype(node.input[0])
+            new = Rewrite(editor, node)
+            scaled = new.add("Mul", node.input[0], new.constant(factor.reshape(column).astype(dtype)))
+            new.add("Add", scaled, new.constant(offset.reshape(column).astype(dtype)), output=node.output[0])
+            new.done()
+        changed += 1
+    return changed
+
+
+def _affine(editor: Editor, node: NodeProto) -> tuple[Doubles, Doubles] | None:
+    if node.op_type != "BatchNormalization" or node.domain or attribute(node, "training_mode", 0):
+        return None
+    if editor.opset < 9 or any(editor.used(name) for name in node.output[1:]):
+        return None
+    kind = editor.types.get(node.input[0])
+    if kind is None or kind.shape is None or len(kind.shape) < 2 or not kind.dtype.startswith("float"):
+        return None
+    stored = [editor.constant(name) for name in node.input[1:5]]
+    same = [value for value in stored if value is not None and value.dtype.name == kind.dtype]
+    if len(same) != 4:
+        return None
+    scale, bias, mean, variance = (value.astype(np.float64) for value in same)
+    factor = scale / np.sqrt(variance + attribute(node, "epsilon", 1e-5))
+    return factor, bias - mean * factor
+
+
+def _into_convolution(editor: Editor, node: NodeProto, factor: Doubles, offset: Doubles) -> bool:
+    source = node.input[0]
+    convolution = editor.producers.get(source)
+    if convolution is None or convolution.op_type not in ("Conv", "ConvTranspose") or convolution.domain:
+        return False
+    if source in editor.outputs or len(editor.consumers.get(source, [])) != 1:
+        return False
+    transposed = convolution.op_type == "ConvTranspose"
+    if transposed and attribute(convolution, "group", 1) != 1:
+        return False
+    weights = editor.constant(convolution.input[1])
+    has_bias = len(convolution.input) > 2 and bool(convolution.input[2])
+    bias = editor.constant(convolution.input[2]) if has_bias else np.zeros(len(factor))
+    if weights is None or bias is None:
+        return False
+    axis = 1 if transposed else 0
+    column = [1] * weights.ndim
+    column[axis] = -1
+    new_weights = (weights.astype(np.float64) * factor.reshape(column)).astype(weights.dtype)
+    new_bias = (bias.astype(np.float64) * factor + offset).astype(weights.dtype)
+    merged = NodeProto()
+    merged.CopyFrom(convolution)
+    del merged.input[1:]
+    merged.input.append(editor.add_constant(f"{convolution.name}/weights", new_weights))
+    merged.input.append(editor.add_constant(f"{convolution.name}/bias", new_bias))
+    merged.output[0] = node.output[0]
+    editor.replace(convolution, [merged])
+    editor.remove([node])
+    return True
+
+
+def write_out_layer_norm(editor: Editor) -> int:
+    """``LayerNormalization`` whose statistics are used becomes means, differences and products.
+
+    Refuses types other than float32, unknown ranks and opsets before 18.
+    """
+    changed = 0
+    for node in list(editor.nodes):
+        if node.op_type != "LayerNormalization" or node.domain or editor.opset < 18:
+            continue
+        kind = editor.types.get(node.input[0])
+        if kind is None or kind.shape is None or kind.dtype != "float32":
+            continue
+        if not any(editor.used(name) for name in node.output[1:]):
+            continue
+        _layer_norm(editor, node, len(kind.shape))
+        changed += 1
+    return changed
+
+
+def _layer_norm(editor: Editor, node: NodeProto, rank: int) -> None:
+    new = Rewrite(editor, node)
+    axes = new.constant(np.arange(attribute(node, "axis", -1) % rank, rank, dtype=np.int64))
+    epsilon = new.constant(np.array(attribute(node, "epsilon", 1e-5), np.float32))
+    mean_output, inverse_output = [*node.output, "", ""][1:3]
+    mean = new.add("ReduceMean", node.input[0], axes, output=mean_output, keepdims=1)
+    centred = new.add("Sub", node.input[0], mean)
+    variance = new.add("ReduceMean", new.add("Mul", centred, centred), axes, keepdims=1)
+    root = new.add("Sqrt", new.add("Add", variance, epsilon))
+    inverse = new.add("Reciprocal", root, output=inverse_output)
+    unit = new.add("Mul", centred, inverse)
+    bias = node.input[2] if len(node.input) > 2 else ""
+    scaled = new.add("Mul", unit, node.input[1], output="" if bias else node.output[0])
+    if bias:
+        new.add("Add", scaled, bias, output=node.output[0])
+    new.done()
+
+
+def write_out_lp_norm(editor: Editor) -> int:
+    """``LpNormalization`` becomes a division by ``ReduceL1`` or ``ReduceL2``; a zero vector stays zero.
+
+    Refuses types other than float32 and opsets before 18.
+    """
+    changed = 0
+    for node in list(editor.nodes):
+        if node.op_type != "LpNormalization" or node.domain or editor.opset < 18:
+            continue
+        if editor.dtype(node.input[0]) != "float32":
+            continue
+        new = Rewrite(editor, node)
+        axes = new.constant(np.array([attribute(node, "axis", -1)], np.int64))
+        norm = new.add(f"ReduceL{attribute(node, 'p', 2)}", node.input[0], axes, keepdims=1)
+        positive = new.add("Max", norm, new.constant(np.finfo(np.float32).tiny))
+        new.add("Div", node.input[0], positive, output=node.output[0])
+        new.done()
+        changed += 1
+    return changed
+
+
+def in_single_precision(editor: Editor) -> int:
+    """Operators into which the importer mixes float32 constants are computed in float32 on float16 data.
+
+    ``Elu``, ``LRN``, ``Selu``, ``ThresholdedRelu``, and ``GroupNormalization`` before opset 21:
+    casts go around them.  Refuses ``MeanVarianceNormalization``, which no reference runs on float16.
+    """
+    changed = 0
+    names = {"Elu", "LRN", "Selu", "ThresholdedRelu"}
+    if editor.opset < 21:
+        names.add("GroupNormalization")
+    for node in list(editor.nodes):
+        if node.op_type not in names or node.domain or editor.dtype(node.input[0]) != "float16":
+            continue
+        new = Rewrite(editor, node)
+        single = editor.fresh(f"{node.name}/single")
+        new.copy([new.add("Cast", name, to=TensorProto.FLOAT) for name in node.input], [single])
+        new.add("Cast", single, output=node.output[0], to=TensorProto.FLOAT16)
+        new.done()
+        changed += 1
+    return changed

@@ -1,0 +1,550 @@
+"""Each pass computes what ONNX Runtime computes before it, and leaves alone what it says it refuses."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from deploycc.onnx_graph import Array
+from deploycc.reference import run
+from deploycc.simplifying.passes import activations, cleaning, forms, normalising, pooling, resizing
+from tests.simplifying.graphs import apply, assert_same, build, operators
+
+RNG = np.random.default_rng(3)
+
+
+def floats(*shape: int) -> Array:
+    return RNG.standard_normal(shape).astype(np.float32)
+
+
+# ---- clip ----
+
+
+@pytest.mark.parametrize(
+    ("call", "expected"),
+    [
+        ("Clip(x, low, high)", {"Max": 1, "Min": 1}),
+        ("Clip(x, zero, high)", {"Relu": 1, "Min": 1}),
+        ("Clip(x, zero)", {"Relu": 1}),
+        ("Clip(x, , high)", {"Min": 1}),
+        ("Clip(x, high, low)", {"Max": 1, "Min": 1}),
+        ("Clip(x, less, more)", {"Identity": 1}),
+        ("Clip(x)", {"Identity": 1}),
+    ],
+)
+def test_clip(call: str, expected: dict[str, int]) -> None:
+    weights = {"low": -0.5, "high": 0.75, "zero": 0.0, "less": -np.inf, "more": np.inf}
+    proto = build(
+        f"g (float[3,7] x) => (float[3,7] y) {{ y = {call} }}",
+        weights={name: np.array(value, np.float32) for name, value in weights.items()},
+    )
+    count, after = apply(activations.clip_to_min_max, proto)
+    assert count == 1
+    assert operators(after) == expected
+    assert_same(proto, after)
+
+
+def test_clip_of_integers() -> None:
+    proto = build(
+        "g (int32[9] x) => (int32[9] y) { y = Clip(x, low, high) }",
+        weights={"low": np.array(1, np.int32), "high": np.array(2, np.int32)},
+    )
+    count, after = apply(activations.clip_to_min_max, proto)
+    assert (count, operators(after)) == (1, {"Max": 1, "Min": 1})
+    assert_same(proto, after)
+
+
+def test_clip_refuses_runtime_and_nan_bounds() -> None:
+    runtime = build("g (float[3] x, float low) => (float[3] y) { y = Clip(x, low) }")
+    assert apply(activations.clip_to_min_max, runtime)[0] == 0
+    nan = build(
+        "g (float[3] x) => (float[3] y) { y = Clip(x, low) }", weights={"low": np.array(np.nan, np.float32)}
+    )
+    assert apply(activations.clip_to_min_max, nan)[0] == 0
+
+
+# ---- pooling ----
+
+
+@pytest.mark.parametrize("axes", ["2, 3", "3, 2", "-1, -2"])
+def test_spatial_mean(axes: str) -> None:
+    proto = build(
+        f"g (float[2,3,5,7] x) => (float[2,3,1,1] y) <int64[2] a = {{{axes}}}> {{ y = ReduceMean(x, a) }}"
+    )
+    count, after = apply(pooling.spatial_mean_to_global_average_pool, proto)
+    assert (count, operators(after)) == (1, {"GlobalAveragePool": 1})
+    assert_same(proto, after)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "g (float[2,3,5,7] x) => (float[2,3] y) <int64[2] a = {2, 3}> { y = ReduceMean<keepdims=0>(x, a) }",
+        "g (float[2,3,5,7] x) => (float[2,1,1,7] y) <int64[2] a = {1, 2}> { y = ReduceMean(x, a) }",
+        "g (int32[2,3,5,7] x) => (int32[2,3,1,1] y) <int64[2] a = {2, 3}> { y = ReduceMean(x, a) }",
+        "g (float[3,5,7] x) => (float[3,1,1] y) <int64[2] a = {1, 2}> { y = ReduceMean(x, a) }",
+        "g (float[2,3,5,7] x, int64[2] a) => (float[p,q,r,s] y) { y = ReduceMean(x, a) }",
+    ],
+)
+def test_spatial_mean_refuses(text: str) -> None:
+    assert apply(pooling.spatial_mean_to_global_average_pool, build(text))[0] == 0
+
+
+# ---- cleaning ----
+
+
+def test_identities_go() -> None:
+    proto = build(
+        """g (float[4] x) => (float[4] y, float[4] z) <float r = {0.5}> {
+            a = Identity(x) b = Dropout(a, r) c = Relu(b) d = Identity(c) y = Identity(d) z = Identity(x) }"""
+    )
+    count, after = apply(cleaning.drop_identities, proto)
+    assert count == 4
+    assert operators(after) == {"Relu": 1, "Identity": 1}
+    assert_same(proto, after)
+
+
+def test_identity_between_two_outputs_stays() -> None:
+    proto = build("g (float[4] x) => (float[4] y, float[4] z) { y = Relu(x) z = Identity(y) }")
+    assert apply(cleaning.drop_identities, proto)[0] == 0
+
+
+def test_dropout_with_mask_or_training_stays() -> None:
+    mask = build("g (float[4] x) => (float[4] y, bool[4] m) <float r = {0.5}> { y, m = Dropout(x, r) }")
+    assert apply(cleaning.drop_identities, mask)[0] == 0
+    training = build(
+        "g (float[4] x) => (float[4] y) <float r = {0.5}, bool t = {1}> { y = Dropout(x, r, t) }"
+    )
+    assert apply(cleaning.drop_identities, training)[0] == 0
+
+
+def test_identity_captured_by_a_branch_stays() -> None:
+    proto = build(
+        """g (float[2] x, bool c) => (float[2] y) { k = Identity(x) y = If (c) <
+            then_branch = a () => (float[2] t) { t = Neg(k) },
+            else_branch = b () => (float[2] e) { e = Abs(k) }> }"""
+    )
+    count, after = apply(cleaning.drop_identities, proto)
+    assert count == 0
+    assert_same(proto, after)
+
+
+def test_dead_nodes_and_initializers_go() -> None:
+    proto = build(
+        "g (float[4] x) => (float[4] y) { y = Relu(x) a = Neg(x) b = Add(a, w) }", weights={"w": floats(4)}
+    )
+    assert apply(cleaning.drop_dead_nodes, proto)[0] == 2
+    _, after = apply(cleaning.drop_dead_nodes, proto)
+    count, after = apply(cleaning.drop_unused_initializers, after)
+    assert count == 1
+    assert operators(after) == {"Relu": 1}
+    assert not after.graph.initializer
+    assert_same(proto, after)
+
+
+def test_what_a_branch_captures_is_not_dead() -> None:
+    proto = build(
+        """g (float[2] x, bool c) => (float[2] y) { k = Abs(x) y = If (c) <
+            then_branch = a () => (float[2] t) { t = Neg(k) },
+            else_branch = b () => (float[2] e) { e = Add(k, w) }> }""",
+        weights={"w": floats(2)},
+    )
+    assert apply(cleaning.drop_dead_nodes, proto)[0] == 0
+    assert apply(cleaning.drop_unused_initializers, proto)[0] == 0
+
+
+def test_constants_become_initializers() -> None:
+    proto = build(
+        """g (float[4] x) => (float[4] y, float z) {
+            a = Constant<value_float=2.0>() b = Constant<value_ints=[1]>()
+            c = Constant<value = float[1] {3.0}>() z = Constant<value_float=1.5>()
+            d = Mul(x, a) e = Unsqueeze(d, b) f = Squeeze(e) y = Add(f, c) }"""
+    )
+    count, after = apply(cleaning.constants_to_initializers, proto)
+    assert count == 3
+    assert operators(after)["Constant"] == 1
+    assert {tensor.name for tensor in after.graph.initializer} == {"a", "b", "c"}
+    assert_same(proto, after)
+
+
+def test_equal_initializers_merge() -> None:
+    same = floats(4)
+    proto = build(
+        "g (float[4] x) => (float[4] y) { a = Add(x, v) b = Add(a, w) y = Mul(b, u) }",
+        weights={"v": same, "w": same.copy(), "u": floats(4)},
+    )
+    count, after = apply(cleaning.merge_equal_initializers, proto)
+    assert count == 1
+    assert len(after.graph.initializer) == 2
+    assert_same(proto, after)
+
+
+def test_equal_bytes_of_other_types_do_not_merge() -> None:
+    proto = build(
+        "g (float[4] x) => (float[4] y, int32[1] z) { y = Add(x, v) z = Neg(w) }",
+        weights={"v": np.zeros(1, np.float32), "w": np.zeros(1, np.int32)},
+    )
+    assert apply(cleaning.merge_equal_initializers, proto)[0] == 0
+
+
+def test_unused_outputs_go() -> None:
+    proto = build(
+        "g (float[1,1,4,4] x) => (float[1,1,2,2] y) { y, i = MaxPool<kernel_shape=[2,2], strides=[2,2]>(x) }"
+    )
+    count, after = apply(cleaning.drop_unused_outputs, proto)
+    assert count == 1
+    assert list(after.graph.node[0].output) == ["y"]
+    assert_same(proto, after)
+    split = build("g (float[4] x) => (float[2] y) <int64[2] s = {2, 2}> { y, z = Split(x, s) }")
+    assert apply(cleaning.drop_unused_outputs, split)[0] == 0
+
+
+def test_constant_output_gets_a_producer() -> None:
+    proto = build("g (float[4] x) => (float[4] w, float[4] y) { y = Add(x, w) }", weights={"w": floats(4)})
+    count, after = apply(cleaning.give_outputs_producers, proto)
+    assert count == 1
+    assert operators(after) == {"Identity": 1, "Add": 1}
+    assert_same(proto, after)
+
+
+# ---- normalisation ----
+
+NORM = {"s": floats(4), "b": floats(4), "m": floats(4), "v": np.abs(floats(4)) + 0.1}
+
+
+@pytest.mark.parametrize(
+    ("convolution", "weights"),
+    [
+        ("Conv(x, w)", floats(4, 3, 3, 3)),
+        ("Conv(x, w, c)", floats(4, 3, 3, 3)),
+        ("ConvTranspose(x, w, c)", floats(3, 4, 3, 3)),
+    ],
+)
+def test_batch_norm_goes_into_convolution(convolution: str, weights: Array) -> None:
+    proto = build(
+        f"g (float[2,3,5,7] x) => (float[2,4,h,q] y)"
+        f" {{ a = {convolution} y = BatchNormalization(a, s, b, m, v) }}",
+        weights={**NORM, "w": weights, "c": floats(4)},
+    )
+    count, after = apply(normalising.fold_batch_norm, proto)
+    assert count == 1
+    assert list(operators(after)) == [convolution.partition("(")[0]]
+    assert_same(proto, after)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "g (float[2,4,5,7] x) => (float[2,4,5,7] y) { y = BatchNormalization(x, s, b, m, v) }",
+        "g (float[2,4] x) => (float[2,4] y) { y = BatchNormalization(x, s, b, m, v) }",
+        """g (float[1,4,5,5] x) => (float[1,4,5,5] y, float[1,4,5,5] a) {
+            a = Conv(x, k) y = BatchNormalization(a, s, b, m, v) }""",
+        """g (float[1,4,5,5] x) => (float[1,4,5,5] y) {
+            a = ConvTranspose<group=2>(x, t) y = BatchNormalization(a, s, b, m, v) }""",
+    ],
+)
+def test_batch_norm_becomes_arithmetic(text: str) -> None:
+    proto = build(text, weights={**NORM, "k": floats(4, 4, 1, 1), "t": floats(4, 2, 1, 1)})
+    count, after = apply(normalising.fold_batch_norm, proto)
+    assert count == 1
+    found = operators(after)
+    assert "BatchNormalization" not in found
+    assert (found["Mul"], found["Add"]) == (1, 1)
+    assert_same(proto, after)
+
+
+def test_batch_norm_refuses() -> None:
+    training = (
+        "g (float[2,4] x) => (float[2,4] y) { y, p, q = BatchNormalization<training_mode=1>(x, s, b, m, v) }"
+    )
+    assert apply(normalising.fold_batch_norm, build(training, weights=NORM))[0] == 0
+    runtime = "g (float[2,4] x, float[4] s) => (float[2,4] y) { y = BatchNormalization(x, s, s, s, s) }"
+    assert apply(normalising.fold_batch_norm, build(runtime))[0] == 0
+
+
+@pytest.mark.parametrize("bias", ["", ", b"])
+@pytest.mark.parametrize("axis", [-1, 1])
+def test_layer_norm_with_statistics(bias: str, axis: int) -> None:
+    shape = (5, 7) if axis == 1 else (7,)
+    ones = "1,1" if axis == 1 else "5,1"
+    proto = build(
+        f"g (float[3,5,7] x) => (float[3,5,7] y, float[3,{ones}] i) "
+        f"{{ y, m, i = LayerNormalization<axis={axis}, epsilon=0.01>(x, s{bias}) }}",
+        weights={"s": floats(*shape), "b": floats(*shape)},
+    )
+    count, after = apply(normalising.write_out_layer_norm, proto)
+    assert count == 1
+    assert "LayerNormalization" not in operators(after)
+    assert_same(proto, after, rtol=3e-6)
+
+
+def test_layer_norm_without_statistics_stays() -> None:
+    proto = build(
+        "g (float[3,7] x) => (float[3,7] y) { y, m = LayerNormalization(x, s) }", weights={"s": floats(7)}
+    )
+    assert apply(normalising.write_out_layer_norm, proto)[0] == 0
+
+
+@pytest.mark.parametrize("order", [1, 2])
+@pytest.mark.parametrize("axis", [-1, 1])
+def test_lp_norm(order: int, axis: int) -> None:
+    proto = build(
+        f"g (float[3,5,7] x) => (float[3,5,7] y) {{ y = LpNormalization<p={order}, axis={axis}>(x) }}"
+    )
+    count, after = apply(normalising.write_out_lp_norm, proto)
+    assert count == 1
+    assert operators(after) == {f"ReduceL{order}": 1, "Max": 1, "Div": 1}
+    x = floats(3, 5, 7)
+    x[1] = 0.0
+    assert_same(proto, after, inputs=[x])
+
+
+@pytest.mark.parametrize("call", ["Elu(x)", "Selu(x)", "ThresholdedRelu(x)", "LRN<size=3>(x)"])
+def test_half_precision_operators_run_in_single(call: str) -> None:
+    proto = build(f"g (float16[1,4,3,3] x) => (float16[1,4,3,3] y) {{ y = {call} }}")
+    count, after = apply(normalising.in_single_precision, proto)
+    assert count == 1
+    assert operators(after)["Cast"] == 2
+    assert_same(proto, after, rtol=2e-3)
+    single = build(f"g (float[1,4,3,3] x) => (float[1,4,3,3] y) {{ y = {call} }}")
+    assert apply(normalising.in_single_precision, single)[0] == 0
+
+
+# ---- single operators ----
+
+
+@pytest.mark.parametrize(
+    ("attrs", "second"), [("detect_negative=0", "Greater"), ("detect_positive=0", "Less")]
+)
+def test_sign_of_infinity(attrs: str, second: str) -> None:
+    proto = build(f"g (float[6] x) => (bool[6] y) {{ y = IsInf<{attrs}>(x) }}")
+    count, after = apply(forms.sign_of_infinity, proto)
+    assert (count, operators(after)) == (1, {"IsInf": 1, second: 1, "And": 1})
+    x = np.array([1, -1, np.inf, -np.inf, np.nan, 0], np.float32)
+    assert_same(proto, after, inputs=[x])
+
+
+@pytest.mark.parametrize("attrs", ["detect_negative=0, detect_positive=0", "detect_negative=1"])
+def test_sign_of_infinity_refuses(attrs: str) -> None:
+    proto = build(f"g (float[6] x) => (bool[6] y) {{ y = IsInf<{attrs}>(x) }}")
+    assert apply(forms.sign_of_infinity, proto)[0] == 0
+
+
+@pytest.mark.parametrize(
+    "attrs",
+    [
+        "strides=[2,2], output_shape=[10,8]",
+        "strides=[2,2], output_shape=[9,7]",
+        "strides=[2,3], output_shape=[10,10], output_padding=[1,1]",
+        'strides=[2,2], output_shape=[9,8], auto_pad="SAME_UPPER"',
+        'strides=[2,2], output_shape=[9,8], auto_pad="SAME_LOWER"',
+        "strides=[1,1], dilations=[2,1], output_shape=[7,4]",
+    ],
+)
+def test_deconvolution_pads(attrs: str) -> None:
+    shape = attrs.partition("output_shape=[")[2].partition("]")[0]
+    proto = build(
+        f"g (float[1,2,4,3] x) => (float[1,3,{shape}] y) {{ y = ConvTranspose<{attrs}>(x, w) }}",
+        weights={"w": floats(2, 3, 3, 3)},
+    )
+    count, after = apply(forms.deconvolution_pads, proto)
+    assert count == 1
+    assert "output_shape" not in {a.name for a in after.graph.node[0].attribute}
+    assert_same(proto, after)
+
+
+@pytest.mark.parametrize("axis", [-1, 0, 1])
+@pytest.mark.parametrize("dtype", ["float", "int32", "float16"])
+def test_one_hot(axis: int, dtype: str) -> None:
+    numpy_type = {"float": np.float32, "int32": np.int32, "float16": np.float16}[dtype]
+    shape = {-1: "2,3,5", 0: "5,2,3", 1: "2,5,3"}[axis]
+    proto = build(
+        f"g (int64[2,3] i) => ({dtype}[{shape}] y) <int64[1] d = {{5}}>"
+        f" {{ y = OneHot<axis={axis}>(i, d, v) }}",
+        weights={"v": np.array([-1, 3], numpy_type)},
+    )
+    count, after = apply(forms.one_hot_by_comparison, proto)
+    assert count == 1
+    assert "OneHot" not in operators(after)
+    # ONNX Runtime's OneHot has kernels for few types; the rewrite is compared in plain numpy.
+    indices = np.array([[0, 4, -1], [-5, 7, 2]], np.int64)
+    (got,), _ = run(after, [indices])
+    expected = np.where(
+        ((indices % 5)[..., None] == np.arange(5)) & (abs(indices + 0.5) < 5)[..., None], 3, -1
+    )
+    np.testing.assert_array_equal(got, np.moveaxis(expected, -1, axis).astype(numpy_type))
+
+
+def test_one_hot_refuses_runtime_depth() -> None:
+    proto = build("g (int64[2] i, int64 d) => (int64[2,n] y) <int64[2] v = {0, 1}> { y = OneHot(i, d, v) }")
+    assert apply(forms.one_hot_by_comparison, proto)[0] == 0
+
+
+def test_space_to_depth() -> None:
+    proto = build(
+        'g (float[2,3,4,6] x) => (float[2,12,2,3] y) { y = SpaceToDepth<blocksize=2, mode="CRD">(x) }',
+        opset=28,
+    )
+    count, after = apply(forms.space_to_depth_by_transpose, proto)
+    assert (count, operators(after)) == (1, {"Reshape": 2, "Transpose": 1})
+    assert_same(proto, after)
+    plain = build("g (float[2,3,4,6] x) => (float[2,12,2,3] y) { y = SpaceToDepth<blocksize=2>(x) }")
+    assert apply(forms.space_to_depth_by_transpose, plain)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("base", "exponent", "casts"), [("float", "int64", 1), ("int32", "int32", 3), ("int32", "float", 3)]
+)
+def test_power(base: str, exponent: str, casts: int) -> None:
+    proto = build(f"g ({base}[5] x, {exponent}[5] e) => ({base}[5] y) {{ y = Pow(x, e) }}")
+    count, after = apply(forms.power_in_one_type, proto)
+    assert (count, operators(after)) == (1, {"Cast": casts, "Pow": 1})
+    dtypes = {"float": np.float32, "int32": np.int32, "int64": np.int64}
+    x = np.array([-3, 2, 7, 0, 1], dtypes[base])
+    e = np.array([3, 0, 2, 5, 1], dtypes[exponent])
+    assert_same(proto, after, inputs=[x, e])
+
+
+@pytest.mark.parametrize(("base", "exponent"), [("float", "float"), ("int64", "int64")])
+def test_power_refuses(base: str, exponent: str) -> None:
+    proto = build(f"g ({base}[5] x, {exponent}[5] e) => ({base}[5] y) {{ y = Pow(x, e) }}")
+    assert apply(forms.power_in_one_type, proto)[0] == 0
+
+
+@pytest.mark.parametrize("operator", ["ReduceMax", "ReduceMin"])
+def test_reduction_of_booleans(operator: str) -> None:
+    proto = build(
+        f"g (bool[5,3] x) => (bool[5,1] y) <int64[1] a = {{1}}> {{ y = {operator}(x, a) }}", opset=20
+    )
+    count, after = apply(forms.reduce_booleans_as_integers, proto)
+    assert (count, operators(after)) == (1, {"Cast": 2, operator: 1})
+    assert_same(proto, after)
+
+
+def test_identity_matrix() -> None:
+    proto = build("g (float[3,5] x) => (double[3,5] y) { e = EyeLike<dtype=11, k=1>(x) y = Neg(e) }")
+    count, after = apply(forms.identity_matrix, proto)
+    assert (count, operators(after)) == (1, {"Neg": 1})
+    assert_same(proto, after)
+
+
+# ---- resize ----
+
+
+def resize(shape: str, attrs: str, inputs: str, out: str, opset: int = 18, **weights: Array) -> object:
+    return build(
+        f"g (float[{shape}] x) => (float[{out}] y) {{ y = Resize<{attrs}>(x, , {inputs}) }}", opset, weights
+    )
+
+
+def scales(*values: float) -> Array:
+    return np.array(values, np.float32)
+
+
+def sizes(*values: int) -> Array:
+    return np.array(values, np.int64)
+
+
+def test_empty_resize_inputs_go() -> None:
+    empty = np.zeros(0, np.float32)
+    proto = build(
+        "g (float[1,2,3,4] x) => (float[1,2,6,8] y) { y = Resize(x, r, c, s) }",
+        weights={"r": empty, "c": empty, "s": sizes(1, 2, 6, 8)},
+    )
+    count, after = apply(resizing.drop_empty_resize_inputs, proto)
+    assert count == 2
+    assert list(after.graph.node[0].input) == ["x", "", "", "s"]
+    assert_same(proto, after)
+
+
+@pytest.mark.parametrize(
+    ("axes", "inputs", "given"),
+    [("[2,3]", "s", scales(2, 3)), ("[3,-2]", ", s", sizes(12, 6)), ("[2]", "s", scales(2))],
+)
+def test_resize_axes(axes: str, inputs: str, given: Array) -> None:
+    out = {1: "1,2,6,4", 2: "1,2,6,12"}[given.size]
+    proto = resize("1,2,3,4", f"axes={axes}", inputs, out, s=given)
+    count, after = apply(resizing.name_all_resize_axes, proto)
+    assert count == 1
+    assert_same(proto, after)
+
+
+MODES = [
+    'mode="linear"',
+    'mode="linear", coordinate_transformation_mode="asymmetric"',
+    'mode="linear", coordinate_transformation_mode="align_corners"',
+    'mode="linear", coordinate_transformation_mode="pytorch_half_pixel"',
+    'mode="cubic"',
+    'mode="cubic", cubic_coeff_a=-0.5, exclude_outside=1',
+    'mode="cubic", coordinate_transformation_mode="align_corners"',
+    'mode="nearest"',
+    'mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor"',
+    'mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="ceil"',
+    'mode="nearest", nearest_mode="round_prefer_ceil"',
+    'mode="nearest", coordinate_transformation_mode="align_corners"',
+]
+
+
+@pytest.mark.parametrize("attrs", MODES)
+@pytest.mark.parametrize(
+    ("shape", "factors", "out"),
+    [
+        ("1,2,5,7", (1, 1, 1.5, 2.3), "1,2,7,16"),
+        ("1,1,7,5", (1, 1, 0.6, 0.7), "1,1,4,3"),
+        ("1,3,1,11", (1, 1, 3, 1.05), "1,3,3,11"),
+    ],
+)
+def test_fractional_scales(attrs: str, shape: str, factors: tuple[float, ...], out: str) -> None:
+    proto = resize(shape, attrs, "s", out, s=scales(*factors))
+    count, after = apply(resizing.resize_by_axis, proto)
+    assert count == 1
+    assert "Resize" not in operators(after)
+    assert_same(proto, after, rtol=2e-5)
+
+
+def test_half_pixel_symmetric() -> None:
+    attrs = 'mode="linear", coordinate_transformation_mode="half_pixel_symmetric"'
+    proto = resize("1,1,5,7", attrs, "s", "1,1,7,9", opset=19, s=scales(1, 1, 1.5, 1.4))
+    count, after = apply(resizing.resize_by_axis, proto)
+    assert count == 1
+    assert_same(proto, after, rtol=2e-5)
+
+
+@pytest.mark.parametrize("policy", ["not_larger", "not_smaller"])
+@pytest.mark.parametrize("mode", ["nearest", "linear"])
+def test_aspect_policies(policy: str, mode: str) -> None:
+    out = {"not_larger": "5,3", "not_smaller": "10,6"}[policy]
+    attrs = f'mode="{mode}", keep_aspect_ratio_policy="{policy}", axes=[0,1]'
+    with_axes = resize("5,3", attrs, ", s", out, opset=19, s=sizes(10, 3))
+    without = resize("5,3", attrs.replace(", axes=[0,1]", ""), ", s", out, opset=19, s=sizes(10, 3))
+    count, after = apply(resizing.resize_by_axis, without)
+    assert count == (1 if policy == "not_smaller" else 0)
+    if count:
+        assert_same(with_axes, after, rtol=2e-5)
+
+
+def test_batch_and_channels_by_nearest() -> None:
+    proto = resize("2,3,4,4", 'mode="nearest"', ", s", "4,6,8,8", s=sizes(4, 6, 8, 8))
+    count, after = apply(resizing.resize_by_axis, proto)
+    assert (count, operators(after)) == (1, {"Gather": 4})
+    assert_same(proto, after)
+
+
+def test_image_by_corners_to_one_pixel() -> None:
+    attrs = 'mode="linear", coordinate_transformation_mode="align_corners"'
+    proto = resize("1,2,4,4", attrs, ", s", "1,2,1,7", s=sizes(1, 2, 1, 7))
+    count, after = apply(resizing.resize_by_axis, proto)
+    assert count == 1
+    assert_same(proto, after)
+
+
+@pytest.mark.parametrize(
+    ("shape", "attrs", "inputs", "out", "given"),
+    [
+        ("1,2,4,4", 'mode="linear"', "s", "1,2,8,8", scales(1, 1, 2, 2)),
+        ("1,2,4,4", 'mode="linear"', ", s", "1,2,7,5", sizes(1, 2, 7, 5)),
+        ("1,2,5,4", 'mode="linear", antialias=1', "s", "1,2,2,2", scales(1, 1, 0.5, 0.5)),
+    ],
+)
+def test_resize_by_axis_refuses(shape: str, attrs: str, inputs: str, out: str, given: Array) -> None:
+    assert apply(resizing.resize_by_axis, resize(shape, attrs, inputs, out, s=given))[0] == 0
