@@ -65,7 +65,7 @@ def test_the_wheel_is_one_package_with_its_data_inside(wheel: Path) -> None:
 
 
 def test_the_wheel_builds_a_net_in_an_environment_without_the_checkout(wheel: Path, tmp_path: Path) -> None:
-    """The wheel in a fresh environment; its dependencies (nearly a gigabyte) are those of this one, by path."""
+    """The wheel in a fresh environment; its dependencies are those of this one, by path."""
     environment = tmp_path / "venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(environment)], check=True, timeout=60)
     python = environment / "bin" / "python"

@@ -1,0 +1,106 @@
+"""The documentation: commands run, links lead somewhere, generated pages are as generated."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from docs.generate import pages
+from tests.models import write_small_net
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+TESTED_ELSEWHERE = {"link-into-cmake.md"}
+"""Pages whose blocks need files of their own; tests of their subject run them."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: ``language`` as it stands behind the fence."""
+
+    language: str
+    text: str
+
+
+def blocks(page: Path) -> list[Block]:
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(encoding="utf-8"), re.S | re.M)
+    return [Block(language, text) for language, text in found]
+
+
+def runnable(page: Path) -> list[Block]:
+    return [block for block in blocks(page) if block.language in ("sh", "python", "toml")]
+
+
+def title(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize(
+    "page", [p for p in PAGES if runnable(p) and p.name not in TESTED_ELSEWHERE], ids=lambda page: title(page)
+)
+def test_the_commands_of_a_page_run(page: Path, tmp_path: Path) -> None:
+    """In order, in a folder with ``model.onnx`` and ``dynamic.onnx``; ``shell`` blocks are only shown."""
+    write_small_net(tmp_path / "model.onnx")
+    write_small_net(tmp_path / "dynamic.onnx", height="H")
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    for block in runnable(page):
+        first, _, rest = block.text.partition("\n")
+        if block.language == "toml":
+            (tmp_path / first.removeprefix("# ")).write_text(rest, encoding="utf-8")
+            continue
+        command = ["bash", "-euo", "pipefail", "-c"] if block.language == "sh" else [sys.executable, "-c"]
+        done = subprocess.run(
+            [*command, block.text],
+            cwd=tmp_path, env={**os.environ, "PATH": path},
+            capture_output=True, text=True, timeout=300, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{title(page)}:\n{block.text}\n{done.stdout}{done.stderr}"
+
+
+def test_toml_blocks_name_their_file() -> None:
+    for page in PAGES:
+        for block in blocks(page):
+            if block.language == "toml":
+                assert re.match(r"# [\w.-]+\.toml\n", block.text), title(page)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: title(page))
+def test_links_lead_somewhere(page: Path) -> None:
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.S)
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", text):
+        if not target.startswith(("http://", "https://", "mailto:")):
+            assert (page.parent / target).exists(), f"{title(page)} links to {target}"
+
+
+def test_every_page_is_reached_from_the_index() -> None:
+    index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    names = [page.name for page in (ROOT / "docs").glob("*.md") if page.name != "index.md"]
+    assert [name for name in names if f"({name})" not in index] == []
+
+
+def test_pages_that_sources_name_are_there() -> None:
+    sources = [p for folder in ("deploycc", "schedules", "benchmarks") for p in (ROOT / folder).rglob("*.py")]
+    named = {
+        (n, p.name) for p in sources for n in re.findall(r"docs/[\w-]+\.md", p.read_text(encoding="utf-8"))
+    }
+    assert sorted(name for name in named if not (ROOT / name[0]).exists()) == []
+
+
+@pytest.mark.parametrize("path", pages(), ids=lambda path: path.name)
+def test_generated_pages_are_as_generated(path: Path) -> None:
+    assert path.read_text(encoding="utf-8") == pages()[path], f"'make docs' writes {path.name} anew"
+
+
+def test_the_build_shown_in_the_readme_is_what_a_build_shows() -> None:
+    """Stage by stage; times and sizes differ."""
+    from deploycc.trace import DUMPS
+
+    shown = next(block.text for block in blocks(ROOT / "README.md") if block.text.startswith("model.onnx ->"))
+    stages = [line.split()[0] for line in shown.splitlines()[1 : 1 + len(DUMPS)]]
+    assert stages == list(DUMPS)
