@@ -64,10 +64,12 @@ class Conv2d:
 
 @dataclass(frozen=True)
 class MatMul:
-    """``batch`` products of a ``rows`` x ``inner`` matrix with one constant ``inner`` x ``columns`` matrix."""
+    """A product of the last axis of a tensor with a constant ``inner`` x ``columns`` matrix.
 
-    batch: int
-    rows: int
+    ``leading`` are the tensor's other extents; every element of them is a row of the product.
+    """
+
+    leading: tuple[int, ...]
     inner: int
     columns: int
     dtype: str

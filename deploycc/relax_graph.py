@@ -5,7 +5,6 @@ Shared by the stages that see Relax (lower, schedule).  Everything here only rea
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -89,8 +88,7 @@ def _matmul(call: Any) -> MatMul | None:
     if len(right_shape) != 2 or not left_shape:
         return None
     return MatMul(
-        batch=math.prod(left_shape[:-2]),
-        rows=left_shape[-2] if len(left_shape) > 1 else 1,
+        leading=tuple(left_shape[:-1]),
         inner=right_shape[0],
         columns=right_shape[1],
         dtype=_dtype(left),

@@ -43,6 +43,15 @@ KNOBS = {
 }
 
 
+NARROW = 4
+"""Images narrower than this and at least as tall are tiled over rows instead of columns."""
+
+
+def tiled_rows(conv):
+    """Whether the register tile runs down the image (one-dimensional data often lies that way)."""
+    return conv.out_width < NARROW <= conv.out_height
+
+
 def match(task, target):
     if not isinstance(task, Conv2d):
         return Skip("not a convolution")
@@ -58,18 +67,19 @@ def cost(match, knobs):
     conv = match.operator
     tile, vectors, lanes = knobs["tile"], knobs["vectors"], knobs["lanes"]
     channels = conv.out_channels // conv.groups
-    if tile > conv.out_width or not usable_lanes(match.target, lanes, channels):
+    tiled, other = (conv.out_height, conv.out_width) if tiled_rows(conv) else (conv.out_width, conv.out_height)
+    if tile > tiled or not usable_lanes(match.target, lanes, channels):
         return None
     step = register_tile_cost(match.target, tile, vectors, lanes)
     width = vectors * lanes
     if step is None or (vectors > 1 and width >= channels + lanes):
         return None
     blocks = -(-channels // width)
-    pixels = conv.batch * conv.groups * conv.out_height
-    tiles = pixels * -(-conv.out_width // tile) * blocks
+    lines = conv.batch * conv.groups * other
+    tiles = lines * -(-tiled // tile) * blocks
     steps = conv.kernel[0] * conv.kernel[1] * (conv.in_channels // conv.groups)
     stores = tile * vectors * registers_of(match.target, lanes)
-    second = pixels * conv.out_width * channels / 4 if channels % width else 0
+    second = lines * tiled * channels / 4 if channels % width else 0
     return tiles * (steps * step + 2 * stores + 20) + second
 
 
@@ -80,13 +90,17 @@ def compute(match, knobs):
     in_group, out_group = conv.in_channels // groups, conv.out_channels // groups
     blocks = -(-out_group // width)
     (kernel_h, kernel_w), (stride_h, stride_w), (dil_h, dil_w) = conv.kernel, conv.strides, conv.dilation
-    columns = round_up(conv.out_width, tile)
+    rows, columns = conv.out_height, conv.out_width
+    if tiled_rows(conv):
+        rows = round_up(rows, tile)
+    else:
+        columns = round_up(columns, tile)
     top, left, bottom, right = conv.pads
-    needed = (columns - 1) * stride_w + dil_w * (kernel_w - 1) + 1
-    missing = max(0, needed - (conv.width + left + right))
+    missing_rows = max(0, (rows - 1) * stride_h + dil_h * (kernel_h - 1) + 1 - (conv.height + top + bottom))
+    missing_columns = max(0, (columns - 1) * stride_w + dil_w * (kernel_w - 1) + 1 - (conv.width + left + right))
     if any(conv.pads):
-        right, missing = right + missing, 0
-    last = conv.width + left + right - 1
+        bottom, right, missing_rows, missing_columns = bottom + missing_rows, right + missing_columns, 0, 0
+    last_row, last_column = conv.height + top + bottom - 1, conv.width + left + right - 1
 
     def pack(weight):
         packed = np.zeros((kernel_h, kernel_w, in_group, groups, blocks * width), np.float32)
@@ -100,12 +114,13 @@ def compute(match, knobs):
         ic = te.reduce_axis((0, in_group), "ic")
 
         def at(n, oh, ow, g):
-            column = ow * stride_w + kw * dil_w
-            column = tirx.min(column, last) if missing else column
-            return data[n, oh * stride_h + kh * dil_h, column, g * in_group + ic].astype("float32")
+            row, column = oh * stride_h + kh * dil_h, ow * stride_w + kw * dil_w
+            row = tirx.min(row, last_row) if missing_rows else row
+            column = tirx.min(column, last_column) if missing_columns else column
+            return data[n, row, column, g * in_group + ic].astype("float32")
 
         accumulated = te.compute(
-            (conv.batch, conv.out_height, columns, groups, blocks, width),
+            (conv.batch, rows, columns, groups, blocks, width),
             lambda n, oh, ow, g, o, b: te.sum(at(n, oh, ow, g) * weight[g, o, kh, kw, ic, b], axis=[kh, kw, ic]),
             name="conv",
             attrs={TASK_ANNOTATION: match.task},
@@ -137,9 +152,10 @@ def apply(sch, match, knobs):
         writer = last
         n, oh, ow, oc = sch.get_loops(last)
         group, block, lane = sch.split(oc, [conv.groups, channels // width, width])
-    tiles, column = sch.split(ow, [None, tile])
-    sch.reorder(n, group, block, oh, tiles, column, lane)
-    outer = sch.fuse(n, group, block, oh)
+    along, across = (oh, ow) if tiled_rows(conv) else (ow, oh)
+    tiles, pixel = sch.split(along, [None, tile])
+    sch.reorder(n, group, block, across, tiles, pixel, lane)
+    outer = sch.fuse(n, group, block, across)
     steps = conv.kernel[0] * conv.kernel[1] * (conv.in_channels // conv.groups)
     parallelize(sch, outer, conv.batch * conv.out_height * conv.out_width * conv.out_channels * steps // lanes)
     register_tile(sch, accumulate, writer, tiles, lanes, reduction=3)

@@ -15,6 +15,8 @@ the level-2 cache.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from deploycc.operators import Algorithm, Conv2d, Match, MatMul, Skip
@@ -40,11 +42,21 @@ KNOBS = {
 }
 
 
+MANY_ROWS = 8
+"""Rows enough for a register tile; a last axis shorter than this is not tiled if a longer one exists."""
+
+
 def shape(operator):
-    """(batch, rows, inner, columns) of the product; a convolution's image rows are its batch."""
+    """(leading extents, which of them is tiled, inner, columns) of the product."""
     if isinstance(operator, MatMul):
-        return operator.batch, operator.rows, operator.inner, operator.columns
-    return operator.batch * operator.height, operator.width, operator.in_channels, operator.out_channels
+        leading, inner, columns = operator.leading or (1,), operator.inner, operator.columns
+    else:
+        leading = (operator.batch, operator.height, operator.width)
+        inner, columns = operator.in_channels, operator.out_channels
+    axis = len(leading) - 1
+    if leading[axis] < MANY_ROWS:
+        axis = max(range(len(leading)), key=lambda position: (leading[position], position))
+    return leading, axis, inner, columns
 
 
 def match(task, target):
@@ -55,7 +67,8 @@ def match(task, target):
 
 def cost(match, knobs):
     """Cycles: tiles x (reduction steps x cost of a step + epilogue), and a second pass if columns do not fit."""
-    batch, rows, inner, columns = shape(match.operator)
+    leading, axis, inner, columns = shape(match.operator)
+    rows, batch = leading[axis], math.prod(leading) // leading[axis]
     tile, vectors, lanes = knobs["tile"], knobs["vectors"], knobs["lanes"]
     if tile > rows or not usable_lanes(match.target, lanes, columns):
         return None
@@ -72,9 +85,9 @@ def cost(match, knobs):
 
 def compute(match, knobs):
     operator = match.operator
-    batch, rows, inner, columns = shape(operator)
+    leading, axis, inner, columns = shape(operator)
     width, tile = knobs["vectors"] * knobs["lanes"], knobs["tile"]
-    blocks = -(-columns // width)
+    blocks, rows = -(-columns // width), leading[axis]
 
     def pack(weight):
         packed = np.zeros((inner, blocks * width), np.float32)
@@ -82,23 +95,25 @@ def compute(match, knobs):
         return np.ascontiguousarray(packed.reshape(inner, blocks, width).transpose(1, 0, 2))
 
     def define(data, weight):
-        leading = [int(extent) for extent in data.shape[:-1]] or [1]
         k = te.reduce_axis((0, inner), "k")
+        vector = len(data.shape) == 1
 
         def element(*index):
-            *outer, row = index
-            row = tirx.min(row, rows - 1) if rows % tile else row
-            return data[(*outer, row, k) if len(data.shape) > 1 else (k,)].astype("float32")
+            index = list(index)
+            if rows % tile:
+                index[axis] = tirx.min(index[axis], rows - 1)
+            return data[(k,) if vector else (*index, k)].astype("float32")
 
+        padded = [round_up(n, tile) if position == axis else n for position, n in enumerate(leading)]
         accumulated = te.compute(
-            (*leading[:-1], round_up(rows, tile), blocks, width),
+            (*padded, blocks, width),
             lambda *i: te.sum(element(*i[:-2]) * weight[i[-2], k, i[-1]], axis=[k]),
             name="gemm",
             attrs={TASK_ANNOTATION: match.task},
         )
 
         def out(*index):
-            row = index[:-1] or (0,)
+            row = (0,) if vector else index[:-1]
             return accumulated[(*row, index[-1] // width, index[-1] % width)].astype(operator.dtype)
 
         return te.compute((*data.shape[:-1], columns), out, name="gemm_out")
@@ -107,7 +122,7 @@ def compute(match, knobs):
 
 
 def apply(sch, match, knobs):
-    batch, rows, inner, columns = shape(match.operator)
+    leading, axis, inner, columns = shape(match.operator)
     width, tile, lanes = knobs["vectors"] * knobs["lanes"], knobs["tile"], knobs["lanes"]
     inline_elementwise(sch)
     accumulate = anchor_block(sch)
@@ -115,22 +130,22 @@ def apply(sch, match, knobs):
     if columns % width:
         # Whole vectors go to a buffer of whole vectors; a second pass does the epilogue.
         writer = sch.cache_write(accumulate, 0, "local")
-        *leading, row, block, lane = sch.get_loops(writer)
+        *outer, block, lane = sch.get_loops(writer)
         schedule_spatial_block(sch, last, match.target)
     else:
         writer = last
-        *leading, column = sch.get_loops(last)
-        row = leading.pop() if leading else sch.add_unit_loop(column)
+        *outer, column = sch.get_loops(last)
         block, lane = sch.split(column, [None, width])
-    tiles, row = sch.split(row, [None, tile])
+        outer = outer or [sch.add_unit_loop(block)]
+    tiles, row = sch.split(outer.pop(axis), [None, tile])
     if inner * columns * 4 <= match.target.cache.l2 // 2:
-        sch.reorder(*leading, tiles, block, row, lane)
-        fused, place = [*leading, tiles], block
+        sch.reorder(*outer, tiles, block, row, lane)
+        fused, place = [*outer, tiles], block
     else:
-        sch.reorder(block, *leading, tiles, row, lane)
-        fused, place = [block, *leading], tiles
-    if batch * -(-rows // tile) <= 64:
+        sch.reorder(block, *outer, tiles, row, lane)
+        fused, place = [block, *outer], tiles
+    if math.prod(leading) <= 64 * tile:
         fused, place = [*fused, place], None
-    outer = sch.fuse(*fused) if len(fused) > 1 else fused[0]
-    parallelize(sch, outer, batch * rows * inner * columns // lanes)
-    register_tile(sch, accumulate, writer, outer if place is None else place, lanes, reduction=1)
+    head = sch.fuse(*fused) if len(fused) > 1 else fused[0]
+    parallelize(sch, head, math.prod(leading) * inner * columns // lanes)
+    register_tile(sch, accumulate, writer, head if place is None else place, lanes, reduction=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from deploycc.scheduling.intrinsics import expand_intrinsics
 from deploycc.scheduling.kernel import view
 from deploycc.scheduling.library import Schedule, Selection, select
 from deploycc.tvm_api import ir, s_tir, structural_equal, structural_hash, tirx
@@ -32,7 +33,8 @@ def schedule_kernels(
         else:
             _, scheduled, first = twin
             choice = Choice(variable.name_hint, first.schedule, first.knobs, first.skipped)
-        module.update_func(variable, scheduled)
+        # After scheduling: an expanded operand would be computed anew wherever a block is inlined.
+        module.update_func(variable, expand_intrinsics(scheduled))
         choices.append(choice)
     return module, tuple(choices)
 

@@ -176,7 +176,9 @@ def _vectorize_reduction(
         return
     size = extent(sch, reduction[0])
     lanes = vector_lanes(target, bits, size)
-    if lanes < 4 or size % lanes or len(sch.get(block).writes) != 1:
+    while size % lanes:
+        lanes //= 2
+    if lanes < 2 or len(sch.get(block).writes) != 1:
         return
     try:
         _, lane = sch.split(reduction[0], [None, lanes])

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from deploycc.lowering import intrinsics
-from deploycc.lowering.intrinsics import expand_intrinsics
+from deploycc.scheduling.intrinsics import expand_intrinsics
 from deploycc.planning.codegen import source_of
 from deploycc.tvm_api import s_tir, te, tirx
 from deploycc.types import Target

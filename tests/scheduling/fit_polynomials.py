@@ -1,4 +1,4 @@
-"""The polynomials of ``deploycc/lowering/intrinsics.py``: how their coefficients were found.
+"""The polynomials of ``deploycc/scheduling/intrinsics.py``: how their coefficients were found.
 
 Each is a minimax fit by Lawson's iteratively reweighted least squares (C. L. Lawson, 1961) in double
 precision on Chebyshev points, with the coefficients rounded to float32 one after the other, lowest
