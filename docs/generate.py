@@ -35,10 +35,10 @@ def errors_page() -> str:
     lines = [
         "# Diagnostics",
         "",
-        "Written by `make docs` from `deploycc/diagnostics.py`. A code never changes its meaning and is never",
-        "used again. An error says what was found (`got`), what was needed (`need`), and how to get there",
-        "(`help`); everything that is wrong is told at once. The exit code of the command line is the highest of",
-        "what was found.",
+        "Written by `make docs` from `deploycc/diagnostics.py`. A code never changes its meaning and is",
+        "never used again. An error says what was found (`got`), what was needed (`need`), and how to get",
+        "there (`help`); everything that is wrong is told at once. The exit code of the command line is the",
+        "highest of what was found.",
         "",
     ]
     left = set(CATALOGUE)

@@ -60,7 +60,7 @@ def test_the_wheel_is_one_package_with_its_data_inside(wheel: Path) -> None:
         beside = {name for name in beside if "__pycache__" not in name}
         assert beside
         assert beside <= inside
-    for needed in ("py.typed", "runtime/deploycc_rt.h", "runtime/pool.c", "packaging/package.py"):
+    for needed in ("py.typed", "runtime/deploycc_rt.h", "runtime/pool.c", "packaging/manifest.py"):
         assert needed in inside
 
 
