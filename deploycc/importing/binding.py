@@ -5,13 +5,13 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import onnx
-from onnx import ModelProto, TensorShapeProto, ValueInfoProto
+from onnx import ModelProto, NodeProto, TensorShapeProto, ValueInfoProto
 
-from deploycc.onnx_graph import dtype_name, subgraphs
+from deploycc.onnx_graph import GraphView, dtype_name, subgraphs
 from deploycc.types import DeployccError, Diagnostic
 
 MAX_INPUT_ELEMENTS = 1 << 31
@@ -229,13 +229,55 @@ def _check_through(proto: ModelProto) -> None:
     except onnx.shape_inference.InferenceError as error:
         raise DeployccError(*_inference_faults(str(error), proto)) from None
     proto.CopyFrom(inferred)
+    view = GraphView(proto)
+    faults = [fault for node in proto.graph.node for fault in _misfits(view, node)]
+    if faults:
+        raise DeployccError(*faults)
 
 
-def _inference_faults(text: str, proto: ModelProto) -> list[Diagnostic]:
-    given = ", ".join(
+def _misfits(view: GraphView, node: NodeProto) -> Iterator[Diagnostic]:
+    """What shape inference lets pass: element counts of ``Reshape``, channels of convolutions."""
+    shapes = [_known_shape(view, name) for name in (*node.input[:2], node.output[0])] if node.output else []
+    if len(shapes) < 3 or shapes[0] is None:
+        return
+    if node.op_type == "Reshape" and shapes[2] is not None:
+        if math.prod(shapes[0]) != math.prod(shapes[2]):
+            yield _misfit(view, node, f"{_text(shapes[0])} cannot become {_text(shapes[2])}")
+    elif node.op_type in ("Conv", "ConvTranspose") and shapes[1] is not None:
+        groups = next((a.i for a in node.attribute if a.name == "group"), 1)
+        wanted = shapes[1][1] * groups if node.op_type == "Conv" else shapes[1][0]
+        if len(shapes[0]) > 1 and shapes[0][1] != wanted:
+            yield _misfit(view, node, f"{shapes[0][1]} channels where the weights take {wanted}")
+
+
+def _known_shape(view: GraphView, name: str) -> tuple[int, ...] | None:
+    kind = view.types.get(name)
+    if kind is None or kind.shape is None or not kind.static:
+        return None
+    return tuple(dim for dim in kind.shape if dim is not None)
+
+
+def _misfit(view: GraphView, node: NodeProto, what: str) -> Diagnostic:
+    return Diagnostic(
+        "DC206",
+        "the shapes do not fit through the network",
+        node=node.name,
+        op=node.op_type,
+        got=f"{what} (inputs {_given(view.model)})",
+        need="shapes that every operator accepts",
+        help="check the --shape given against the size the network was trained for",
+    )
+
+
+def _given(proto: ModelProto) -> str:
+    return ", ".join(
         f"{info.name}={_text([dim.dim_value for dim in info.type.tensor_type.shape.dim])}"
         for info in proto.graph.input
     )
+
+
+def _inference_faults(text: str, proto: ModelProto) -> list[Diagnostic]:
+    given = _given(proto)
     faults = []
     for line in text.splitlines():
         found = _NODE_FAULT.search(line)

@@ -146,10 +146,17 @@ def check_form(proto: ModelProto) -> None:
 
     Raises ``DeployccError`` DC110 with the checker's first finding; it stops at that one.
     """
+    # The checker wants a shape on every input; one without is told later, with the --shape to pass.
+    bare = [info for info in proto.graph.input if not info.type.tensor_type.HasField("shape")]
+    for info in bare:
+        info.type.tensor_type.shape.SetInParent()
     try:
         onnx.checker.check_model(proto, full_check=False)
     except onnx.checker.ValidationError as error:
         raise DeployccError(_checker_fault(str(error))) from None
+    finally:
+        for info in bare:
+            info.type.tensor_type.ClearField("shape")
 
 
 def _checker_fault(text: str) -> Diagnostic:

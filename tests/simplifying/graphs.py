@@ -15,9 +15,7 @@ from deploycc.simplifying.passes import Pass
 from deploycc.types import Model
 
 
-def build(
-    text: str, opset: int = 18, weights: dict[str, Array] | None = None, strict: bool = True
-) -> ModelProto:
+def build(text: str, opset: int = 18, weights: dict[str, Array] | None = None) -> ModelProto:
     """A model from onnx's text form; ``weights`` become initializers."""
     proto = parser.parse_model(f'<ir_version: 8, opset_import: ["": {opset}]>\n{text}')
     for name, value in (weights or {}).items():
@@ -25,7 +23,7 @@ def build(
     for index, node in enumerate(proto.graph.node):
         node.name = node.name or f"{node.op_type}_{index}"
     onnx.checker.check_model(proto)
-    return onnx.shape_inference.infer_shapes(proto, strict_mode=strict, data_prop=True)
+    return onnx.shape_inference.infer_shapes(proto, strict_mode=True, data_prop=True)
 
 
 def as_model(proto: ModelProto) -> Model:
