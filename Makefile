@@ -31,11 +31,11 @@ demo: $(STAMP) ## build PP-OCR for this machine and read a page with a C++ app
 test: $(STAMP) ## the tests, without the slow ones
 	$(RUN) pytest -q -m "not slow"
 
-test-all: $(STAMP) ## all tests, also every network for every target
+test-all: $(STAMP) test-torch ## all tests, also every network for every target
 	$(RUN) pytest -q
 
 test-torch: $(TORCH) ## the tests that need PyTorch
-	.cache/torch-venv/bin/python -m pytest -q tests/exporting
+	.cache/torch-venv/bin/python -m pytest -q tests/exporting tests/networks/test_exported_modules.py
 
 lint: $(STAMP) type ## ruff and mypy
 	$(RUN) ruff check .

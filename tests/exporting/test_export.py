@@ -15,6 +15,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = ROOT / "tests" / "exporting" / "modules.py"
+NETWORKS = ROOT / "tests" / "networks" / "torch_models.py"
 
 
 def has_torch(python: str) -> bool:
@@ -41,18 +42,25 @@ def deploycc(python: str, *arguments: str | Path, cwd: Path) -> subprocess.Compl
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("factory", ["ResNet18", "MobileNetV2"])
+@pytest.mark.parametrize("factory", ["resnet18", "mobilenet_v2"])
 def test_a_network_computes_the_same_in_onnx_runtime(factory: str, torch_python: str, tmp_path: Path) -> None:
     done = deploycc(
-        torch_python, "export", f"{MODULES}:{factory}", "--shape", "1x3x64x64", "-o", "net.onnx", cwd=tmp_path
+        torch_python,
+        "export",
+        f"{NETWORKS}:{factory}",
+        "--shape",
+        "1x3x64x64",
+        "-o",
+        "net.onnx",
+        cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("net.onnx: ")
     program = f"""
-import sys; sys.path.insert(0, {str(MODULES.parent)!r})
-import numpy, torch, modules
+import sys; sys.path.insert(0, {str(NETWORKS.parent)!r})
+import numpy, torch, torch_models
 torch.manual_seed(0)
-net = modules.{factory}().eval()
+net = torch_models.{factory}().eval()
 x = torch.randn(1, 3, 64, 64)
 numpy.savez("torch.npz", x=x.numpy(), y=net(x).detach().numpy())
 """
@@ -100,11 +108,11 @@ def refusals(torch_python: str, tmp_path_factory: pytest.TempPathFactory) -> dic
         "no file": ("none.py:make", [("", [1, 3])], "net.onnx"),
         "no factory named": ("net.py", [("", [1, 3])], "net.onnx"),
         "file fails": ("net.py:make", [("", [1, 3])], "net.onnx"),
-        "no such factory": (f"{MODULES}:Resnet18", [("", [1, 3, 64, 64])], "net.onnx"),
+        "no such factory": (f"{MODULES}:Oneinput", [("", [1, 3, 64, 64])], "net.onnx"),
         "factory fails": (f"{MODULES}:fails", [("", [1, 3])], "net.onnx"),
         "no module": (f"{MODULES}:no_module", [("", [1, 3])], "net.onnx"),
         "no such input": (f"{MODULES}:TwoInputs", [("colour", [1, 3])], "net.onnx"),
-        "wrong shape": (f"{MODULES}:ResNet18", [("", [1, 4, 64, 64])], "net.onnx"),
+        "wrong shape": (f"{MODULES}:OneInput", [("", [1, 4, 64, 64])], "net.onnx"),
         "cannot be traced": (f"{MODULES}:Branches", [("", [1, 3])], "net.onnx"),
         "no folder": (f"{MODULES}:TwoInputs", [("", [1, 2]), ("", [1, 2])], "no/net.onnx"),
     }
@@ -146,8 +154,8 @@ def test_dc761_for_the_file(refusals: dict[str, str]) -> None:
 def test_dc762_offers_a_near_match(refusals: dict[str, str]) -> None:
     text = refusals["no such factory"]
     assert "error[DC762]" in text
-    assert "has no function Resnet18" in text
-    assert "modules.py:ResNet18?" in text
+    assert "has no function Oneinput" in text
+    assert "modules.py:OneInput?" in text
 
 
 def test_dc763_for_the_factory(refusals: dict[str, str]) -> None:
