@@ -106,8 +106,9 @@ def register_tile_cost(target: Target, rows: int, vectors: int, lanes: int) -> f
     if rows * registers + registers + 1 > target.simd.registers:
         return None
     fused = rows * registers / 2
-    # An odd vector is loaded in pieces of powers of two.
-    loads = (rows + vectors * (lanes.bit_count() if lanes & (lanes - 1) else 1)) / 2
+    # Inputs are broadcast from the level-1 cache, two a cycle; weights stream from level 2, one vector a
+    # cycle, an odd vector in pieces of powers of two.
+    loads = rows / 2 + vectors * (lanes.bit_count() if lanes & (lanes - 1) else 1)
     return max(fused, loads, 4.0) if target.simd.fma else max(2 * fused, loads, 4.0)
 
 
