@@ -93,7 +93,7 @@ class _Reader:
     def unpack(self, layout: str, offset: int) -> tuple[int, ...]:
         try:
             return struct.unpack_from(self.order + layout, self.data, offset)
-        except struct.error as error:
+        except (struct.error, OverflowError) as error:
             raise ElfError(f"truncated at offset {offset}") from error
 
     def string(self, table: Section, offset: int) -> str:
@@ -167,6 +167,8 @@ def _versions(
                     version = reader.string(strings, name)
                     by_index[index & 0x7FFF] = (library, version)
                     needed.append((library, version))
+                    if step == 0:
+                        break
                     entry += step
             else:
                 _, flags, index, _, _, aux, following = reader.unpack("HHHHIII", at)

@@ -13,6 +13,7 @@ import importlib.util
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -199,7 +200,7 @@ SHARED_RUNTIME_FLAGS = ("-DDCC_SHARED_POOL", "-DDCC_BUILD_SHARED")
 SHARED_RUNTIME_NAME = "libdeploycc_rt.so.1"
 
 
-def build_runtime(compiler: Compiler, scratch: Path, *, shared: bool) -> tuple[Path, ...]:
+def build_runtime(compiler: Compiler, *, shared: bool) -> tuple[Path, ...]:
     """Objects of the private runtime, or the one shared library; from the cache where they are there.
 
     Two builds at once are safe: each compiles aside and renames the folder into place.
@@ -210,8 +211,8 @@ def build_runtime(compiler: Compiler, scratch: Path, *, shared: bool) -> tuple[P
     made = tuple(store / name for name in names)
     if all(path.is_file() for path in made):
         return made
-    aside = store.with_name(f".{store.name}.{os.getpid()}")
-    aside.mkdir(parents=True, exist_ok=True)
+    store.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=f".{store.name}-", dir=store.parent))
     try:
         objects = []
         for path in runtime_sources():
