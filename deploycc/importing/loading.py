@@ -10,7 +10,7 @@ from deploycc.importing.functions import inline_functions, inline_local_function
 from deploycc.importing.operators import check_operators
 from deploycc.importing.opsets import normalise_opset
 from deploycc.importing.reading import read_model
-from deploycc.importing.structure import check_form, check_structure, name_nodes, tidy
+from deploycc.importing.structure import check_form, check_structure, keep_used_opsets, name_nodes, tidy
 from deploycc.onnx_graph import opset_of, tensor_info
 from deploycc.types import BuildRequest, Diagnostic, Model
 
@@ -34,6 +34,7 @@ def load(request: BuildRequest) -> Model:
     check_operators(proto)
     check_form(proto)
     proto = inline_local_functions(proto)
+    keep_used_opsets(proto)
     bind_shapes(proto, request.shapes)
     proto = normalise_opset(proto, notes)
     proto = inline_functions(proto)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import onnx
 from onnx import ModelProto, version_converter
 
+from deploycc.importing.lifting import mend
 from deploycc.onnx_graph import NEWEST_IR, opset_of, tensor_info
 from deploycc.reference import ReferenceFailed, compare, random_inputs, run
 from deploycc.types import Diagnostic
@@ -32,6 +33,7 @@ def normalise_opset(proto: ModelProto, notes: list[Diagnostic]) -> ModelProto:
         return proto
     try:
         lifted = version_converter.convert_version(proto, COMMON_OPSET)
+        mend(proto, lifted)
         lifted.ir_version = min(max(lifted.ir_version, 8), NEWEST_IR)
         lifted = onnx.shape_inference.infer_shapes(lifted, strict_mode=True, data_prop=True)
         onnx.checker.check_model(lifted)

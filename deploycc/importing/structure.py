@@ -53,7 +53,7 @@ def tidy(proto: ModelProto) -> list[Diagnostic]:
     for node in all_nodes(graph):
         if node.domain in DEFAULT_DOMAINS:
             node.domain = ""
-    _keep_used_opsets(proto)
+    keep_used_opsets(proto)
     if len(proto.training_info):
         del proto.training_info[:]
         notes.append(
@@ -69,7 +69,8 @@ def tidy(proto: ModelProto) -> list[Diagnostic]:
     return notes
 
 
-def _keep_used_opsets(proto: ModelProto) -> None:
+def keep_used_opsets(proto: ModelProto) -> None:
+    """Drop opset imports of domains no operator comes from, in place."""
     used = {node.domain for node in all_nodes(proto.graph)} | {
         function.domain for function in proto.functions
     }

@@ -29,13 +29,14 @@ class Editor:
     """One model being changed.
 
     ``nodes`` is the main graph's node list in topological order.  Shapes come from the last
-    shape inference; ``refresh`` runs it again.
+    shape inference; ``refresh`` runs it again.  ``budget`` is how many bytes of constants folding
+    may still add.
     """
 
-    def __init__(self, model: ModelProto) -> None:
+    def __init__(self, model: ModelProto, budget: int = 512 << 20) -> None:
         self.model = ModelProto()
         self.model.CopyFrom(model)
-        self.added_bytes = 0
+        self.budget = budget
         self._taken: set[str] = set()
         self._arrays: dict[str, Array] = {}
         self.refresh()
@@ -147,7 +148,6 @@ class Editor:
         )
         self._arrays[name] = value
         self.types[name] = TensorType(dtype_name(self.initializers[name].data_type), tuple(value.shape))
-        self.added_bytes += value.nbytes
         return name
 
     def node(

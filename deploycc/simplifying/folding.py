@@ -16,7 +16,7 @@ from deploycc.types import Limits
 STAGE_SHARE = 0.25
 """The part of the stage's time onnxsim may take; the rest is for going on without it."""
 
-SKIPPED_OPTIMIZERS = ("fuse_matmul_add_bias_into_gemm",)
+SKIPPED_OPTIMIZERS = ("fuse_matmul_add_bias_into_gemm", "fuse_matmul_add_nd_bias_into_gemm")
 """Gemm hides the matrix product's operands behind transposes and scales; MatMul and Add stay apart."""
 
 

@@ -12,14 +12,14 @@ from deploycc.onnx_graph import Array, tensor_info
 from deploycc.reference import ReferenceFailed, compare, random_inputs, run
 from deploycc.simplifying.editor import Editor
 from deploycc.simplifying.folding import FoldingFailed, fold
-from deploycc.simplifying.passes import CLEANING, LOWERING, Pass
+from deploycc.simplifying.passes import CLEANING, FOLDING, LOWERING, Pass
 from deploycc.types import Diagnostic, Limits, Model
 
 _SLACK = 10.0
 """Folding and fusing round in another order; a wrong rewrite is off by far more."""
 
-_ROUNDS = 4
-"""Passes enable one another; each round must change something, and four have always sufficed."""
+_ROUNDS = 24
+"""Passes enable one another; a chain of shape arithmetic takes a round a link, ten at the most seen."""
 
 
 def simplify(model: Model, limits: Limits) -> Model:
@@ -34,7 +34,9 @@ def simplify(model: Model, limits: Limits) -> Model:
     check = _Check(model, notes)
     best = _passes(model.proto, CLEANING)
     folded = _folded(best, limits, notes)
-    proto = next(candidate for candidate in _candidates(model.proto, best, folded) if check.same(candidate))
+    proto = next(
+        candidate for candidate in _candidates(model.proto, best, folded, limits) if check.same(candidate)
+    )
     return replace(
         model,
         proto=proto,
@@ -44,18 +46,21 @@ def simplify(model: Model, limits: Limits) -> Model:
     )
 
 
-def _candidates(original: ModelProto, cleaned: ModelProto, folded: ModelProto | None) -> Iterator[ModelProto]:
+def _candidates(
+    original: ModelProto, cleaned: ModelProto, folded: ModelProto | None, limits: Limits
+) -> Iterator[ModelProto]:
     """From the best to the one that cannot be wrong."""
     if folded is not None:
         yield _passes(folded, (*CLEANING, *LOWERING))
         yield _passes(folded, CLEANING)
-    yield _passes(cleaned, (*CLEANING, *LOWERING))
+    yield _passes(cleaned, (*CLEANING, *FOLDING, *LOWERING), limits.folded_bytes)
+    yield _passes(cleaned, (*CLEANING, *FOLDING), limits.folded_bytes)
     yield cleaned
     yield original
 
 
-def _passes(proto: ModelProto, passes: tuple[Pass, ...]) -> ModelProto:
-    editor = Editor(proto)
+def _passes(proto: ModelProto, passes: tuple[Pass, ...], budget: int = 0) -> ModelProto:
+    editor = Editor(proto, budget)
     for _ in range(_ROUNDS):
         changed = 0
         for run_pass in passes:

@@ -18,6 +18,7 @@ from deploycc.simplifying.passes.cleaning import (
     give_outputs_producers,
     merge_equal_initializers,
 )
+from deploycc.simplifying.passes.constants import fold_constants
 from deploycc.simplifying.passes.forms import (
     deconvolution_pads,
     identity_matrix,
@@ -32,6 +33,7 @@ from deploycc.simplifying.passes.normalising import (
     in_single_precision,
     write_out_layer_norm,
     write_out_lp_norm,
+    write_out_rms_norm,
 )
 from deploycc.simplifying.passes.pooling import spatial_mean_to_global_average_pool
 from deploycc.simplifying.passes.resizing import (
@@ -55,6 +57,9 @@ CLEANING: tuple[Pass, ...] = (
 )
 """Safe on any graph; run before onnxsim and after it."""
 
+FOLDING: tuple[Pass, ...] = (fold_constants,)
+"""In place of onnxsim."""
+
 LOWERING: tuple[Pass, ...] = (
     clip_to_min_max,
     spatial_mean_to_global_average_pool,
@@ -71,6 +76,7 @@ LOWERING: tuple[Pass, ...] = (
     identity_matrix,
     write_out_layer_norm,
     write_out_lp_norm,
+    write_out_rms_norm,
     in_single_precision,
 )
 """Rewrites into what the lowering handles best; after onnxsim, which would undo some of them."""

@@ -119,6 +119,31 @@ def _layer_norm(editor: Editor, node: NodeProto, rank: int) -> None:
     new.done()
 
 
+def write_out_rms_norm(editor: Editor) -> int:
+    """``RMSNormalization`` over all axes becomes products and a mean; the importer's form fails there.
+
+    Refuses types other than float32 and normalisations that leave an axis in front.
+    """
+    changed = 0
+    for node in list(editor.nodes):
+        if node.op_type != "RMSNormalization" or node.domain:
+            continue
+        kind = editor.types.get(node.input[0])
+        if kind is None or kind.shape is None or kind.dtype != "float32":
+            continue
+        if attribute(node, "axis", -1) % len(kind.shape) != 0:
+            continue
+        new = Rewrite(editor, node)
+        axes = new.constant(np.arange(len(kind.shape), dtype=np.int64))
+        mean = new.add("ReduceMean", new.add("Mul", node.input[0], node.input[0]), axes, keepdims=1)
+        epsilon = new.constant(np.array(attribute(node, "epsilon", 1e-5), np.float32))
+        unit = new.add("Div", node.input[0], new.add("Sqrt", new.add("Add", mean, epsilon)))
+        new.add("Mul", unit, node.input[1], output=node.output[0])
+        new.done()
+        changed += 1
+    return changed
+
+
 def write_out_lp_norm(editor: Editor) -> int:
     """``LpNormalization`` becomes a division by ``ReduceL1`` or ``ReduceL2``; a zero vector stays zero.
 
