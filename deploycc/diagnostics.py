@@ -73,6 +73,9 @@ CATALOGUE: dict[str, Code] = {
     "DC405": Code("operator of a foreign domain", 1),
     "DC406": Code("operator read with another opset's meaning", 1),
     "DC407": Code("branch decided at run time", 1),
+    # DC450-DC499: lowering and schedules
+    "DC450": Code("model not taken by TVM's importer", 1),
+    "DC460": Code("schedule that cannot be used", 2),
     # DC500-DC519: targets
     "DC500": Code("unknown target", 2),
     "DC501": Code("target file cannot be read", 2),

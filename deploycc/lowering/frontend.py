@@ -16,8 +16,7 @@ from deploycc.types import DeployccError, Diagnostic
 def import_onnx(proto: onnx.ModelProto) -> Any:
     """A Relax module whose function ``main`` computes ``proto``, weights as constants.
 
-    Every shape in it is static.  Raises ``DeployccError``: DC450 where the importer refuses an
-    operator's form, DC451 where an output's shape depends on data.
+    Raises ``DeployccError`` (DC450) where the importer refuses an operator's form.
     """
     logging.getLogger("relax.frontend.onnx").setLevel(logging.ERROR)
     try:
@@ -52,5 +51,7 @@ def _blamed_node(proto: onnx.ModelProto, text: str) -> onnx.NodeProto | None:
     for node in proto.graph.node:
         if node.name and node.name in text:
             return node
-    mentioned = [node for node in proto.graph.node if f" {node.op_type}" in text or f"'{node.op_type}'" in text]
+    mentioned = [
+        node for node in proto.graph.node if f" {node.op_type}" in text or f"'{node.op_type}'" in text
+    ]
     return mentioned[0] if len({node.op_type for node in mentioned}) == 1 else None

@@ -11,32 +11,15 @@ simply gets its operands in the original one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from deploycc.lowering.folding import fold_constants
+from deploycc.lowering.layout_rules import layout_rule
 from deploycc.relax_graph import constant, constant_value, static_shape
 from deploycc.tvm_api import ir, relax
 
 TO_NHWC = (0, 2, 3, 1)
 TO_NCHW = (0, 3, 1, 2)
-AXIS_IN_NHWC = {0: 0, 1: 3, 2: 1, 3: 2}
-
-ELEMENTWISE = frozenset(
-    f"relax.{name}"
-    for name in (
-        "add subtract multiply divide maximum minimum power floor_divide mod floor_mod "
-        "less less_equal greater greater_equal equal not_equal logical_and logical_or logical_xor where "
-        "nn.relu nn.gelu nn.gelu_tanh nn.silu nn.leakyrelu nn.softplus nn.relu6 "
-        "sigmoid tanh exp log sqrt rsqrt abs negative ceil floor round sign erf clip square "
-        "sin cos tan logical_not isnan isinf isfinite astype"
-    ).split()
-)
-REDUCTIONS = frozenset(f"relax.{name}" for name in ("mean", "sum", "max", "min", "prod", "variance", "std"))
-POOLS = {
-    "relax.nn.max_pool2d": relax.op.nn.max_pool2d,
-    "relax.nn.avg_pool2d": relax.op.nn.avg_pool2d,
-}
 
 
 def channels_last(module: Any) -> Any:
@@ -83,12 +66,17 @@ class _Converter:
 
     def _binding(self, variable: Any, value: Any) -> None:
         if isinstance(value, relax.Call):
-            handler = _handler(value)
+            handler = layout_rule(value)
             if handler is not None and self._has_last(value):
                 emitted = handler(self, value)
                 if emitted is not None:
-                    is_tuple = isinstance(emitted.ty, ir.TupleType)
-                    (self.last_tuples if is_tuple else self.last)[variable] = self.builder.emit(emitted)
+                    made = self.builder.emit(emitted)  # only an emitted call has a type
+                    if isinstance(made.ty, ir.TupleType):
+                        self.last_tuples[variable] = made
+                    elif made.ty.ndim == 4:
+                        self.last[variable] = made
+                    else:  # a reduction that leaves no image: both layouts are one
+                        self.first[variable] = made
                     return
         if isinstance(value, relax.TupleGetItem) and value.tuple_value in self.last_tuples:
             source = self.last_tuples[value.tuple_value]
@@ -151,146 +139,10 @@ def _type_arguments(call: Any) -> Any:
     return call.ty_args if hasattr(call, "ty_args") else getattr(call, "sinfo_args", None)
 
 
-Handler = Callable[[_Converter, Any], Any]
-
-
-def _handler(call: Any) -> Handler | None:
-    name = getattr(call.op, "name", "")
-    if name in ELEMENTWISE:
-        return _elementwise
-    if name in REDUCTIONS:
-        return _reduction
-    if name in POOLS:
-        return _pool
-    return HANDLERS.get(name)
-
-
-def _conv2d(converter: _Converter, call: Any) -> Any | None:
-    attributes = call.attrs
-    weight = constant_value(call.args[1])
-    if attributes.data_layout != "NCHW" or attributes.kernel_layout != "OIHW" or weight is None:
-        return None
-    data = converter.nhwc(call.args[0])
-    if data is None:
-        return None
-    return relax.op.nn.conv2d(
-        data,
-        constant(weight.transpose(2, 3, 1, 0)),
-        strides=attributes.strides,
-        padding=attributes.padding,
-        dilation=attributes.dilation,
-        groups=attributes.groups,
-        data_layout="NHWC",
-        kernel_layout="HWIO",
-    )
-
-
-def _elementwise(converter: _Converter, call: Any) -> Any | None:
-    arguments = [converter.nhwc(argument) for argument in call.args]
-    if any(argument is None for argument in arguments):
-        return None
-    return relax.Call(call.op, arguments, call.attrs)
-
-
-def _pool(converter: _Converter, call: Any) -> Any | None:
-    attributes = call.attrs
-    data = converter.nhwc(call.args[0])
-    if attributes.layout != "NCHW" or data is None:
-        return None
-    return POOLS[call.op.name](
-        data,
-        pool_size=attributes.pool_size,
-        strides=attributes.strides,
-        padding=attributes.padding,
-        dilation=attributes.dilation,
-        ceil_mode=attributes.ceil_mode,
-        count_include_pad=attributes.count_include_pad,
-        layout="NHWC",
-    )
-
-
-def _adaptive_pool(converter: _Converter, call: Any) -> Any | None:
-    data = converter.nhwc(call.args[0])
-    if call.attrs.layout != "NCHW" or data is None:
-        return None
-    return relax.op.nn.adaptive_avg_pool2d(data, call.attrs.output_size, layout="NHWC")
-
-
-def _reduction(converter: _Converter, call: Any) -> Any | None:
-    axes = call.attrs.axis
-    data = converter.nhwc(call.args[0])
-    if axes is None or not call.attrs.keepdims or data is None:
-        return None
-    moved = sorted(AXIS_IN_NHWC[int(axis) % 4] for axis in axes)
-    function = getattr(relax.op, call.op.name.removeprefix("relax."))
-    return function(data, moved, keepdims=True)
-
-
-def _axis_moved(function: Callable[[Any, int], Any]) -> Handler:
-    """A handler for a unary operator with one ``axis`` attribute."""
-
-    def handler(converter: _Converter, call: Any) -> Any | None:
-        data = converter.nhwc(call.args[0])
-        return None if data is None else function(data, AXIS_IN_NHWC[int(call.attrs.axis) % 4])
-
-    return handler
-
-
-def _prelu(converter: _Converter, call: Any) -> Any | None:
-    data = converter.nhwc(call.args[0])
-    if data is None or constant_value(call.args[1]) is None:
-        return None
-    return relax.op.nn.prelu(data, call.args[1], axis=AXIS_IN_NHWC[int(call.attrs.axis) % 4])
-
-
-def _concat(converter: _Converter, call: Any) -> Any | None:
-    fields = call.args[0].fields if isinstance(call.args[0], relax.Tuple) else None
-    if fields is None or call.attrs.axis is None:
-        return None
-    parts = [converter.nhwc(field) for field in fields]
-    if any(part is None for part in parts):
-        return None
-    return relax.op.concat(parts, axis=AXIS_IN_NHWC[int(call.attrs.axis) % 4])
-
-
-def _split(converter: _Converter, call: Any) -> Any | None:
-    data = converter.nhwc(call.args[0])
-    sections = call.attrs.indices_or_sections
-    if data is None:
-        return None
-    sections = int(sections) if isinstance(sections, int | ir.Expr) else [int(index) for index in sections]
-    return relax.op.split(data, sections, axis=AXIS_IN_NHWC[int(call.attrs.axis) % 4])
-
-
-def _resize2d(converter: _Converter, call: Any) -> Any | None:
-    attributes = call.attrs
-    data = converter.nhwc(call.args[0])
-    if attributes.layout != "NCHW" or data is None:
-        return None
-    return relax.op.image.resize2d(
-        data,
-        call.args[1],
-        roi=tuple(float(r) for r in attributes.roi),
-        layout="NHWC",
-        method=attributes.method,
-        coordinate_transformation_mode=attributes.coordinate_transformation_mode,
-        rounding_method=attributes.rounding_method,
-        cubic_alpha=attributes.cubic_alpha,
-        cubic_exclude=attributes.cubic_exclude,
-        extrapolation_value=attributes.extrapolation_value,
-    )
-
-
-HANDLERS: dict[str, Handler] = {
-    "relax.nn.conv2d": _conv2d,
-    "relax.nn.adaptive_avg_pool2d": _adaptive_pool,
-    "relax.nn.prelu": _prelu,
-    "relax.nn.softmax": _axis_moved(lambda data, axis: relax.op.nn.softmax(data, axis)),
-    "relax.nn.log_softmax": _axis_moved(lambda data, axis: relax.op.nn.log_softmax(data, axis)),
-    "relax.concat": _concat,
-    "relax.split": _split,
-    "relax.image.resize2d": _resize2d,
-}
+def _is_transpose(expression: Any) -> bool:
+    """Whether the expression permutes axes explicitly."""
+    name = getattr(getattr(expression, "op", None), "name", "")
+    return name == "relax.permute_dims" and expression.attrs.axes is not None
 
 
 @relax.expr_functor.mutator
@@ -299,15 +151,14 @@ class _TransposeCleaner(relax.PyExprMutator):  # type: ignore[misc]
 
     def visit_call_(self, call: Any) -> Any:
         call = self.visit_expr_post_order(call)
-        if getattr(call.op, "name", "") != "relax.permute_dims" or call.attrs.axes is None:
+        if not _is_transpose(call):
             return call
         source, axes = call.args[0], [int(axis) for axis in call.attrs.axes]
         inner = self.lookup_binding(source) if isinstance(source, ir.Var) else None
-        if inner is not None and getattr(getattr(inner, "op", None), "name", "") == "relax.permute_dims":
-            if inner.attrs.axes is not None:
-                inner_axes = [int(axis) for axis in inner.attrs.axes]
-                axes = [inner_axes[axis] for axis in axes]
-                source = inner.args[0]
+        if inner is not None and _is_transpose(inner):
+            inner_axes = [int(axis) for axis in inner.attrs.axes]
+            axes = [inner_axes[axis] for axis in axes]
+            source = inner.args[0]
         shape = static_shape(source)
         moved = [axis for axis in axes if shape[axis] != 1]
         if axes == list(range(len(axes))):

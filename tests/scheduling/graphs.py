@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
-from onnx import TensorProto, helper, numpy_helper, shape_inference
+from onnx import helper, numpy_helper, shape_inference
 
 from deploycc.lowering import lower
 from deploycc.planning import plan
@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SCHEDULES = ROOT / "schedules"
 SEED = int(os.environ.get("DEPLOYCC_TEST_SEED", secrets.randbelow(1 << 32)))
 TOLERANCE = {np.dtype(np.float32): 4e-6, np.dtype(np.float16): 2e-3}
-"""Largest error as a share of the output's largest value: another order of float32 sums of a few thousand terms."""
+"""Largest error as a share of the output's largest value: float32 sums in another order."""
 
 
 @dataclass
@@ -74,7 +74,9 @@ class Graph:
         self.nodes.append(helper.make_node(operator, list(inputs), outputs, name=name, **attributes))
         return name if results == 1 else tuple(outputs)
 
-    def conv(self, x: str, channels: int, out: int, kernel: Sequence[int], bias: bool = True, **attributes: Any) -> str:
+    def conv(
+        self, x: str, channels: int, out: int, kernel: Sequence[int], bias: bool = True, **attributes: Any
+    ) -> str:
         """A convolution of any rank with new weights; ``group`` and the rest as ONNX has them."""
         group = attributes.get("group", 1)
         inputs = [x, self.weight(out, channels // group, *kernel)]
@@ -160,7 +162,10 @@ def compile_cases(built: Built, target: Target = X86_64, *more: Path) -> Plan:
 
 
 def error_of(got: Array, want: Array) -> float:
-    """Largest difference as a share of the largest expected value; infinite for another shape, type or NaN."""
+    """Largest difference as a share of the largest expected value; infinite for NaN, another shape or type.
+
+    A few results can all be near 0 by cancellation while their terms are about 1: the scale is 0.5 at least.
+    """
     if got.shape != want.shape or got.dtype != want.dtype:
         return float("inf")
     if want.dtype.kind != "f":
@@ -169,7 +174,7 @@ def error_of(got: Array, want: Array) -> float:
         return 0.0
     scale = np.abs(want.astype(np.float64)).max()
     error = np.abs(got.astype(np.float64) - want.astype(np.float64)).max()
-    return float(error / max(scale, 1e-6)) if np.isfinite(error) else float("inf")
+    return float(error / max(scale, 0.5)) if np.isfinite(error) else float("inf")
 
 
 def wrong(built: Built, got: Sequence[Array], want: Sequence[Array]) -> list[str]:
@@ -183,7 +188,7 @@ def wrong(built: Built, got: Sequence[Array], want: Sequence[Array]) -> list[str
 
 
 def check(cases: Sequence[Case], target: Target = X86_64, seed: int = SEED, opset: int = 17) -> Plan:
-    """Compile and run ``cases`` on ``target``; AssertionError names every case that is wrong, and the seed."""
+    """Compile and run ``cases`` on ``target``; AssertionError names every wrong case, and the seed."""
     built = build(cases, seed, opset)
     planned = compile_cases(built, target)
     got = run_plan(planned, built.feeds, target)
