@@ -54,7 +54,7 @@ class Conv2d:
     @property
     def pointwise(self) -> bool:
         """Whether this is a matrix product over all pixels: 1x1, stride 1, one group."""
-        return self.kernel == (1, 1) and self.strides == (1, 1) and self.groups == 1 and self.pads == (0, 0, 0, 0)
+        return self.kernel == self.strides == (1, 1) and self.groups == 1 and not any(self.pads)
 
     @property
     def depthwise(self) -> bool:

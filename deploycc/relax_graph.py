@@ -58,7 +58,8 @@ def _dtype(expression: Any) -> str:
 def _conv2d(call: Any) -> Conv2d | None:
     attributes = call.attrs
     data, weight = call.args
-    if attributes.data_layout != "NHWC" or attributes.kernel_layout != "HWIO" or attributes.out_layout != "NHWC":
+    layouts = (attributes.data_layout, attributes.kernel_layout, attributes.out_layout)
+    if layouts != ("NHWC", "HWIO", "NHWC"):
         return None
     if constant_value(weight) is None or _dtype(data) not in FLOATS or _dtype(weight) != _dtype(data):
         return None

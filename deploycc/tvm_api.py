@@ -73,3 +73,8 @@ def from_onnx(proto: Any, converters: Mapping[str, type] | None = None) -> Any:
         return _onnx_frontend.from_onnx(proto, keep_params_in_input=False)
     finally:
         _onnx_frontend._get_convert_map = original
+
+
+def importer_converter(operator: str) -> Any:
+    """The importer's own converter class of an ONNX operator."""
+    return _onnx_frontend._get_convert_map()[operator]

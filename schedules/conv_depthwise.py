@@ -37,6 +37,7 @@ KNOBS = {
 
 
 def match(task, target):
+    """Say which tasks are taken."""
     if not isinstance(task, Conv2d) or not task.depthwise:
         return Skip("not a depthwise convolution")
     if task.out_channels != task.in_channels:
@@ -62,6 +63,7 @@ def cost(match, knobs):
 
 
 def compute(match, knobs):
+    """The packed weights and the tensor expression."""
     conv = match.operator
     tile = knobs["tile"]
     (kernel_h, kernel_w), (stride_h, stride_w), (dil_h, dil_w) = conv.kernel, conv.strides, conv.dilation
@@ -101,6 +103,7 @@ def compute(match, knobs):
 
 
 def apply(sch, match, knobs):
+    """Tile, fuse the epilogue in, vectorise."""
     conv = match.operator
     width, tile, lanes = knobs["vectors"] * knobs["lanes"], knobs["tile"], knobs["lanes"]
     inline_elementwise(sch)

@@ -53,6 +53,7 @@ def tiled_rows(conv):
 
 
 def match(task, target):
+    """Say which tasks are taken."""
     if not isinstance(task, Conv2d):
         return Skip("not a convolution")
     if task.pointwise:
@@ -63,11 +64,13 @@ def match(task, target):
 
 
 def cost(match, knobs):
-    """Cycles: tiles x (reduction steps x cost of a step + epilogue), and a second pass if channels do not fit."""
+    """Cycles: tiles x (reduction steps x cost of a step + epilogue), plus the second pass if there is one."""
     conv = match.operator
     tile, vectors, lanes = knobs["tile"], knobs["vectors"], knobs["lanes"]
     channels = conv.out_channels // conv.groups
-    tiled, other = (conv.out_height, conv.out_width) if tiled_rows(conv) else (conv.out_width, conv.out_height)
+    tiled, other = (
+        (conv.out_height, conv.out_width) if tiled_rows(conv) else (conv.out_width, conv.out_height)
+    )
     if tile > tiled or not usable_lanes(match.target, lanes, channels):
         return None
     step = register_tile_cost(match.target, tile, vectors, lanes)
@@ -84,6 +87,7 @@ def cost(match, knobs):
 
 
 def compute(match, knobs):
+    """The packed weights and the tensor expression."""
     conv = match.operator
     width, tile = knobs["vectors"] * knobs["lanes"], knobs["tile"]
     groups = conv.groups
@@ -97,7 +101,9 @@ def compute(match, knobs):
         columns = round_up(columns, tile)
     top, left, bottom, right = conv.pads
     missing_rows = max(0, (rows - 1) * stride_h + dil_h * (kernel_h - 1) + 1 - (conv.height + top + bottom))
-    missing_columns = max(0, (columns - 1) * stride_w + dil_w * (kernel_w - 1) + 1 - (conv.width + left + right))
+    missing_columns = max(
+        0, (columns - 1) * stride_w + dil_w * (kernel_w - 1) + 1 - (conv.width + left + right)
+    )
     if any(conv.pads):
         bottom, right, missing_rows, missing_columns = bottom + missing_rows, right + missing_columns, 0, 0
     last_row, last_column = conv.height + top + bottom - 1, conv.width + left + right - 1
@@ -121,7 +127,9 @@ def compute(match, knobs):
 
         accumulated = te.compute(
             (conv.batch, rows, columns, groups, blocks, width),
-            lambda n, oh, ow, g, o, b: te.sum(at(n, oh, ow, g) * weight[g, o, kh, kw, ic, b], axis=[kh, kw, ic]),
+            lambda n, oh, ow, g, o, b: te.sum(
+                at(n, oh, ow, g) * weight[g, o, kh, kw, ic, b], axis=[kh, kw, ic]
+            ),
             name="conv",
             attrs={TASK_ANNOTATION: match.task},
         )
@@ -137,6 +145,7 @@ def compute(match, knobs):
 
 
 def apply(sch, match, knobs):
+    """Tile, fuse the epilogue in, vectorise."""
     conv = match.operator
     width, tile, lanes = knobs["vectors"] * knobs["lanes"], knobs["tile"], knobs["lanes"]
     channels = conv.out_channels // conv.groups
@@ -157,5 +166,7 @@ def apply(sch, match, knobs):
     sch.reorder(n, group, block, across, tiles, pixel, lane)
     outer = sch.fuse(n, group, block, across)
     steps = conv.kernel[0] * conv.kernel[1] * (conv.in_channels // conv.groups)
-    parallelize(sch, outer, conv.batch * conv.out_height * conv.out_width * conv.out_channels * steps // lanes)
+    parallelize(
+        sch, outer, conv.batch * conv.out_height * conv.out_width * conv.out_channels * steps // lanes
+    )
     register_tile(sch, accumulate, writer, tiles, lanes, reduction=3)

@@ -18,6 +18,7 @@ KNOBS = {}
 
 
 def match(task, target):
+    """Say which tasks are taken."""
     if not isinstance(task, Kernel):
         return Skip("an operator with an algorithm of its own")
     if task.reductions:
@@ -31,5 +32,6 @@ def cost(match, knobs):
 
 
 def apply(sch, match, knobs):
+    """Tile, fuse the epilogue in, vectorise."""
     inline_elementwise(sch)
     schedule_spatial_blocks(sch, match.target)

@@ -60,13 +60,14 @@ def shape(operator):
 
 
 def match(task, target):
+    """Say which tasks are taken."""
     if isinstance(task, MatMul) or (isinstance(task, Conv2d) and task.pointwise):
         return Match(task, target)
     return Skip("neither a matrix product nor a 1x1 convolution of stride 1 without padding and groups")
 
 
 def cost(match, knobs):
-    """Cycles: tiles x (reduction steps x cost of a step + epilogue), and a second pass if columns do not fit."""
+    """Cycles: tiles x (reduction steps x cost of a step + epilogue), plus the second pass if there is one."""
     leading, axis, inner, columns = shape(match.operator)
     rows, batch = leading[axis], math.prod(leading) // leading[axis]
     tile, vectors, lanes = knobs["tile"], knobs["vectors"], knobs["lanes"]
@@ -84,6 +85,7 @@ def cost(match, knobs):
 
 
 def compute(match, knobs):
+    """The packed weights and the tensor expression."""
     operator = match.operator
     leading, axis, inner, columns = shape(operator)
     width, tile = knobs["vectors"] * knobs["lanes"], knobs["tile"]
@@ -122,6 +124,7 @@ def compute(match, knobs):
 
 
 def apply(sch, match, knobs):
+    """Tile, fuse the epilogue in, vectorise."""
     leading, axis, inner, columns = shape(match.operator)
     width, tile, lanes = knobs["vectors"] * knobs["lanes"], knobs["tile"], knobs["lanes"]
     inline_elementwise(sch)

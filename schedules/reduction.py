@@ -21,6 +21,7 @@ KNOBS = {"vectors": (4,)}
 
 
 def match(task, target):
+    """Say which tasks are taken."""
     if not isinstance(task, Kernel):
         return Skip("an operator with an algorithm of its own")
     if not task.reductions:
@@ -34,6 +35,7 @@ def cost(match, knobs):
 
 
 def apply(sch, match, knobs):
+    """Tile, fuse the epilogue in, vectorise."""
     inline_elementwise(sch, single_consumer=True)
     # In this order: scheduling a reduction makes new blocks (its start, its partial sums).
     schedule_spatial_blocks(sch, match.target)

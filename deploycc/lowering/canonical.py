@@ -7,20 +7,23 @@ shape ``[1]`` and ``[C,1,1]``, which would each cost two transposes.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
-from deploycc.relax_graph import constant, constant_value
+from deploycc.relax_graph import Array, constant, constant_value
 from deploycc.tvm_api import relax
 
 BINARY = frozenset(
     f"relax.{name}"
-    for name in ("add", "subtract", "multiply", "divide", "maximum", "minimum", "power", "floor_divide", "mod")
-    + ("less", "less_equal", "greater", "greater_equal", "equal", "not_equal")
+    for name in (
+        "add subtract multiply divide maximum minimum power floor_divide mod "
+        "less less_equal greater greater_equal equal not_equal"
+    ).split()
 )
 
 
 def canonicalize(module: Any) -> Any:
-    """``module`` with constant operands of binary operators at rank 0 or full rank, and squares multiplied out."""
+    """``module`` with constant operands of binary operators at rank 0 or full rank, squares multiplied."""
     module["main"] = _Canonicalizer(module).visit_expr(module["main"])
     return relax.transform.DeadCodeElimination()(module)
 
@@ -34,7 +37,12 @@ class _Canonicalizer(relax.PyExprMutator):  # type: ignore[misc]
             return call
         left, right = call.args
         exponent = constant_value(right) if name == "relax.power" else None
-        if exponent is not None and exponent.size == 1 and exponent.ndim <= rank(left) and exponent.item() == 2.0:
+        if (
+            exponent is not None
+            and exponent.size == 1
+            and exponent.ndim <= rank(left)
+            and exponent.item() == 2.0
+        ):
             return relax.op.multiply(left, left)
         left, right = _lift(left, rank(right)), _lift(right, rank(left))
         if left is call.args[0] and right is call.args[1]:
@@ -48,12 +56,23 @@ def rank(expression: Any) -> int:
 
 
 def _lift(expression: Any, other_rank: int) -> Any:
-    """A constant of fewer dimensions than the other operand, reshaped to rank 0 or to the other's rank."""
+    """A constant beside an operand of ``other_rank``, at full rank or, if it is one plain number, rank 0.
+
+    A number of rank 0 becomes part of the kernel's code, which is what bounds like 0 and 6 are worth.
+    A learned scale is not: kept as a tensor of one element, kernels that differ in nothing else
+    are one kernel, compiled once.
+    """
     value = constant_value(expression)
-    if value is None or value.ndim == 0 or other_rank <= 0:
+    if value is None or other_rank <= 0 or value.ndim > other_rank:
         return expression
-    if value.size == 1 and value.ndim <= other_rank:
-        return constant(value.reshape(()))
+    if value.size == 1 and _is_plain(value):
+        return expression if value.ndim == 0 else constant(value.reshape(()))
     if value.ndim < other_rank:
         return constant(value.reshape((1,) * (other_rank - value.ndim) + value.shape))
     return expression
+
+
+def _is_plain(value: Array) -> bool:
+    """Whether a scalar is an integer or a short binary fraction (3, 0.5), not a trained number."""
+    number = value.item()
+    return not isinstance(number, float) or not math.isfinite(number) or (number * 256).is_integer()

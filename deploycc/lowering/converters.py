@@ -1,7 +1,7 @@
 """Our own converters for ONNX operators that TVM's importer lowers badly.
 
 * ``Max``, ``Min`` and ``Sum`` of several inputs become a stack and a reduction there, which copies every
-  operand; ``Clip`` becomes an opaque kernel that the layout and fusion passes cannot see through.
+  operand; ``Clip`` and ``Pad`` become opaque kernels that the layout and fusion passes cannot see through.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from deploycc.relax_graph import constant_value
-from deploycc.tvm_api import OnnxOpConverter, relax
+from deploycc.tvm_api import OnnxOpConverter, importer_converter, relax
 
 
 def _pairwise(operator: Callable[[Any, Any], Any]) -> type:
@@ -28,13 +28,15 @@ def _pairwise(operator: Callable[[Any, Any], Any]) -> type:
 
 
 class Clip(OnnxOpConverter):  # type: ignore[misc]
-    """``min(max(x, lower), upper)``; a bound that is absent or NaN does not bound (as ONNX Runtime has it)."""
+    """``min(max(x, lower), upper)``; an absent or NaN bound does not bound (as ONNX Runtime has it)."""
 
     @classmethod
     def _impl_v1(cls, bb: Any, inputs: Any, attr: Any, params: Any) -> Any:
         bounds = [attr.get("min"), attr.get("max")]
         dtype = str(inputs[0].ty.dtype)
-        constants = [None if bound is None else relax.const(np.asarray(bound, dtype), dtype) for bound in bounds]
+        constants = [
+            None if bound is None else relax.const(np.asarray(bound, dtype), dtype) for bound in bounds
+        ]
         return cls._clip(bb, inputs[0], constants[0], constants[1])
 
     @classmethod
@@ -57,9 +59,23 @@ class Clip(OnnxOpConverter):  # type: ignore[misc]
         return result
 
 
+class Pad(importer_converter("Pad")):  # type: ignore[misc]
+    """Constant padding as one Relax operator, which keeps layouts and fuses; other modes unchanged."""
+
+    @classmethod
+    def _lower_pad(cls, bb: Any, inputs: Any, attr: Any, params: Any, allowed_modes: Any) -> Any:
+        before, after, value = cls._parse_pads_and_axes(inputs, params)
+        plain = isinstance(value, int | float) and min([*before, *after], default=0) >= 0
+        if attr.get("mode", b"constant") != b"constant" or not plain:
+            return super()._lower_pad(bb, inputs, attr, params, allowed_modes)
+        pairs = [int(width) for pair in zip(before, after, strict=True) for width in pair]
+        return relax.op.nn.pad(inputs[0], pairs, "constant", float(value))
+
+
 CONVERTERS: dict[str, type] = {
     "Max": _pairwise(relax.op.maximum),
     "Min": _pairwise(relax.op.minimum),
     "Sum": _pairwise(relax.op.add),
     "Clip": Clip,
+    "Pad": Pad,
 }

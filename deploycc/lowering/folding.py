@@ -39,7 +39,7 @@ FOLDS: dict[str, Callable[[Any, Array], Array]] = {
     "relax.squeeze": _reshape,
     "relax.flatten": _reshape,
     "relax.astype": _cast,
-    "relax.isnan": lambda call, value: np.isnan(value),  # type: ignore[arg-type]
+    "relax.isnan": lambda call, value: np.isnan(value),
 }
 
 

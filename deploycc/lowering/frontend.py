@@ -48,10 +48,9 @@ def _refusal(proto: onnx.ModelProto, error: Exception) -> Diagnostic:
 
 def _blamed_node(proto: onnx.ModelProto, text: str) -> onnx.NodeProto | None:
     """The node the importer's message names, by node name first and by operator if it is unique."""
-    for node in proto.graph.node:
+    nodes: list[onnx.NodeProto] = list(proto.graph.node)
+    for node in nodes:
         if node.name and node.name in text:
             return node
-    mentioned = [
-        node for node in proto.graph.node if f" {node.op_type}" in text or f"'{node.op_type}'" in text
-    ]
+    mentioned = [node for node in nodes if f" {node.op_type}" in text or f"'{node.op_type}'" in text]
     return mentioned[0] if len({node.op_type for node in mentioned}) == 1 else None

@@ -148,7 +148,7 @@ class _Editor:
         phases = phases.reshape(s_h * s_w * channels_out, channels_in, taps_h, taps_w)
 
         name = node.name or node.output[0]
-        height, width = ([1] + list(shape[2:])) if spatial == 1 else list(shape[2:])
+        height, width = [1] * (2 - spatial) + list(shape[2:])
         # Rows needed past the full result only appear with output_padding; one more tap of zeros covers them.
         extra_h = max(0, begins[0] + sizes[0] - (height + taps_h - 1) * s_h)
         extra_w = max(0, begins[1] + sizes[1] - (width + taps_w - 1) * s_w)
@@ -197,11 +197,20 @@ class _Editor:
         return nodes
 
     def _interleave_width(
-        self, nodes: list[onnx.NodeProto], source: str, name: str, batch: int, channels: int, columns: int, stride: int
+        self,
+        nodes: list[onnx.NodeProto],
+        source: str,
+        name: str,
+        batch: int,
+        channels: int,
+        columns: int,
+        stride: int,
     ) -> str:
         split, turned, joined = (self.fresh(f"{name}_{part}") for part in ("split", "turned", "joined"))
         apart = self.constant(f"{name}_apart", np.array([batch, stride, channels, 1, columns], np.int64))
-        together = self.constant(f"{name}_together", np.array([batch, channels, 1, columns * stride], np.int64))
+        together = self.constant(
+            f"{name}_together", np.array([batch, channels, 1, columns * stride], np.int64)
+        )
         nodes += [
             helper.make_node("Reshape", [source, apart], [split], name=split),
             helper.make_node("Transpose", [split], [turned], name=turned, perm=[0, 2, 3, 4, 1]),
@@ -212,7 +221,9 @@ class _Editor:
     def _slice(self, source: str, result: str, begins: list[int], sizes: list[int]) -> onnx.NodeProto:
         ends = [b + s for b, s in zip(begins, sizes, strict=True)]
         if self.opset < 10:
-            return helper.make_node("Slice", [source], [result], name=result, axes=[2, 3], starts=begins, ends=ends)
+            return helper.make_node(
+                "Slice", [source], [result], name=result, axes=[2, 3], starts=begins, ends=ends
+            )
         constants = [
             self.constant(f"{result}_{part}", np.array(values, np.int64))
             for part, values in (("starts", begins), ("ends", ends), ("axes", [2, 3]))

@@ -23,6 +23,11 @@ def find_tasks(module: Any) -> tuple[Task, ...]:
 
     relax.analysis.post_order_visit(module["main"], visit)
     return tuple(
-        Task(symbol=f"{type(operator).__name__.lower()}_{index}", func=operator, operators=(repr(operator),), uses=count)
+        Task(
+            symbol=f"{type(operator).__name__.lower()}_{index}",
+            func=operator,
+            operators=(repr(operator),),
+            uses=count,
+        )
         for index, (operator, count) in enumerate(uses.items())
     )

@@ -23,9 +23,9 @@ def choose(program: Program, target: Target, directories: Sequence[Path]) -> Pro
     """Choose, fuse and apply schedules for ``program`` on ``target``.
 
     A schedule file in a later one of ``directories`` replaces one of the same name in an earlier;
-    the schedules that come with deploycc are in the first.  The result's ``choices`` say what every kernel got and why
-    other schedules were skipped.  Raises ``DeployccError`` (DC460) for a schedule file that
-    cannot be used.
+    the schedules that come with deploycc are in the first.  The result's ``choices`` say what
+    every kernel got and why other schedules were skipped.  Raises ``DeployccError`` (DC460) for a
+    schedule file that cannot be used.
     """
     schedules = load_schedules(directories)
     selections = {}

@@ -40,7 +40,11 @@ def schedule_kernels(
 
 
 def _schedule_kernel(
-    name: str, function: Any, schedules: Sequence[Schedule], selections: Mapping[int, Selection], target: Target
+    name: str,
+    function: Any,
+    schedules: Sequence[Schedule],
+    selections: Mapping[int, Selection],
+    target: Target,
 ) -> tuple[Any, Choice]:
     kernel = view(name, _fresh(function))
     skipped: dict[str, str] = {}
@@ -76,5 +80,3 @@ def _attempt(function: Any, selection: Selection, skipped: dict[str, str]) -> An
 
 def _fresh(function: Any) -> Any:
     return s_tir.Schedule(ir.IRModule({"main": function}))
-
-

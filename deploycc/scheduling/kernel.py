@@ -58,10 +58,13 @@ def view(name: str, sch: Any) -> Kernel:
 
 
 def _view_block(block: Any) -> BlockView:
-    spatial, reduction = [], []
+    spatial: list[int] = []
+    reduction: list[int] = []
     for variable in block.iter_vars:
         extent = variable.dom.extent
         value = int(extent) if isinstance(extent, int | tirx.IntImm) else 1
         (reduction if variable.iter_type == tirx.IterVar.CommReduce else spatial).append(value)
     anchor = block.annotations.get(TASK_ANNOTATION)
-    return BlockView(block.name_hint, tuple(spatial), tuple(reduction), None if anchor is None else int(anchor))
+    return BlockView(
+        block.name_hint, tuple(spatial), tuple(reduction), None if anchor is None else int(anchor)
+    )

@@ -18,6 +18,7 @@ from deploycc.tvm_api import ir, relax, tirx, topi
 OUT_ELEMENTWISE_FUSABLE = 4
 """TVM's ``OpPatternKind.kOutEWiseFusable``: elementwise consumers may be fused behind the operator."""
 
+
 def legalize(module: Any, selections: Mapping[Operator, Selection]) -> Any:
     """``module`` with every operator as a call of a tensor program.
 

@@ -108,7 +108,9 @@ def _load(path: Path) -> Schedule:
         spec.loader.exec_module(module)
     except Exception as error:  # a user's file may raise anything
         raise DeployccError(
-            Diagnostic("DC460", f"schedule {path.name} cannot be loaded", got=f"{type(error).__name__}: {error}")
+            Diagnostic(
+                "DC460", f"schedule {path.name} cannot be loaded", got=f"{type(error).__name__}: {error}"
+            )
         ) from error
     return _checked(path, module)
 
@@ -133,5 +135,3 @@ def _checked(path: Path, module: ModuleType) -> Schedule:
         compute=getattr(module, "compute", None),
         priority=getattr(module, "PRIORITY", 0),
     )
-
-

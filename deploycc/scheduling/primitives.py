@@ -14,7 +14,7 @@ from deploycc.tvm_api import s_tir, tirx
 from deploycc.types import Target
 
 PARALLEL_OPERATIONS = 1 << 15
-"""Below about 32 thousand statement executions (some 10 us) handing work to threads costs more than it saves."""
+"""Below about 32 thousand statement executions (10 us) handing work to threads costs more than it saves."""
 
 ScheduleError = s_tir.ScheduleError
 
@@ -76,7 +76,7 @@ def parallelize(sch: Any, loop: Any, operations: int) -> None:
 
 
 def vector_lanes(target: Target, dtype_bits: int, available: int) -> int:
-    """The widest power of two of lanes that the target has and that divides into ``available`` at least once."""
+    """The widest power of two of lanes that the target has and ``available`` elements fill."""
     lanes = target.simd.lanes(dtype_bits)
     while lanes > 1 and lanes > available:
         lanes //= 2
@@ -84,7 +84,7 @@ def vector_lanes(target: Target, dtype_bits: int, available: int) -> int:
 
 
 def registers_of(target: Target, lanes: int) -> int:
-    """How many registers LLVM uses for a float32 vector of ``lanes`` (odd ones are widened to a power of two)."""
+    """Registers LLVM uses for a float32 vector of ``lanes`` (odd ones are widened to a power of two)."""
     return max(1, (1 << (lanes - 1).bit_length()) // target.simd.lanes())
 
 

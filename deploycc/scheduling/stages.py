@@ -124,14 +124,11 @@ def _schedule_reduction(sch: Any, block: Any, target: Target, vectors: int) -> N
 
 
 def _contiguous_over(sch: Any, block: Any, spatial: list[Any], last: int, kinds: list[bool]) -> bool:
-    """Whether some tensor's innermost index is the spatial variable ``last`` (so a vector of it is one load)."""
+    """Whether ``last`` is some tensor's innermost index, so that a vector of it is one load."""
     node = sch.get(block)
     variables = [v.var for v, is_spatial in zip(node.iter_vars, kinds, strict=True) if is_spatial]
     variable = variables[last]
-    for read in node.reads:
-        if len(read.region) and read.region[-1].min.same_as(variable):
-            return True
-    return False
+    return any(len(read.region) and read.region[-1].min.same_as(variable) for read in node.reads)
 
 
 def _vectorize_spatial(
