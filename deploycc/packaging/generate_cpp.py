@@ -50,13 +50,14 @@ public:
                                       decltype(::std::declval<Container &>().data()), T *>>,
               typename = decltype(::std::declval<Container &>().size())>
     constexpr Span(Container &container) noexcept : data_(container.data()), size_(container.size()) {}
-    /// Temporaries may only be views or read-only, and live to the end of the full expression.
-    template <typename Container,
-              typename = ::std::enable_if_t<!::std::is_lvalue_reference_v<Container>
-                                            && ::std::is_convertible_v<
-                                                decltype(::std::declval<const Container &>().data()), T *>>,
-              typename = decltype(::std::declval<const Container &>().size())>
-    constexpr Span(Container &&container) noexcept : data_(container.data()), size_(container.size()) {}
+    /// Of temporaries only views, such as a std::span: what another one owns would be gone too soon.
+    template <typename View,
+              typename = ::std::enable_if_t<
+                  !::std::is_lvalue_reference_v<View> && ::std::is_trivially_copyable_v<View>
+                  && sizeof(View) <= 2 * sizeof(void *)
+                  && ::std::is_convertible_v<decltype(::std::declval<const View &>().data()), T *>>,
+              typename = decltype(::std::declval<const View &>().size())>
+    constexpr Span(View &&view) noexcept : data_(view.data()), size_(view.size()) {}
 
     constexpr T *data() const noexcept { return data_; }
     constexpr ::std::size_t size() const noexcept { return size_; }

@@ -284,6 +284,35 @@ def test_static_library_on_another_machine(
     run([qemu, program])
 
 
+def sysroot(folder: str, package_name: str) -> Path:
+    """Debian's cross C library, installed or unpacked in .cache/ by the network tests; or a skip."""
+    unpacked = HERE.parents[1] / ".cache" / "sysroots" / package_name / "usr" / folder
+    for root in (Path("/usr") / folder, unpacked):
+        if (root / "lib" / "libc.so.6").exists():
+            return root
+    pytest.skip(f"no C library of that machine here (Debian: {package_name})")
+
+
+@pytest.mark.parametrize("runtime", ["private", "shared"])
+def test_shared_library_loaded_on_another_machine(built, tmp_path: Path, runtime: str) -> None:
+    """The real thing for arm64: its own loader and glibc, several threads, under emulation."""
+    qemu = tool("qemu-aarch64")
+    prefix = sysroot("aarch64-linux-gnu", "libc6-arm64-cross")
+    root = built("ARM64", runtime=runtime)
+    program = tmp_path / "use"
+    command = [
+        plans.zig(),
+        "cc",
+        "-target",
+        "aarch64-linux-gnu.2.17",
+        "-fno-sanitize=undefined",
+        *use_c(root),
+    ]
+    libraries = ["-ltiny", *(["-ldeploycc_rt"] if runtime == "shared" else []), "-lm"]
+    run([*command, f"-L{root / 'lib'}", *libraries, "-o", program], env=plans.zig_environment())
+    run([qemu, "-L", prefix, "-E", f"LD_LIBRARY_PATH={root / 'lib'}", program])
+
+
 @pytest.mark.parametrize("target", ["ARM64", "ARM64_MUSL", pytest.param("ARMV7", marks=pytest.mark.slow)])
 def test_shared_library_of_another_machine(built, target: str) -> None:
     root = built(target)
@@ -308,6 +337,34 @@ def test_same_bytes_in_another_folder(built, tmp_path: Path, target: str, emit: 
     assert names == sorted(p.relative_to(second).as_posix() for p in second.rglob("*") if p.is_file())
     _, different, errors = filecmp.cmpfiles(first, second, names, shallow=False)
     assert (different, errors) == ([], [])
+
+
+def test_weights_are_mapped_not_copied(tmp_path: Path) -> None:
+    """64 MiB of weights, of which a run reads one page: they cost address space, not memory."""
+    root = tmp_path / "package"
+    root.mkdir()
+    plan = plans.make_plan(plans.X86_64)
+    plan = replace(plan, weights=plan.weights + bytes(range(256)) * (1 << 18))
+    package(plan, plans.make_request(plans.X86_64), plans.make_model(), plans.make_golden(), root)
+    library = root / "lib" / "libtiny.so"
+    assert library.stat().st_size > 64 << 20
+    (tmp_path / "main.c").write_text(
+        '#include "tiny.h"\n#include <dlfcn.h>\n#include <stdio.h>\n#include <string.h>\n'
+        "static long resident(void) {\n"
+        '    char line[256]; long kib = 0; FILE *f = fopen("/proc/self/status", "r");\n'
+        '    while (fgets(line, sizeof line, f)) { sscanf(line, "VmRSS: %ld", &kib); }\n'
+        "    fclose(f); return kib;\n}\n"
+        "int main(void) {\n"
+        "    static float x[1000], y[1000], copy[1000]; const void *in[] = {x}; void *out[] = {y, copy};\n"
+        "    long before = resident(); tiny_handle *handle; tiny_options options = tiny_OPTIONS_INIT;\n"
+        "    options.threads = 1;\n"
+        "    if (tiny_create(&options, &handle) || tiny_run(handle, in, out)) return 1;\n"
+        '    printf("%ld", resident() - before); return tiny_destroy(handle);\n}\n'
+    )
+    include = f"-I{root / 'include'}"
+    run([tool("gcc"), include, tmp_path / "main.c", f"-L{root / 'lib'}", "-ltiny", "-o", tmp_path / "main"])
+    grown = int(run([tmp_path / "main"], env={"LD_LIBRARY_PATH": str(root / "lib")}).stdout)
+    assert grown < 2048, f"{grown} KiB"
 
 
 def test_manifest(built) -> None:

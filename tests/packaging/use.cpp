@@ -28,7 +28,15 @@ static_assert(!std::is_copy_constructible_v<tiny::Model> && std::is_nothrow_move
 static_assert(!std::is_constructible_v<tiny::Span<float>, std::vector<double> &>);
 static_assert(!std::is_constructible_v<tiny::Span<float>, const std::vector<float> &>);
 static_assert(!std::is_constructible_v<tiny::Span<float>, std::vector<float> &&>);
+static_assert(!std::is_constructible_v<tiny::Span<const float>, std::vector<float>>);
+static_assert(!std::is_constructible_v<tiny::Span<const float>, std::array<float, 1000>>);
 static_assert(std::is_constructible_v<tiny::Span<const float>, const std::vector<float> &>);
+static_assert(std::is_constructible_v<tiny::Span<const float>, tiny::Span<float>>);
+static_assert(!std::is_constructible_v<tiny::Span<float>, tiny::Span<const float>>);
+#if __cplusplus >= 202002L
+static_assert(std::is_constructible_v<tiny::Span<const float>, std::span<float>>);
+static_assert(!std::is_constructible_v<tiny::Span<float>, std::span<const float>>);
+#endif
 
 static bool right(const float *x, const float *y) {
     for (int i = 0; i < 1000; ++i) {
