@@ -12,10 +12,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from deploycc.planning.memory import aligned
-from deploycc.tvm_api import ir, s_tir, structural_walk, tirx, transform, tvm
+from deploycc.tvm_api import ir, s_tir, structural_map, structural_walk, tirx, transform, tvm
 
 _CPU = 1
 """``kDLCPU`` of DLPack."""
+
+STACK_BUFFER = 4096
+"""Largest buffer in bytes that a kernel keeps on the stack."""
+STACK_FUNCTION = 32768
+"""Most bytes of buffers that one kernel keeps on the stack; musl's threads have 128 KiB of it."""
 
 _PACKED_CALLS = frozenset(
     f"tirx.{name}"
@@ -86,6 +91,7 @@ def to_c_functions(functions: Sequence[tuple[str, Any]], target: Any) -> Any:
         tvm_tirx.VerifyMemory(),
         tvm_tirx.SkipAssert(),
         _make_c_api(),
+        _small_buffers_on_stack(),
         tvm_tirx.FP8StorageLegalize(),
         tvm_tirx.BF16StorageLegalize(),
         tvm_tirx.LowerTVMBuiltin(),
@@ -121,6 +127,40 @@ def _make_c_api() -> Any:
         return tirx.PrimFunc(parameters, body, ret_type=ir.PrimType("int32"), attrs=func.attrs)
 
     return tirx.transform.prim_func_pass(convert, opt_level=0, name="deploycc.MakeCAPI")
+
+
+def _small_buffers_on_stack() -> Any:
+    """A pass: buffers of up to ``STACK_BUFFER`` bytes become stack variables.
+
+    TVM's own limit is 1 KiB, less than the accumulators of a register tile of 16 AVX-512 vectors.
+    Memory from a call cannot be promoted to registers; a stack variable can.
+    """
+
+    def convert(func: Any, _module: Any, _context: Any) -> Any:
+        left = STACK_FUNCTION
+
+        def visit(stmt: Any) -> Any:
+            nonlocal left
+            nbytes = _constant_bytes(stmt.buffer.ty)
+            if nbytes is None or nbytes > min(STACK_BUFFER, left):
+                return stmt
+            left -= nbytes
+            kept = {**stmt.annotations, "disable_lower_builtin": tirx.IntImm("bool", 1)}
+            return tirx.AllocBuffer(stmt.buffer, annotations=kept)
+
+        return func.with_body(structural_map(func.body, (tirx.AllocBuffer, visit), order="post"))
+
+    return tirx.transform.prim_func_pass(convert, opt_level=0, name="deploycc.SmallBuffersOnStack")
+
+
+def _constant_bytes(buffer: Any) -> int | None:
+    dtype = tvm.DataType(str(buffer.dtype))
+    nbytes = -(-dtype.bits // 8) * dtype.lanes
+    for extent in buffer.shape:
+        if not isinstance(extent, tirx.IntImm):
+            return None
+        nbytes *= int(extent.value)
+    return int(nbytes)
 
 
 def workspace(func: Any) -> Workspace:
