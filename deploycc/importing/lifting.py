@@ -31,7 +31,9 @@ def mend(before: ModelProto, after: ModelProto) -> None:
         for node in after.graph.node:
             if node.op_type == "Resize" and node.output[0] in scaled:
                 scales = view.constant(node.input[2])
-                _old_coordinates(node, shrinks=scales is not None and bool((scales < 1).any()))
+                _old_coordinates(
+                    node, shrinks=scales is not None and bool((scales.astype(np.float64) < 1).any())
+                )
     if opset < _HARDMAX_CHANGED:
         _old_hardmax(before, after)
 

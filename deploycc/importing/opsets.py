@@ -12,7 +12,7 @@ from onnx import ModelProto, version_converter
 
 from deploycc.importing.lifting import mend
 from deploycc.onnx_graph import NEWEST_IR, opset_of, tensor_info
-from deploycc.reference import ReferenceFailed, compare, random_inputs, run
+from deploycc.reference import ReferenceFailed, compare, run, sample
 from deploycc.types import Diagnostic
 
 COMMON_OPSET = 18
@@ -68,17 +68,16 @@ def _difference(before: ModelProto, after: ModelProto) -> str:
     names = [info.name for info in before.graph.output]
     if [info.name for info in after.graph.output] != names:
         return "its outputs have other names"
-    inputs = random_inputs([tensor_info(info) for info in before.graph.input], seed=0)
     try:
-        expected, _ = run(before, inputs)
+        taken = sample(before, [tensor_info(info) for info in before.graph.input], seed=0)
     except ReferenceFailed:
         # Nothing to compare with: the simplifier's own check and the golden run come later.
         return ""
     try:
-        got, _ = run(after, inputs)
+        got, _ = run(after, taken.inputs)
     except ReferenceFailed as error:
         return str(error)
-    for name, want, have in zip(names, expected, got, strict=True):
+    for name, want, have in zip(names, taken.outputs, got, strict=True):
         result = compare(want, have, slack=_SLACK)
         if not result.ok:
             return f"output '{name}': {result.reason}"

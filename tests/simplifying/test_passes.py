@@ -7,7 +7,16 @@ import pytest
 
 from deploycc.onnx_graph import Array
 from deploycc.reference import run
-from deploycc.simplifying.passes import activations, cleaning, forms, normalising, pooling, resizing
+from deploycc.simplifying.editor import Editor
+from deploycc.simplifying.passes import (
+    activations,
+    cleaning,
+    constants,
+    forms,
+    normalising,
+    pooling,
+    resizing,
+)
 from tests.simplifying.graphs import apply, assert_same, build, operators
 
 RNG = np.random.default_rng(3)
@@ -548,3 +557,76 @@ def test_image_by_corners_to_one_pixel() -> None:
 )
 def test_resize_by_axis_refuses(shape: str, attrs: str, inputs: str, out: str, given: Array) -> None:
     assert apply(resizing.resize_by_axis, resize(shape, attrs, inputs, out, s=given))[0] == 0
+
+
+# ---- folding without onnxsim ----
+
+
+def test_constants_fold() -> None:
+    proto = build(
+        """g (float[2,3] x) => (float[2,3] y, int64 n) {
+            s = Shape<start=1>(x) z = Size(x) a = Sqrt(w) b = Expand(a, s)
+            c = Add(x, b) y = Relu(c) n = Identity(z) }""",
+        weights={"w": np.array([4.0], np.float32)},
+    )
+    count, after = apply(constants.fold_constants, proto)
+    assert count == 4
+    assert operators(after) == {"Add": 1, "Relu": 1, "Identity": 1}
+    assert_same(proto, after)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "g (float[2] x) => (float[2] y) { r = RandomNormal<shape=[2]>() y = Add(x, r) }",
+        "g (float[2] x) => (float[2] y) { y = Sqrt(w) }",
+        "g (int64[1] s) => (float[n] y) { y = ConstantOfShape(s) }",
+        "g (float[1] x) => (float[5000,5000] y) <int64[2] s = {5000,5000}> { e = Expand(w,s) y = Add(x,e) }",
+    ],
+)
+def test_constants_that_do_not_fold(text: str) -> None:
+    weights = {"w": np.array([4.0], np.float32)} if "w" in text else {}
+    if "Sqrt" in text:
+        weights = {"w": np.array([4.0, 9.0], np.float32)}
+    assert apply(constants.fold_constants, build(text, weights=weights))[0] == 0
+
+
+def test_folding_stops_at_the_budget() -> None:
+    proto = build(
+        "g (float[1] x) => (float[100] y) <int64[1] s = {100}> { e = Expand(w, s) y = Add(x, e) }",
+        weights={"w": np.array([4.0], np.float32)},
+    )
+    poor = Editor(proto, budget=399)
+    assert constants.fold_constants(poor) == 0
+    rich = Editor(proto, budget=400)
+    assert constants.fold_constants(rich) == 1
+    assert rich.budget == 0
+
+
+def test_rms_norm_over_all_axes() -> None:
+    proto = build(
+        "g (float[3,5] x) => (float[3,5] y) { y = RMSNormalization<axis=0, epsilon=0.01>(x, s) }",
+        opset=23,
+        weights={"s": floats(3, 5)},
+    )
+    count, after = apply(normalising.write_out_rms_norm, proto)
+    assert count == 1
+    assert "RMSNormalization" not in operators(after)
+    assert_same(proto, after, rtol=3e-6)
+    last = build("g (float[3,5] x) => (float[3,5] y) { y = RMSNormalization(x, s) }", 23, {"s": floats(5)})
+    assert apply(normalising.write_out_rms_norm, last)[0] == 0
+
+
+def test_upsample_that_was_not_lifted() -> None:
+    # The checker refuses Upsample at this opset, so the rewrite is compared with Resize as defined.
+    proto = build(
+        "g (float[1,1,2,3] x) => (float[1,1,4,6] y) { y = Resize(x, , s) }", weights={"s": scales(1, 1, 2, 2)}
+    )
+    proto.graph.node[0].op_type = "Upsample"
+    del proto.graph.node[0].input[1]
+    count, after = apply(resizing.upsample_to_resize, proto)
+    assert count == 1
+    (node,) = after.graph.node
+    assert list(node.input) == ["x", "", "s"]
+    (got,), _ = run(after, [np.arange(6, dtype=np.float32).reshape(1, 1, 2, 3)])
+    np.testing.assert_array_equal(got[0, 0], np.arange(6).reshape(2, 3).repeat(2, 0).repeat(2, 1))
