@@ -169,9 +169,21 @@ def workspace(func: Any) -> Workspace:
     Blocks are of constant size and are freed at the end of their scope, so the most that is live at
     one statement is exact, except that both branches of a condition are counted as alternatives.
     """
+    blocks: dict[bool, list[Any]] = {False: [], True: []}
     sizes: dict[Any, int] = {}
-    live = {False: 0, True: 0}
+    freed: set[Any] = set()
     most = {False: 0, True: 0}
+
+    def take(buffer: Any, size: int, parallel: bool) -> None:
+        sizes[buffer] = size
+        blocks[parallel].append(buffer)
+        most[parallel] = max(most[parallel], sum(sizes[block] for block in blocks[parallel]))
+
+    def give(buffer: Any, parallel: bool) -> None:
+        freed.add(buffer)
+        # like the runtime's stack of blocks: room comes back when everything above is free too
+        while blocks[parallel] and blocks[parallel][-1] in freed:
+            blocks[parallel].pop()
 
     def block_of(expr: Any) -> int | None:
         if _calls(expr, "tirx.TVMBackendAllocWorkspace"):
@@ -190,20 +202,18 @@ def workspace(func: Any) -> Workspace:
             source = stmt.data if isinstance(stmt, tirx.DeclBuffer) else stmt.value
             size = block_of(source)
             if size is not None:
-                sizes[stmt.buffer if isinstance(stmt, tirx.DeclBuffer) else stmt.var] = size
-                live[parallel] += size
-                most[parallel] = max(most[parallel], live[parallel])
+                take(stmt.buffer if isinstance(stmt, tirx.DeclBuffer) else stmt.var, size, parallel)
         elif isinstance(stmt, tirx.IfThenElse):
-            freed = _freed(stmt.condition)
-            if freed is not None:
-                live[parallel] -= sizes[freed]
+            released = _freed(stmt.condition)
+            if released is not None:
+                give(released, parallel)
             walk(stmt.then_case, parallel)
             if stmt.else_case is not None:
                 walk(stmt.else_case, parallel)
 
     walk(func.body, False)
-    if live[False] or live[True]:
-        raise ValueError(f"workspace of {func.attrs['global_symbol']} is not freed: {live}")
+    if blocks[False] or blocks[True]:
+        raise ValueError(f"workspace of {func.attrs['global_symbol']} is not freed: {blocks}")
     return Workspace(most[False], most[True])
 
 
