@@ -10,6 +10,7 @@ right and every network output matches ONNX Runtime's.
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import statistics
 import subprocess
@@ -74,7 +75,9 @@ def comparable(text: str) -> str:
 
 def command(words: Sequence[str | Path], what: str) -> None:
     """Run a program that talks to the terminal itself.  Raises DemoFailed."""
-    if subprocess.run([str(word) for word in words], check=False).returncode != 0:
+    # A make that calls us would otherwise tell the app's own make to chat about folders.
+    environment = {key: value for key, value in os.environ.items() if key not in ("MAKEFLAGS", "MAKELEVEL")}
+    if subprocess.run([str(word) for word in words], check=False, env=environment).returncode != 0:
         raise DemoFailed(f"{what} failed")
 
 
