@@ -49,12 +49,20 @@ class Compiler:
 
 
 def cache_directory() -> Path:
-    """``$DEPLOYCC_CACHE_DIR``, else ``$XDG_CACHE_HOME/deploycc``, else ``~/.cache/deploycc``."""
+    """``$DEPLOYCC_CACHE_DIR``, else ``$XDG_CACHE_HOME/deploycc``, else ``~/.cache/deploycc``.
+
+    Under the folder for temporary files where the user has no home.
+    """
     named = os.environ.get("DEPLOYCC_CACHE_DIR")
     if named:
         return Path(named).absolute()
     base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base and Path(base).is_absolute() else Path.home() / ".cache") / "deploycc"
+    if base and Path(base).is_absolute():
+        return Path(base) / "deploycc"
+    try:
+        return Path.home() / ".cache" / "deploycc"
+    except RuntimeError:  # a user without a home, as in containers
+        return Path(tempfile.gettempdir()) / f"deploycc-{os.getuid()}"
 
 
 def find_compiler(target: Target, scratch: Path) -> Compiler:

@@ -36,6 +36,8 @@ typedef struct barrier {
 
 struct dcc_pool {
     _Atomic uint64_t ticket;
+    /* Idle workers read the ticket over and over: what a running job writes lies elsewhere. */
+    char line_of_its_own[DCC_ALIGNMENT];
     _Atomic int32_t pending;  /* tasks not yet finished */
     _Atomic int32_t failed;
     _Atomic int32_t sleepers; /* workers in, or about to enter, pthread_cond_wait */

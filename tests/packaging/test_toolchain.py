@@ -166,6 +166,22 @@ def test_cache_directory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "not/absolute")
     assert toolchain.cache_directory() == Path.home() / ".cache" / "deploycc"
 
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", homeless)
+    assert toolchain.cache_directory().name == f"deploycc-{os.getuid()}"
+
+
+def test_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    plans.compile_kernels(plans.X86_64.linker.triple)
+    monkeypatch.setenv("DEPLOYCC_CACHE_DIR", str(tmp_path / "file" / "cache"))
+    diagnostic = refused(plans.X86_64, tmp_path / "out")
+    assert diagnostic.code == "DC731"
+    assert "cache folder" in diagnostic.need
+    assert "DEPLOYCC_CACHE_DIR" in diagnostic.help
+
 
 @pytest.mark.parametrize(
     ("number", "code", "text"),
