@@ -229,6 +229,12 @@ class Rewrite:
         """Store a constant; its name."""
         return self._editor.add_constant(f"{self._node.name}/constant", np.asarray(value))
 
+    def split(self, source: str, sizes: str, count: int) -> list[str]:
+        """``Split`` along the last axis into ``count`` parts of the constant ``sizes``; their names."""
+        parts = [self._editor.fresh(f"{self._node.name}/part") for _ in range(count)]
+        self._steps.append(self._editor.node("Split", [source, sizes], parts, like=self._node, axis=-1))
+        return parts
+
     def copy(self, inputs: Sequence[str], outputs: Sequence[str]) -> None:
         """The node itself, with other inputs and outputs."""
         again = NodeProto()

@@ -36,6 +36,7 @@ from deploycc.simplifying.passes.normalising import (
     write_out_rms_norm,
 )
 from deploycc.simplifying.passes.pooling import spatial_mean_to_global_average_pool
+from deploycc.simplifying.passes.recurrent import unroll_recurrent_layers
 from deploycc.simplifying.passes.resizing import (
     drop_empty_resize_inputs,
     name_all_resize_axes,
@@ -78,5 +79,6 @@ LOWERING: tuple[Pass, ...] = (
     write_out_lp_norm,
     write_out_rms_norm,
     in_single_precision,
+    unroll_recurrent_layers,
 )
 """Rewrites into what the lowering handles best; after onnxsim, which would undo some of them."""
