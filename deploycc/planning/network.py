@@ -210,6 +210,8 @@ class _Reader:
             callee = str(call.args[0].global_symbol)
         elif isinstance(call.op, relax.ExternFunc):
             callee = str(call.op.global_symbol)
+        elif not name:
+            raise TypeError(f"call of {call.op} was not inlined: {call}")
         return no_kernel(name.removeprefix("relax."), node, callee)
 
 

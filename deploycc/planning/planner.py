@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
+
+import numpy as np
 
 from deploycc.planning.calling_convention import packed_callees
 from deploycc.planning.codegen import compile_kernels
@@ -25,6 +28,7 @@ def plan(program: Program, target: Target, *, prefix: str = "deploycc") -> Plan:
     """
     operators = {task.symbol: task.operators for task in program.tasks}
     network = read_network(program.module, operators)
+    _check_interface(network, program)
     names = list(dict.fromkeys(step.function for step in network.steps))
     functions = [(name, program.module[name]) for name in names]
     findings = [
@@ -77,6 +81,17 @@ def plan(program: Program, target: Target, *, prefix: str = "deploycc") -> Plan:
         outputs=program.outputs,
         parameters=weights.elements,
     )
+
+
+def _check_interface(network: Network, program: Program) -> None:
+    """Raise ``ValueError`` unless ``main`` has the inputs and outputs that ``program`` promises."""
+    inputs = [storage.nbytes for storage in network.inputs]
+    outputs = [view.nbytes for view in network.outputs]
+    for found, infos in ((inputs, program.inputs), (outputs, program.outputs)):
+        promised = [math.prod(info.shape) * np.dtype(info.dtype).itemsize for info in infos]
+        if found != promised:
+            names = [info.name for info in infos]
+            raise ValueError(f"main has tensors of {found} bytes where {names} have {promised}")
 
 
 def plan_memory(network: Network) -> tuple[dict[Storage, Buffer], Layout]:

@@ -346,10 +346,21 @@ def scalars() -> onnx.ModelProto:
     )
 
 
+def odd_inputs() -> onnx.ModelProto:
+    """An input nobody reads, one that is read twice by one node, and an output without elements."""
+    return model(
+        [node("Mul", "b b", "y"), node("Slice", "b start start axes", "empty")],
+        {"a": (F, (3,)), "b": (F, (2, 5))},
+        {"y": (F, (2, 5)), "empty": (F, (2, 0))},
+        {"start": np.array([2], np.int64), "axes": np.array([1], np.int64)},
+    )
+
+
 GRAPHS: dict[str, Callable[[], onnx.ModelProto]] = {
     build.__name__: build
     for build in (
         gemm_softmax, split, argmax, layernorm_erf, transcendental, resize, aliased_outputs, gather,
         cumsum_where, concat, integers, half_precision, pooling, transposed, residual, depthwise, scalars,
+        odd_inputs,
     )
 }  # fmt: skip

@@ -407,6 +407,14 @@ def test_control_flow_is_refused() -> None:
     assert text.startswith("error[DC522]: control flow is left in the graph")
 
 
+def test_a_program_that_is_not_what_it_promises_is_our_bug() -> None:
+    program = lower_plainly(GRAPHS["scalars"]())
+    with pytest.raises(ValueError, match=r"main has tensors of \[4\] bytes where \[\] have \[\]"):
+        plan(dataclasses.replace(program, inputs=()), X86_64)
+    with pytest.raises(ValueError, match=r"main has tensors of \[4, 4\] bytes where \['m'\] have \[4\]"):
+        plan(dataclasses.replace(program, outputs=program.outputs[:1]), X86_64)
+
+
 def test_all_findings_come_at_once() -> None:
     def body(builder: Any, x: Any) -> Any:
         tensor = relax.TensorType((8,), F)
