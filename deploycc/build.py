@@ -87,7 +87,7 @@ def build(
         schedule_dirs=schedule_dirs,
     )
     with staging(request.output) as place:
-        answer = _run(request, place.folder, on_event)
+        answer = _run(request, reproduce_command(request, target), place.folder, on_event)
         place.commit()
     return Package(
         path=request.output,
@@ -145,15 +145,15 @@ def resolve_request(
     )
 
 
-def _run(request: BuildRequest, folder: Path, on_event: Callable[[Event], None] | None) -> Any:
+def _run(request: BuildRequest, command: str, folder: Path, on_event: Callable[[Event], None] | None) -> Any:
     message = {"request": request_to_json(request), "staging": str(folder)}
     try:
         return run_child("deploycc.build:build_in_child", message, request.limits, on_event)
     except ChildFailed as error:
-        raise _explain(error, request) from None
+        raise _explain(error, request, command) from None
 
 
-def _explain(error: ChildFailed, request: BuildRequest) -> Exception:
+def _explain(error: ChildFailed, request: BuildRequest, command: str) -> Exception:
     """What the caller is told when the child gave no answer."""
     stage = error.stage or "start"
     if isinstance(error, ChildTimedOut):
@@ -183,16 +183,17 @@ def _explain(error: ChildFailed, request: BuildRequest) -> Exception:
             code,
             f"the stage '{stage}' failed: {error}",
             node=error.node,
-            help=f"this is a fault of deploycc; to reproduce it: {reproduce_command(request)}",
+            help=f"this is a fault of deploycc; to reproduce it: {command}",
         ),
         stage=stage,
         details=error.traceback if isinstance(error, ChildRaised) else error.tail,
     )
 
 
-def reproduce_command(request: BuildRequest) -> str:
-    """The command line that makes the same request."""
-    words = ["deploycc", "build", str(request.model), "--target", request.target.name, "--name", request.name]
+def reproduce_command(request: BuildRequest, target: str | Path | Target) -> str:
+    """The command line that makes the same request; ``target`` as it was given."""
+    shown = target.name if isinstance(target, Target) else str(target)
+    words = ["deploycc", "build", str(request.model), "--target", shown, "--name", request.name]
     for name, shape in request.shapes.items():
         extents = "x".join(map(str, shape))
         words += ["--shape", f"{name}={extents}"]
@@ -223,6 +224,10 @@ def build_in_child(message: dict[str, Any], emit: Callable[[Event], None]) -> di
 
         report = trace("lint", lint, model, target)
         report.raise_if_errors()
+
+        from deploycc.llvm_names import check_llvm_names
+
+        check_llvm_names(target)
 
         from deploycc.lowering import lower
 

@@ -86,6 +86,7 @@ CATALOGUE: dict[str, Code] = {
     "DC506": Code("missing key in a target file", 2),
     "DC507": Code("a target extends what it cannot", 2),
     "DC508": Code("host cannot be detected", 2),
+    "DC509": Code("CPU or feature that LLVM does not know", 2),
     # DC520-DC549: planning
     "DC520": Code("operator without a kernel of its own", 1),
     "DC521": Code("shape known at run time only", 1),

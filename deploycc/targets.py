@@ -32,6 +32,16 @@ class _Key:
     default: Any = None
 
 
+_ARCHITECTURES = {
+    "EM_386": r"i[3-6]86",
+    "EM_ARM": r"(arm|thumb)(v\d\w*)?",
+    "EM_X86_64": r"x86_64",
+    "EM_AARCH64": r"aarch64|arm64",
+    "EM_RISCV": r"riscv(32|64)",
+}
+"""ELF machines that packages can be made for, and LLVM's names of their architectures."""
+
+
 def _is_words(value: list[Any]) -> bool:
     return all(isinstance(word, str) and word for word in value)
 
@@ -74,9 +84,7 @@ KEYS: Mapping[str, _Key] = {
     "linker.libc": _Key(str, "'glibc', 'musl' or 'bionic'", lambda v: v in ("glibc", "musl", "bionic")),
     "linker.cpu": _Key(str, "the toolchain's CPU name", default=""),
     "linker.glibc_floor": _Key(str, "a glibc version such as '2.17', or ''", lambda v: _is_version(v), ""),
-    "linker.elf_machine": _Key(
-        str, "an ELF machine name such as 'EM_AARCH64'", lambda v: bool(re.fullmatch(r"EM_\w+", v))
-    ),
+    "linker.elf_machine": _Key(str, f"one of {', '.join(_ARCHITECTURES)}", lambda v: v in _ARCHITECTURES),
     "linker.allowed_libraries": _Key(list, *_WORDS, default=[]),
     "run.emulator": _Key(list, *_WORDS, default=[]),
 }
@@ -127,6 +135,16 @@ def target_from_table(table: Mapping[str, Any], file: str) -> Target:
             )
         )
     value = {key: flat.get(key, spec.default) for key, spec in KEYS.items()}
+    pattern = _ARCHITECTURES[value["linker.elf_machine"]]
+    if not re.fullmatch(pattern, value["llvm.triple"].partition("-")[0]):
+        raise DeployccError(
+            Diagnostic(
+                "DC505",
+                f"{file}: 'llvm.triple' and 'linker.elf_machine' are of different machines",
+                got=f"{value['llvm.triple']} and {value['linker.elf_machine']}",
+                help=f"known machines: {', '.join(_ARCHITECTURES)}",
+            )
+        )
     return Target(
         name=value["name"],
         description=value["description"],

@@ -1,4 +1,4 @@
-"""Small ONNX files for tests of what surrounds the stages."""
+"""A small ONNX file, and a fault to order, for tests of what surrounds the stages."""
 
 from __future__ import annotations
 
@@ -7,6 +7,21 @@ from pathlib import Path
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+
+
+BREAKS_THE_PLANNER = """
+import deploycc.planning
+from deploycc.operators import Skip
+
+def broken(program, target):
+    raise KeyError("lost")
+
+deploycc.planning.plan = broken
+KNOBS = {}
+apply = cost = lambda *arguments: None
+match = lambda task, target: Skip("never")
+"""
+"""A schedule file that gives deploycc a fault of its own: the next stage raises."""
 
 
 def write_small_net(path: Path, *, height: int | str = 13) -> Path:

@@ -21,7 +21,7 @@ from deploycc.packaging.manifest import FORMAT
 from deploycc.request import request_from_json, request_to_json
 from deploycc.targets import load_target, target_names
 from deploycc.types import DeployccError, Limits
-from tests.models import write_small_net
+from tests.models import BREAKS_THE_PLANNER, write_small_net
 
 STAGES = ["import", "simplify", "lint", "lower", "schedule", "plan", "golden", "package"]
 
@@ -196,14 +196,13 @@ def test_dc757_a_stage_that_crashes(net: Path, tmp_path: Path) -> None:
 
 
 def test_dc758_an_exception_of_our_own(net: Path, tmp_path: Path) -> None:
-    program = "KNOBS = {}\napply = cost = None\ndef match(task, target):\n    raise KeyError('lost')\n"
-    folder = bad_schedule(tmp_path / "bad", program)
+    folder = bad_schedule(tmp_path / "bad", BREAKS_THE_PLANNER)
     with pytest.raises(deploycc.InternalError) as caught:
         deploycc.build(net, "arm64", tmp_path / "out", schedule_dirs=[folder])
     text = render(caught.value.diagnostic)
-    assert "error[DC758]: the stage 'schedule' failed: KeyError: 'lost'" in text
+    assert "error[DC758]: the stage 'plan' failed: KeyError: 'lost'" in text
     assert "help: this is a fault of deploycc; to reproduce it: deploycc build" in text
-    assert "in match" in caught.value.details
+    assert "in broken" in caught.value.details
     assert [path.name for path in tmp_path.iterdir()] == ["bad"]
 
 
@@ -216,8 +215,8 @@ def test_the_command_to_reproduce_says_everything(tmp_path: Path) -> None:
         emit="static",
         runtime="shared",
     )
-    assert reproduce_command(request) == (
-        f"deploycc build '{tmp_path}/my net.onnx' --target rpi4 --name n --shape x=1x3 --shape y=2"
+    assert reproduce_command(request, "./r pi.toml") == (
+        f"deploycc build '{tmp_path}/my net.onnx' --target './r pi.toml' --name n --shape x=1x3 --shape y=2"
         " --emit static --runtime shared --dump-dir dump -v"
     )
 

@@ -12,6 +12,7 @@ import pytest
 
 from deploycc.diagnostics import render
 from deploycc.host import detect_host
+from deploycc.llvm_names import check_llvm_names
 from deploycc.resources import data_dir
 from deploycc.targets import HARDWARE_NUMBERS, load_target, target_names
 from deploycc.types import DeployccError
@@ -181,6 +182,8 @@ def test_all_findings_of_a_file_at_once(tmp_path: Path) -> None:
         ('"zig"', '""', "bad value of 'linker.toolchain'"),
         ('"glibc"', '"newlib"', "need: 'glibc', 'musl' or 'bionic'"),
         ('"EM_AARCH64"', '"arm64"', "bad value of 'linker.elf_machine'"),
+        ('"EM_AARCH64"', '"EM_ARM"', "'llvm.triple' and 'linker.elf_machine' are of different machines"),
+        ("aarch64-unknown", "aarch65-unknown", "got:  aarch65-unknown-linux-gnu and EM_AARCH64"),
         ("[simd]", '[sources]\n"simd.colour" = "x"\n[simd]', "unknown key 'simd.colour' in [sources]"),
         ("[simd]", '[sources]\n"simd.bits" = 3\n[simd]', "'sources.simd.bits' has the wrong type"),
         ("[llvm]", "sources = 3\n[llvm]", "'sources' has the wrong type"),
@@ -280,3 +283,21 @@ def test_host_reads_caches(tmp_path: Path) -> None:
 def test_dc508_for_another_machine(tmp_path: Path) -> None:
     with pytest.raises(DeployccError, match="DC508: the target 'host' is not known for this machine"):
         detect_host("", "s390x", tmp_path)
+
+
+def test_llvm_knows_what_the_shipped_targets_name() -> None:
+    for name in target_names():
+        check_llvm_names(load_target(name))
+
+
+def test_dc509_for_names_that_llvm_would_ignore() -> None:
+    target = load_target("arm64")
+    with pytest.raises(DeployccError) as caught:
+        check_llvm_names(replace(target, llvm=replace(target.llvm, cpu="cortex-a720x")))
+    text = render(caught.value.diagnostics[0])
+    assert "error[DC509]: target arm64: LLVM knows no aarch64 CPU 'cortex-a720x'" in text
+    assert "such as cortex-a720" in text
+    features = ("+neon", "+sse9", "-nothing", "+avx11")
+    with pytest.raises(DeployccError) as caught:
+        check_llvm_names(replace(target, llvm=replace(target.llvm, features=features)))
+    assert [d.message.partition("feature ")[2] for d in caught.value.diagnostics] == ["'sse9'", "'avx11'"]

@@ -39,7 +39,7 @@ def _refusal(proto: onnx.ModelProto, error: Exception) -> Diagnostic:
         node=node.name if node else "",
         op=node.op_type if node else "",
         got=reason[:400],
-        need="operators in the forms listed in docs/import.md",
+        need="operators in forms that the importer reads",
         help="rewrite the operator in the exporting code, or report the model: "
         "`deploycc build --dump-dir DIR` writes the graph the importer saw",
         verdict="unsupported",

@@ -47,6 +47,8 @@ def _schedule_kernel(
     target: Target,
 ) -> tuple[Any, Choice]:
     kernel = view(name, _fresh(function))
+    if kernel.opaque:  # no transformation can know that it keeps such a block's order of reads and writes
+        return function, Choice(name, "none", {}, {"all": "a block written by hand"})
     skipped: dict[str, str] = {}
     if kernel.anchor is not None:
         selection = selections[kernel.anchor]

@@ -35,6 +35,8 @@ class Kernel:
 
     name: str
     blocks: tuple[BlockView, ...]
+    opaque: bool = False
+    """Whether a block hides what it reads and writes (scans and scatters are loops written by hand)."""
 
     @property
     def anchor(self) -> int | None:
@@ -54,7 +56,11 @@ def child_blocks(sch: Any) -> list[Any]:
 
 def view(name: str, sch: Any) -> Kernel:
     """Read the kernel that ``sch`` is a schedule of."""
-    return Kernel(name, tuple(_view_block(sch.get(block)) for block in child_blocks(sch)))
+    body = sch.mod["main"].body.block
+    # A program that is one hand-written block has no root around it.
+    nodes = [sch.get(block) for block in child_blocks(sch)] if body.name_hint == "root" else [body]
+    opaque = any(len(node.writes) == 0 for node in nodes)
+    return Kernel(name, tuple(map(_view_block, nodes)), opaque)
 
 
 def _view_block(block: Any) -> BlockView:

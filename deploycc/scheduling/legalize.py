@@ -31,8 +31,9 @@ def legalize(module: Any, selections: Mapping[Operator, Selection]) -> Any:
             selection = selections.get(operator) if operator is not None else None
             if operator is None or selection is None or selection.schedule.compute is None:
                 return fallback(builder, call)
-            algorithm = selection.schedule.compute(selection.match, selection.knobs)
-            return _emit_algorithm(builder, call, algorithm, operator)
+            with selection.schedule.blamed("compute"):
+                algorithm = selection.schedule.compute(selection.match, selection.knobs)
+                return _emit_algorithm(builder, call, algorithm, operator)
 
         return emit
 
@@ -65,7 +66,11 @@ def _emit_algorithm(builder: Any, call: Any, algorithm: Algorithm, operator: Ope
     assert value is not None, "describe() only accepts constant weights"
     weights = constant(algorithm.pack(value))
     name = "conv2d" if isinstance(operator, Conv2d) else "matmul"
-    return builder.call_te(algorithm.define, data, weights, primfunc_name_hint=name)
+    result = builder.normalize(builder.call_te(algorithm.define, data, weights, primfunc_name_hint=name))
+    made, needed = (static_shape(result), str(result.ty.dtype)), (static_shape(call), str(call.ty.dtype))
+    if made != needed:
+        raise ValueError(f"it computes {made[1]}{made[0]}, the operator gives {needed[1]}{needed[0]}")
+    return result
 
 
 def _global_average_pool(builder: Any, call: Any) -> Any:

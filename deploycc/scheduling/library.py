@@ -8,8 +8,10 @@ nothing was measured; one whose algorithm is not the operator's own loop nest al
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import itertools
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +35,7 @@ class Schedule:
     cost: Callable[[Match, Knobs], float | None]
     compute: Callable[[Match, Knobs], Algorithm] | None = None
     priority: int = 0
+    path: Path = Path()
 
     def space(self) -> Iterator[Knobs]:
         """Every combination of knob values, in the file's order."""
@@ -47,6 +50,16 @@ class Schedule:
             if cost is not None and (best is None or cost < best[0]):
                 best = (cost, knobs)
         return best
+
+    @contextlib.contextmanager
+    def blamed(self, name: str) -> Iterator[None]:
+        """Whatever is raised within is a fault of the file's function ``name``: ``DeployccError`` (DC460)."""
+        try:
+            yield
+        except DeployccError:
+            raise
+        except Exception as error:  # a user's file may raise anything
+            raise DeployccError(_failure(self.path, f"fails in {name}", error)) from error
 
 
 @dataclass(frozen=True)
@@ -66,28 +79,46 @@ def load_schedules(directories: Sequence[Path]) -> tuple[Schedule, ...]:
     ``DeployccError`` (DC460) for a file that cannot be loaded or lacks a name.
     """
     files: dict[str, Path] = {}
+    findings: list[Diagnostic] = []
     for directory in directories:
-        if not directory.is_dir():
-            raise DeployccError(
+        if directory.is_dir():
+            files.update(
+                {path.stem: path for path in sorted(directory.glob("*.py")) if path.stem != "__init__"}
+            )
+        else:
+            findings.append(
                 Diagnostic("DC460", f"no schedule folder {directory}", need="a folder of schedule files")
             )
-        files.update({path.stem: path for path in sorted(directory.glob("*.py")) if path.stem != "__init__"})
-    schedules = [_load(path) for path in files.values()]
+    schedules = []
+    for path in files.values():
+        try:
+            schedules.append(_load(path))
+        except DeployccError as error:
+            findings.extend(error.diagnostics)
+    if findings:
+        raise DeployccError(*findings)
     return tuple(sorted(schedules, key=lambda schedule: (-schedule.priority, schedule.name)))
 
 
 def select(schedules: Sequence[Schedule], task: Any, target: Target, computing: bool) -> Selection | None:
-    """The cheapest match for ``task`` among the schedules with (or without) a ``compute`` of their own."""
+    """The cheapest match for ``task`` among the schedules with (or without) a ``compute`` of their own.
+
+    Raises ``DeployccError`` (DC460) for a schedule that fails instead of answering.
+    """
     skipped: dict[str, str] = {}
     found: tuple[float, Schedule, Match, Knobs] | None = None
     for schedule in schedules:
         if (schedule.compute is not None) != computing:
             continue
-        match = schedule.match(task, target)
+        with schedule.blamed("match"):
+            match = schedule.match(task, target)
+            if not isinstance(match, Match | Skip):
+                raise TypeError(f"match must return a Match or a Skip, not {match!r}")
         if isinstance(match, Skip):
             skipped[schedule.name] = match.reason
             continue
-        best = schedule.best(match)
+        with schedule.blamed("cost"):
+            best = schedule.best(match)
         if best is None:
             skipped[schedule.name] = "no combination of knobs fits the target's registers"
         elif found is None or best[0] < found[0]:
@@ -107,12 +138,20 @@ def _load(path: Path) -> Schedule:
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
     except Exception as error:  # a user's file may raise anything
-        raise DeployccError(
-            Diagnostic(
-                "DC460", f"schedule {path.name} cannot be loaded", got=f"{type(error).__name__}: {error}"
-            )
-        ) from error
+        raise DeployccError(_failure(path, "cannot be loaded", error)) from error
     return _checked(path, module)
+
+
+def _failure(path: Path, what: str, error: Exception) -> Diagnostic:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    place = f"line {frames[-1].lineno}: " if frames else ""
+    return Diagnostic(
+        "DC460",
+        f"schedule {path.name} {what}",
+        got=f"{place}{type(error).__name__}: {(lines or [''])[-1][:300]}",
+        source=str(path),
+    )
 
 
 def _checked(path: Path, module: ModuleType) -> Schedule:
@@ -124,14 +163,33 @@ def _checked(path: Path, module: ModuleType) -> Schedule:
                 f"schedule {path.name} lacks {', '.join(missing)}",
                 need=f"{', '.join(NAMES)} and, for an algorithm of its own, compute",
                 help="docs/new-schedule.md shows a whole one",
+                source=str(path),
+            )
+        )
+    knobs = module.KNOBS
+    if not isinstance(knobs, Mapping) or not all(
+        isinstance(name, str)
+        and isinstance(values, Sequence)
+        and values
+        and all(type(v) is int for v in values)
+        for name, values in knobs.items()
+    ):
+        raise DeployccError(
+            Diagnostic(
+                "DC460",
+                f"KNOBS of schedule {path.name} is no search space",
+                got=repr(knobs)[:200],
+                need='names with the whole numbers to choose from, like {"tile": (1, 2, 4)}',
+                source=str(path),
             )
         )
     return Schedule(
         name=path.stem,
-        knobs=module.KNOBS,
+        knobs=knobs,
         match=module.match,
         apply=module.apply,
         cost=module.cost,
         compute=getattr(module, "compute", None),
         priority=getattr(module, "PRIORITY", 0),
+        path=path,
     )

@@ -18,7 +18,7 @@ import pytest
 from deploycc import __version__
 from deploycc.cli.progress import Progress
 from deploycc.targets import target_names
-from tests.models import write_small_net
+from tests.models import BREAKS_THE_PLANNER, write_small_net
 
 COMMANDS = ["build", "completion", "export", "inspect", "targets"]
 DEPLOYCC = [sys.executable, "-m", "deploycc"]
@@ -157,13 +157,12 @@ def test_an_unbound_dimension_shows_the_option_to_pass(folder: Path, tmp_path: P
 
 def test_a_fault_of_ours_leaves_with_70_and_a_command(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "bad").mkdir()
-    program = "KNOBS = {}\napply = cost = None\ndef match(task, target):\n    raise KeyError('lost')\n"
-    (tmp_path / "bad" / "mine.py").write_text(program)
+    (tmp_path / "bad" / "mine.py").write_text(BREAKS_THE_PLANNER)
     done = deploycc("build", folder / "small.onnx", "--schedule-dir", "bad", cwd=tmp_path)
     assert done.returncode == 70
-    assert "error[DC758]: the stage 'schedule' failed: KeyError: 'lost'" in done.stderr
+    assert "error[DC758]: the stage 'plan' failed: KeyError: 'lost'" in done.stderr
     assert f"to reproduce it: deploycc build {folder}/small.onnx --target host" in done.stderr
-    assert f"deploycc {__version__}, stage schedule" in done.stderr
+    assert f"deploycc {__version__}, stage plan" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["bad"]
 
 
