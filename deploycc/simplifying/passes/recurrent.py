@@ -96,9 +96,8 @@ def _unroll(editor: Editor, node: NodeProto, layer: _Layer) -> None:
     new = Rewrite(editor, node)
     sequences: list[str] = []
     finals: list[State] = []
-    zero_axis = new.constant(np.array([0], np.int64))
     for index, direction in enumerate(layer.directions):
-        rows, final = _one_direction(new, node, layer, index, direction, zero_axis)
+        rows, final = _one_direction(new, node, layer, index, direction)
         sequences.append(rows)
         finals.append(final)
     outputs = [*node.output, "", "", ""]
@@ -109,15 +108,14 @@ def _unroll(editor: Editor, node: NodeProto, layer: _Layer) -> None:
         new.add("Concat", *parts, output=outputs[0], axis=1)
     for place, name in enumerate(outputs[1:3]):
         if editor.used(name):
-            parts = [new.add("Unsqueeze", final[place], zero_axis) for final in finals]
-            new.add("Concat", *parts, output=name, axis=0)
+            new.add("Concat", *(final[place] for final in finals), output=name, axis=0)
     new.done()
 
 
 def _one_direction(
-    new: Rewrite, node: NodeProto, layer: _Layer, index: int, direction: str, zero_axis: str
+    new: Rewrite, node: NodeProto, layer: _Layer, index: int, direction: str
 ) -> tuple[str, State]:
-    """The hidden states [T, B, H] in the order of the input, and the last state."""
+    """The hidden states [T, B, H] in the order of the input, and the last state, [1, B, H] each."""
     gates = layer.w.shape[1]
     w_bias, r_bias = layer.b[index, :gates], layer.b[index, gates:]
     apart = node.op_type == "GRU" and bool(attribute(node, "linear_before_reset", 0))
@@ -133,16 +131,16 @@ def _one_direction(
     times = range(layer.steps) if direction == "forward" else range(layer.steps - 1, -1, -1)
     rows: dict[int, str] = {}
     for time in times:
-        at = new.add("Gather", projected, new.constant(np.array(time, np.int64)), axis=0)
+        at = new.add("Gather", projected, new.constant(np.array([time], np.int64)), axis=0)
         state = step(new, at, state)
-        rows[time] = new.add("Unsqueeze", state[0], zero_axis)
+        rows[time] = state[0]
     return new.add("Concat", *(rows[time] for time in range(layer.steps)), axis=0), state
 
 
 def _initial(new: Rewrite, node: NodeProto, layer: _Layer, index: int, slot: int) -> str:
     if len(node.input) > slot and node.input[slot]:
-        return new.add("Gather", node.input[slot], new.constant(np.array(index, np.int64)), axis=0)
-    return new.constant(np.zeros((layer.batch, layer.hidden), np.float32))
+        return new.add("Gather", node.input[slot], new.constant(np.array([index], np.int64)), axis=0)
+    return new.constant(np.zeros((1, layer.batch, layer.hidden), np.float32))
 
 
 def _lstm(new: Rewrite, layer: _Layer, index: int, r_bias: np.ndarray, apart: bool) -> Step:
