@@ -11,12 +11,20 @@ dcc_thread *dcc_this_thread(void) {
  * the same computation as long as the tasks share no barrier (dcc_parallel_barrier refuses). */
 static int run_inline(dcc_task task, void *data, int32_t num_task) {
     dcc_group group = {NULL, num_task == 0 ? 1 : num_task};
-    for (int32_t id = 0; id < group.num_task; id++) {
-        if (task(id, &group, data) != 0) {
-            return -1;
-        }
+    dcc_workspace *before = this_thread.workspace;
+    int32_t nested = this_thread.inside;
+    /* Tasks take their blocks where they would on the pool: the plan counts the two apart. */
+    if (!nested && this_thread.worker_spaces != NULL) {
+        this_thread.workspace = &this_thread.worker_spaces[0];
     }
-    return 0;
+    this_thread.inside = 1;
+    int result = 0;
+    for (int32_t id = 0; id < group.num_task && result == 0; id++) {
+        result = task(id, &group, data) == 0 ? 0 : -1;
+    }
+    this_thread.inside = nested;
+    this_thread.workspace = before;
+    return result;
 }
 
 int dcc_parallel_launch(dcc_task task, void *data, int num_task) {
