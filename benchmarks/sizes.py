@@ -36,15 +36,16 @@ PAGE = ROOT / "docs" / "networks.md"
 BEGIN, END = "<!-- begin: written by python -m benchmarks.sizes -->", "<!-- end -->"
 
 _PEER_MEMORY = """
-import resource, sys
+import re, sys
 from pathlib import Path
 from benchmarks.networks import networks
 from benchmarks.reference import OnnxRuntime
-idle = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+peak = lambda: re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]
+idle = peak()
 name, model = sys.argv[1:]
 engine = OnnxRuntime(Path(model))
 engine.bind(engine.random_inputs(networks()[name].inputs))
-print(idle, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print(idle, peak())
 """
 
 

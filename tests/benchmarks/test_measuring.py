@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-import time
 from pathlib import Path
 
 import numpy as np
@@ -18,21 +17,26 @@ from benchmarks.reference import TOLERANCE, OnnxRuntime, allowed_error, largest_
 
 
 def test_interleave_times_each_engine_and_changes_the_first() -> None:
+    now = 0.0
     order: list[str] = []
 
     def engine(name: str, seconds: float) -> None:
+        nonlocal now
+        now += seconds
         order.append(name)
-        time.sleep(seconds)
 
     slow, fast = interleave(
-        [lambda: engine("slow", 0.02), lambda: engine("fast", 0.002)], rounds=4, round_seconds=0.004
+        [lambda: engine("slow", 0.5), lambda: engine("fast", 0.125)],
+        rounds=4,
+        round_seconds=1.0,
+        clock=lambda: now,
     )
-    assert len(slow) == len(fast) == 4
-    assert 0.019 < min(slow) < 0.2
-    assert 0.0019 < min(fast) < 0.019
-    firsts = [name for before, name in zip(["", *order], order, strict=False) if name != before]
-    assert firsts.count("slow") >= 3
-    assert order[4:].count("fast") > order[4:].count("slow")  # the short one is repeated to fill its turn
+    assert slow == [0.5] * 4
+    assert fast == [0.125] * 4
+    # A trial of two calls each, then turns of one untimed call and as many as fill a second.
+    slow_turn, fast_turn = ["slow"] * 3, ["fast"] * 9
+    pair = [*slow_turn, *fast_turn, *fast_turn, *slow_turn]
+    assert order == ["slow", "slow", "fast", "fast", *pair, *pair]
 
 
 def test_statistics() -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from benchmarks import sizes as subject
+from benchmarks.pinned import ROOT
 from benchmarks.run import Row
 
 ROW = Row("mtcnn_pnet", 1, ours_ms=1.5, peer_ms=1.0, ours_spread=1, peer_spread=1, error=2e-7, build_s=3.21)
@@ -68,3 +71,13 @@ def test_failed_rows_do_not_count() -> None:
     assert not Row("x", 1, failure="no").counts
     assert not Row("x", 1, error=math.inf).counts
     assert Row("x", 1, error=1.2e-4, allowed=1.75e-4).counts
+
+
+def test_memory_of_a_fresh_process_is_its_own() -> None:
+    # A process starts with the high-water mark of the one it was forked from in getrusage's books.
+    ballast = bytearray(300 << 20)
+    script = subject._PEER_MEMORY.replace("name, model = sys.argv[1:]", "print(idle); sys.exit()")
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
+    assert 10 << 10 < int(done.stdout) < 250 << 10
+    del ballast
