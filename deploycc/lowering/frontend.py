@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 from typing import Any
 
@@ -19,20 +21,22 @@ def import_onnx(proto: onnx.ModelProto) -> Any:
     Raises ``DeployccError`` (DC450) where the importer refuses an operator's form.
     """
     logging.getLogger("relax.frontend.onnx").setLevel(logging.ERROR)
+    said = io.StringIO()  # the importer prints which operator it was at and leaves it out of what it raises
     try:
-        module = from_onnx(proto, CONVERTERS)
+        with contextlib.redirect_stdout(said):
+            module = from_onnx(proto, CONVERTERS)
         module = relax.transform.DecomposeOpsForInference()(module)
         module = relax.transform.CanonicalizeBindings()(module)
         module = fold_constants(module)
     except Exception as error:  # the importer raises every kind there is, AssertionError included
-        raise DeployccError(_refusal(proto, error)) from error
+        raise DeployccError(_refusal(proto, error, said.getvalue())) from error
     return module
 
 
-def _refusal(proto: onnx.ModelProto, error: Exception) -> Diagnostic:
+def _refusal(proto: onnx.ModelProto, error: Exception, said: str) -> Diagnostic:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     reason = lines[-1] if lines else type(error).__name__
-    node = _blamed_node(proto, str(error))
+    node = _blamed_node(proto, f"{said} {error}")
     return Diagnostic(
         code="DC450",
         message="TVM's ONNX importer does not take this model",
@@ -53,4 +57,5 @@ def _blamed_node(proto: onnx.ModelProto, text: str) -> onnx.NodeProto | None:
         if node.name and node.name in text:
             return node
     mentioned = [node for node in nodes if f" {node.op_type}" in text or f"'{node.op_type}'" in text]
-    return mentioned[0] if len({node.op_type for node in mentioned}) == 1 else None
+    likely = [node for node in mentioned if f"inputs: [{', '.join(node.input)}]" in text] or mentioned
+    return likely[0] if len({node.op_type for node in likely}) == 1 else None

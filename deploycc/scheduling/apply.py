@@ -58,12 +58,14 @@ def _schedule_kernel(
             return scheduled, Choice(name, selection.schedule.name, dict(selection.knobs), skipped)
     candidates = [schedule for schedule in schedules if schedule.compute is None]
     while candidates:
-        chosen = select(candidates, kernel, target, computing=False)
+        reasons: dict[str, str] = {}
+        chosen = select(candidates, kernel, target, computing=False, skipped=reasons)
+        skipped = {**reasons, **skipped}
         if chosen is None:
             break
-        skipped.update({key: why for key, why in chosen.skipped.items() if key not in skipped})
         scheduled = _attempt(function, chosen, skipped)
         if scheduled is not None:
+            skipped.pop(chosen.schedule.name, None)  # it was estimated slower than one that failed
             return scheduled, Choice(name, chosen.schedule.name, dict(chosen.knobs), skipped)
         candidates.remove(chosen.schedule)
     return function, Choice(name, "none", {}, skipped)

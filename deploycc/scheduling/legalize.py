@@ -14,6 +14,7 @@ from deploycc.relax_graph import constant, constant_value, describe, static_shap
 from deploycc.scheduling.kernel import TASK_ANNOTATION
 from deploycc.scheduling.library import Selection
 from deploycc.tvm_api import ir, relax, tirx, topi
+from deploycc.types import DeployccError
 
 OUT_ELEMENTWISE_FUSABLE = 4
 """TVM's ``OpPatternKind.kOutEWiseFusable``: elementwise consumers may be fused behind the operator."""
@@ -22,8 +23,10 @@ OUT_ELEMENTWISE_FUSABLE = 4
 def legalize(module: Any, selections: Mapping[Operator, Selection]) -> Any:
     """``module`` with every operator as a call of a tensor program.
 
-    The main block of a program that a selection computed carries ``TASK_ANNOTATION``.
+    The main block of a program that a selection computed carries ``TASK_ANNOTATION``.  Raises
+    ``DeployccError`` (DC460) for an algorithm that fails or computes another shape.
     """
+    failures: list[DeployccError] = []
 
     def anchored(fallback: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
         def emit(builder: Any, call: Any) -> Any:
@@ -31,9 +34,13 @@ def legalize(module: Any, selections: Mapping[Operator, Selection]) -> Any:
             selection = selections.get(operator) if operator is not None else None
             if operator is None or selection is None or selection.schedule.compute is None:
                 return fallback(builder, call)
-            with selection.schedule.blamed("compute"):
-                algorithm = selection.schedule.compute(selection.match, selection.knobs)
-                return _emit_algorithm(builder, call, algorithm, operator)
+            try:
+                with selection.schedule.blamed("compute"):
+                    algorithm = selection.schedule.compute(selection.match, selection.knobs)
+                    return _emit_algorithm(builder, call, algorithm, operator)
+            except DeployccError as error:
+                failures.append(error)
+                raise
 
         return emit
 
@@ -42,7 +49,13 @@ def legalize(module: Any, selections: Mapping[Operator, Selection]) -> Any:
         "relax.matmul": anchored(_registered("relax.matmul")),
         "relax.nn.adaptive_avg_pool2d": _global_average_pool,
     }
-    return _mark_fusable(relax.transform.LegalizeOps(overrides)(module))
+    try:
+        legal = relax.transform.LegalizeOps(overrides)(module)
+    except Exception:
+        if failures:  # what is raised through TVM comes out as another exception
+            raise failures[0] from None
+        raise
+    return _mark_fusable(legal)
 
 
 def _registered(name: str) -> Callable[[Any, Any], Any]:

@@ -47,6 +47,8 @@ class Schedule:
         best: tuple[float, Knobs] | None = None
         for knobs in self.space():
             cost = self.cost(match, knobs)
+            if not isinstance(cost, int | float | None):
+                raise TypeError(f"cost must return a number or None, not {cost!r}")
             if cost is not None and (best is None or cost < best[0]):
                 best = (cost, knobs)
         return best
@@ -100,12 +102,19 @@ def load_schedules(directories: Sequence[Path]) -> tuple[Schedule, ...]:
     return tuple(sorted(schedules, key=lambda schedule: (-schedule.priority, schedule.name)))
 
 
-def select(schedules: Sequence[Schedule], task: Any, target: Target, computing: bool) -> Selection | None:
+def select(
+    schedules: Sequence[Schedule],
+    task: Any,
+    target: Target,
+    computing: bool,
+    skipped: dict[str, str] | None = None,
+) -> Selection | None:
     """The cheapest match for ``task`` among the schedules with (or without) a ``compute`` of their own.
 
-    Raises ``DeployccError`` (DC460) for a schedule that fails instead of answering.
+    ``skipped`` gets the reason of every other one by name, also where none matches.  Raises
+    ``DeployccError`` (DC460) for a schedule that fails instead of answering.
     """
-    skipped: dict[str, str] = {}
+    skipped = {} if skipped is None else skipped
     found: tuple[float, Schedule, Match, Knobs] | None = None
     for schedule in schedules:
         if (schedule.compute is not None) != computing:

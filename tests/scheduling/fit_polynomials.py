@@ -4,7 +4,7 @@ Each is a minimax fit by Lawson's iteratively reweighted least squares (C. L. La
 precision on Chebyshev points, with the coefficients rounded to float32 one after the other, lowest
 degree first, the rest being fitted again each time.  Run this file to print them:
 
-    python tests/lowering/fit_polynomials.py
+    python tests/scheduling/fit_polynomials.py
 """
 
 from __future__ import annotations

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from deploycc.lowering import intrinsics
-from deploycc.scheduling.intrinsics import expand_intrinsics
 from deploycc.planning.codegen import source_of
+from deploycc.scheduling import intrinsics
+from deploycc.scheduling.intrinsics import expand_intrinsics
 from deploycc.tvm_api import s_tir, te, tirx
 from deploycc.types import Target
-from tests.lowering.fit_polynomials import FITS, chebyshev_points, polynomial
 from tests.planning.harness import ARM64, ARMV7, X86_64, X86_64_V4, load_kernels
+from tests.scheduling.fit_polynomials import FITS, chebyshev_points, polynomial
 
 Array = np.ndarray[Any, Any]
 COUNT = 1 << 16
