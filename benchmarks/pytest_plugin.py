@@ -1,6 +1,6 @@
 """The fixture ``network``: trained networks for tests, fetched once and cached.
 
-A folder of tests gets it by ``from benchmarks.pytest_plugin import network`` in its conftest.py.
+``tests/conftest.py`` loads it for all tests.
 """
 
 from __future__ import annotations

@@ -7,11 +7,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from ocr_library import SOURCES, OcrParts, compile_flags
 
-from benchmarks.pytest_plugin import network
-
-__all__ = ["network", "ocr_parts"]
+from tests.examples.ocr_library import SOURCES, OcrParts, compile_flags
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
-from ocr_library import OcrParts
 
 from benchmarks.pinned import FileUnavailable, fetch_file
 from examples.ocr.demo import (
@@ -22,6 +21,7 @@ from examples.ocr.demo import (
     write_dictionary,
     write_page,
 )
+from tests.examples.ocr_library import OcrParts
 
 
 def session(model: Path) -> onnxruntime.InferenceSession:

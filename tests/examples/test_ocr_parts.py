@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ocr_library import Box, Bytes, Floats, OcrParts
+
+from tests.examples.ocr_library import Box, Bytes, Floats, OcrParts
 
 
 def noise(height: int, width: int, seed: int = 0) -> Bytes:

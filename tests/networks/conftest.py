@@ -7,15 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from running import Reference, run_package
 
 from benchmarks.building import BuildFailed, build
 from benchmarks.networks import networks
-from benchmarks.pytest_plugin import network
 from benchmarks.reference import OnnxRuntime, allowed_error, largest_error
 from deploycc.targets import load_target
-
-__all__ = ["built", "matches", "network", "reference"]
+from tests.networks.running import Reference, run_package
 
 
 @pytest.fixture(scope="session")

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from sysroots import SysrootUnavailable, sysroot
 
 from benchmarks.library import manifest_of, package_name
 from benchmarks.pinned import ROOT
 from deploycc.targets import load_target
 from deploycc.types import Target
+from tests.networks.sysroots import SysrootUnavailable, sysroot
 
 Array = NDArray[Any]
 _MACHINES = {"x86_64": "EM_X86_64", "aarch64": "EM_AARCH64", "riscv64": "EM_RISCV"}

@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from running import run_package
 
 from benchmarks.pinned import ROOT
 from benchmarks.reference import OnnxRuntime, allowed_error, largest_error
+from tests.networks.running import run_package
 
 pytestmark = pytest.mark.slow
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from running import Reference
 
 from benchmarks.library import PackageLibrary, RunFailed, manifest_of
 from benchmarks.reference import TOLERANCE, largest_error
+from tests.networks.running import Reference
 
 MTCNN = ("mtcnn_pnet", "mtcnn_rnet", "mtcnn_onet")
 

@@ -1,5 +1,7 @@
 """Two PyTorch networks of the sizes people deploy, written out so that no model zoo is needed."""
 
+# mypy: disable-error-code="misc"
+# (torch lives in an environment of its own, so its classes are untyped here)
 from __future__ import annotations
 
 import torch

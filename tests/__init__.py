@@ -1,0 +1,1 @@
+"""A package, so that tests/packaging does not stand in for the installed module packaging."""

@@ -1,0 +1,1 @@
+"""Fetching, measuring and the tables."""

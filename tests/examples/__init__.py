@@ -1,0 +1,1 @@
+"""The example programs, and the pages that tell how to write one."""

@@ -1,0 +1,1 @@
+"""Trained networks on the machines they are built for."""
