@@ -151,14 +151,17 @@ def markdown_table(columns: Sequence[Column], measured: Sequence[tuple[Row, Size
     return lines
 
 
-def page_text(measured: Sequence[tuple[Row, Sizes]], failed: Sequence[Row], target: str) -> str:
+def page_text(
+    measured: Sequence[tuple[Row, Sizes]], failed: Sequence[Row], target: str, cpu_time: bool = False
+) -> str:
     """What stands between the page's markers."""
     worst = max((row for row, _ in measured), key=lambda row: row.ratio)
     idle = statistics.median(s.idle_kib for _, s in measured) / 2**10
     peer_idle = statistics.median(s.peer_idle_kib for _, s in measured) / 2**10
     machine = f"Target `{target}` on {cpu_model()}, {os.cpu_count()} cores; one thread on one pinned core"
     mean = geometric_mean(row.ratio for row, _ in measured)
-    lines = [f"{machine}; ONNX Runtime {onnxruntime.__version__}; no tuning.", ""]
+    clock = "processor time (others used the machine too)" if cpu_time else "wall time"
+    lines = [f"{machine}, {clock}; ONNX Runtime {onnxruntime.__version__}; no tuning.", ""]
     lines += [*markdown_table(_TIMES, measured), ""]
     lines += [
         f"Geometric mean of the ratios: **{mean:.2f}**; the worst is {worst.ratio:.2f} ({worst.network})."
@@ -212,7 +215,7 @@ def main() -> int:
             print(row.failure or f"error {row.error}", file=sys.stderr, flush=True)
     if not measured:
         return 1
-    text = page_text(measured, failed, arguments.target)
+    text = page_text(measured, failed, arguments.target, arguments.cpu_time)
     if arguments.networks:
         print(text)
         return int(bool(failed))

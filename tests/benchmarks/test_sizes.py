@@ -27,6 +27,8 @@ def test_tables() -> None:
     assert "Geometric mean of the ratios: **1.50**; the worst is 1.50 (mtcnn_pnet)." in text
     assert "1.0 MiB for the C program, 40.0 MiB for Python" in text
     assert "Not in the tables" not in text
+    assert ", wall time; ONNX Runtime" in text
+    assert ", processor time" in subject.page_text([(ROW, SIZES)], [], "host", cpu_time=True)
     rows = [line.count("|") for line in text.splitlines() if line.startswith("|")]
     assert rows == [8] * 3 + [9] * 3
 
