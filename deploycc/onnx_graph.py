@@ -1,7 +1,7 @@
 """Reading an ONNX graph: constants, tensor types, producers, consumers, names.
 
-Shared by the stages that still see ONNX (import, simplify, lint).  Everything here only
-reads; the editing half is ``deploycc.simplifying.editor``.
+Shared by the stages that still see ONNX (import, simplify, lint).  Nothing here changes a
+model; the editing half is ``deploycc.simplifying.editor``.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 from onnx import (
     AttributeProto,
     GraphProto,
@@ -148,6 +149,29 @@ def constant_tensor(node: NodeProto) -> Array | None:
         if attribute.name == "value_ints":
             return np.array(list(attribute.ints), dtype=np.int64)
     return None
+
+
+def checker_complaint(model: ModelProto) -> str:
+    """What ``onnx.checker`` has against the model, empty for nothing.
+
+    It wants a shape on every input and output; here one that is not known yet may be missing.
+    """
+    infos = (*model.graph.input, *model.graph.output)
+    bare = [info for info in infos if _is_bare(info)]
+    for info in bare:
+        info.type.tensor_type.shape.SetInParent()
+    try:
+        onnx.checker.check_model(model, full_check=False)
+    except onnx.checker.ValidationError as error:
+        return str(error).strip() or "no reason given"
+    finally:
+        for info in bare:
+            info.type.tensor_type.ClearField("shape")
+    return ""
+
+
+def _is_bare(info: ValueInfoProto) -> bool:
+    return info.type.WhichOneof("value") == "tensor_type" and not info.type.tensor_type.HasField("shape")
 
 
 class GraphView:

@@ -20,6 +20,9 @@ from onnx.reference import ReferenceEvaluator
 from deploycc.onnx_graph import Array, opset_of
 from deploycc.types import DeployccError, Diagnostic, Golden, Model, TensorInfo
 
+# What ONNX Runtime has to say comes as an exception; its warnings about old operators are noise here.
+ort.set_default_logger_severity(4)
+
 ORT_NEWEST_OPSET = 26
 """The newest default-domain opset ONNX Runtime 1.31.1 loads."""
 

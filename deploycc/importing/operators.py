@@ -44,6 +44,8 @@ def _every_node(proto: ModelProto) -> Iterable[NodeProto]:
 
 
 def _exists(domain: str, op: str, version: int) -> bool:
+    if not 0 < version < 1 << 31:
+        return False
     try:
         return not onnx.defs.get_schema(op, version, domain).deprecated
     except onnx.defs.SchemaError:

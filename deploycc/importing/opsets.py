@@ -11,7 +11,7 @@ import onnx
 from onnx import ModelProto, version_converter
 
 from deploycc.importing.lifting import mend
-from deploycc.onnx_graph import NEWEST_IR, opset_of, tensor_info
+from deploycc.onnx_graph import NEWEST_IR, checker_complaint, opset_of, tensor_info
 from deploycc.reference import ReferenceFailed, compare, run, sample
 from deploycc.types import Diagnostic
 
@@ -36,7 +36,9 @@ def normalise_opset(proto: ModelProto, notes: list[Diagnostic]) -> ModelProto:
         mend(proto, lifted)
         lifted.ir_version = min(max(lifted.ir_version, 8), NEWEST_IR)
         lifted = onnx.shape_inference.infer_shapes(lifted, strict_mode=True, data_prop=True)
-        onnx.checker.check_model(lifted)
+        complaint = checker_complaint(lifted)
+        if complaint:
+            raise ValueError(complaint)
     except Exception as error:  # the converter raises RuntimeError and worse for what it lacks
         notes.append(
             _not_lifted(

@@ -12,7 +12,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 from onnx import GraphProto, ModelProto, TensorProto
 
 from deploycc.onnx_graph import subgraphs
@@ -131,19 +131,36 @@ def _parse(path: Path, data: bytes) -> ModelProto:
         raise DeployccError(_not_onnx(path, data)) from None
     if not proto.HasField("graph") or (not proto.ir_version and not proto.opset_import):
         raise DeployccError(_not_onnx(path, data))
+    if not _all_text(proto):
+        raise DeployccError(_damaged(path, "a name in it is no UTF-8 text"))
     return proto
+
+
+def _all_text(message: Message) -> bool:
+    """Whether every string of a message is text; protobuf hands damaged ones over as bytes."""
+    for field, value in message.ListFields():
+        items = [value] if isinstance(value, str | bytes | Message) else value
+        if field.type == field.TYPE_STRING and any(isinstance(item, bytes) for item in items):
+            return False
+        if field.type == field.TYPE_MESSAGE and not all(_all_text(item) for item in items):
+            return False
+    return True
+
+
+def _damaged(path: Path, what: str) -> Diagnostic:
+    return Diagnostic(
+        "DC104",
+        "the model file is truncated or damaged",
+        got=f"{path}: {what}",
+        need="the whole file",
+        help="fetch or export it again and compare its size and hash with the source's",
+    )
 
 
 def _not_onnx(path: Path, data: bytes) -> Diagnostic:
     # An ONNX file opens with field 1 (ir_version): tag 0x08 and a small number.
     if data[0] == 0x08 and len(data) > 1 and 0 < data[1] < 64:
-        return Diagnostic(
-            "DC104",
-            "the model file is truncated or damaged",
-            got=f"{path}: {len(data)} bytes that begin as an ONNX model and then break off",
-            need="the whole file",
-            help="fetch or export it again and compare its size and hash with the source's",
-        )
+        return _damaged(path, f"{len(data)} bytes that begin as an ONNX model and then break off")
     kind = _known_format(data)
     return Diagnostic(
         "DC103",

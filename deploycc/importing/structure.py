@@ -13,6 +13,7 @@ from deploycc.onnx_graph import (
     NEWEST_OPSET,
     OLDEST_OPSET,
     all_nodes,
+    checker_complaint,
     dtype_name,
     opset_of,
     used_names,
@@ -147,17 +148,9 @@ def check_form(proto: ModelProto) -> None:
 
     Raises ``DeployccError`` DC110 with the checker's first finding; it stops at that one.
     """
-    # The checker wants a shape on every input; one without is told later, with the --shape to pass.
-    bare = [info for info in proto.graph.input if not info.type.tensor_type.HasField("shape")]
-    for info in bare:
-        info.type.tensor_type.shape.SetInParent()
-    try:
-        onnx.checker.check_model(proto, full_check=False)
-    except onnx.checker.ValidationError as error:
-        raise DeployccError(_checker_fault(str(error))) from None
-    finally:
-        for info in bare:
-            info.type.tensor_type.ClearField("shape")
+    reason = checker_complaint(proto)
+    if reason:
+        raise DeployccError(_checker_fault(reason))
 
 
 def _checker_fault(text: str) -> Diagnostic:

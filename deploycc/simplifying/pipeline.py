@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-import onnx
 from onnx import ModelProto
 
-from deploycc.onnx_graph import Array, tensor_info
+from deploycc.onnx_graph import Array, checker_complaint, tensor_info
 from deploycc.reference import ReferenceFailed, compare, run, sample
 from deploycc.simplifying.editor import Editor
 from deploycc.simplifying.folding import FoldingFailed, fold
@@ -146,10 +145,9 @@ class _Check:
         return not reason
 
     def _difference(self, candidate: ModelProto) -> str:
-        try:
-            onnx.checker.check_model(candidate)
-        except onnx.checker.ValidationError as error:
-            return f"the checker refuses it: {str(error).splitlines()[0]}"
+        complaint = checker_complaint(candidate)
+        if complaint:
+            return f"the checker refuses it: {complaint.splitlines()[0]}"
         if self._expected is None:
             return ""
         try:

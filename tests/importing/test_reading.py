@@ -79,6 +79,14 @@ def test_truncated(tmp_path: Path, share: float) -> None:
     assert (found.code, found.message) == ("DC104", "the model file is truncated or damaged")
 
 
+@pytest.mark.parametrize("place", [b"Relu", b"g", b"x"])
+def test_names_that_are_no_text(tmp_path: Path, place: bytes) -> None:
+    path = tmp_path / "a.onnx"
+    path.write_bytes(serialised(GRAPH).replace(place, b"\xff" * len(place), 1))
+    found = refused_file(path)
+    assert (found.code, found.got) == ("DC104", f"{path}: a name in it is no UTF-8 text")
+
+
 def test_too_large(tmp_path: Path) -> None:
     path = tmp_path / "a.onnx"
     with path.open("wb") as file:
