@@ -15,8 +15,8 @@ from deploycc.diagnostics import CATALOGUE
 
 ROOT = Path(__file__).resolve().parents[1]
 STAGES = ("importing", "simplifying", "linting", "lowering", "scheduling", "planning", "packaging")
-LONGEST = 400
-"""Lines of a source file: a longer one is two things."""
+LONGEST, LONGEST_TEST = 450, 750
+"""Lines of a file: one of much more than 400 is two things; lists of test cases may be longer."""
 
 
 def tracked() -> list[Path]:
@@ -134,7 +134,8 @@ def test_no_source_file_is_too_long() -> None:
         for path in tracked()
         if path.suffix in kinds
     }
-    assert {name: lines for name, lines in lengths.items() if lines > LONGEST} == {}
+    limit = {name: LONGEST_TEST if name.startswith("tests/") else LONGEST for name in lengths}
+    assert {name: lines for name, lines in lengths.items() if lines > limit[name]} == {}
 
 
 def test_no_file_is_named_after_nothing() -> None:
