@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from deploycc.lowering.indices import INDEXING
 from deploycc.relax_graph import constant_value
 from deploycc.tvm_api import OnnxOpConverter, importer_converter, relax
 
@@ -73,6 +74,7 @@ class Pad(importer_converter("Pad")):  # type: ignore[misc]
 
 
 CONVERTERS: dict[str, type] = {
+    **INDEXING,
     "Max": _pairwise(relax.op.maximum),
     "Min": _pairwise(relax.op.minimum),
     "Sum": _pairwise(relax.op.add),

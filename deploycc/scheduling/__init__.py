@@ -13,7 +13,7 @@ from typing import Any
 from deploycc.scheduling.apply import schedule_kernels
 from deploycc.scheduling.legalize import legalize
 from deploycc.scheduling.library import load_schedules, select
-from deploycc.tvm_api import relax
+from deploycc.tvm_api import llvm_target, relax
 from deploycc.types import Program, Target
 
 __all__ = ["choose"]
@@ -34,7 +34,9 @@ def choose(program: Program, target: Target, directories: Sequence[Path]) -> Pro
         if selection is not None:
             selections[number] = replace(selection, match=replace(selection.match, task=number))
     by_operator = {program.tasks[number].func: selection for number, selection in selections.items()}
-    module = _fuse(legalize(program.module, by_operator))
+    with llvm_target(target):  # a sort or scan is lowered for a target, not in general
+        module = relax.backend.DispatchSortScan()(program.module)
+    module = _fuse(legalize(module, by_operator))
     module, choices = schedule_kernels(module, schedules, selections, target)
     return Program(
         module=module,
