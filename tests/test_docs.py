@@ -34,7 +34,7 @@ def blocks(page: Path) -> list[Block]:
 
 
 def runnable(page: Path) -> list[Block]:
-    """Blocks that are run: ``sh``, and ``python`` that uses the package; ``toml`` that says which file it is."""
+    """Blocks that are run: ``sh``, ``python`` that uses the package, ``toml`` that says which file it is."""
     starts = {"sh": "", "python": "import deploycc", "toml": "# "}
     return [b for b in blocks(page) if b.language in starts and b.text.startswith(starts[b.language])]
 
