@@ -8,6 +8,7 @@ without its optimisations.  Inputs and weights are new in every run; the seed is
 
 from __future__ import annotations
 
+import math
 import os
 import secrets
 from collections.abc import Callable, Sequence
@@ -77,9 +78,11 @@ class Graph:
     def conv(
         self, x: str, channels: int, out: int, kernel: Sequence[int], bias: bool = True, **attributes: Any
     ) -> str:
-        """A convolution of any rank with new weights; ``group`` and the rest as ONNX has them."""
+        """A convolution of any rank whose results are about 1; ``group`` and the rest as ONNX has them."""
         group = attributes.get("group", 1)
-        inputs = [x, self.weight(out, channels // group, *kernel)]
+        fan_in = channels // group * math.prod(kernel)
+        scaled = self.rng.standard_normal((out, channels // group, *kernel)) / math.sqrt(fan_in)
+        inputs = [x, self.constant(scaled.astype(np.float32))]
         if bias:
             inputs.append(self.weight(out))
         result: str = self.add("Conv", *inputs, kernel_shape=list(kernel), **attributes)
