@@ -70,6 +70,7 @@ int main() {
     options.threads = 2;
     tiny::Model first(options);
     CHECK(first.threads() == 2);
+    CHECK(tiny::Model({/*threads=*/3}).threads() == 3);  // as the header's own example has it
     first.run(inputs, outputs);
     CHECK(right(x.data(), y.data()) && copy[999] == 0.25f);
     tiny::Model second(std::move(first));
