@@ -151,6 +151,45 @@ def constant_tensor(node: NodeProto) -> Array | None:
     return None
 
 
+_SHAPE_OF_INPUT = frozenset({"GroupNormalization", "MeanVarianceNormalization"})
+"""Operators onnx 1.23.2 infers no shape for; their output has their first input's type."""
+
+
+def infer_shapes(model: ModelProto, strict: bool = False) -> ModelProto:
+    """A copy of the model with the types of all its tensors, as far as they follow from its inputs.
+
+    Raises ``onnx.shape_inference.InferenceError`` where ``strict`` and something does not fit.
+    """
+    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
+    while _fill_in(inferred):
+        inferred = onnx.shape_inference.infer_shapes(inferred, data_prop=True)
+    if strict:
+        # Again, because only now the readers of what was filled in have a type to check.
+        inferred = onnx.shape_inference.infer_shapes(inferred, strict_mode=True, data_prop=True)
+    return inferred
+
+
+def _fill_in(model: ModelProto) -> bool:
+    """Give outputs of ``_SHAPE_OF_INPUT`` their input's type, in place; whether one was new."""
+    graph = model.graph
+    wanted = [node for node in graph.node if node.op_type in _SHAPE_OF_INPUT and not node.domain]
+    if not wanted:
+        return False
+    infos = {info.name: info for info in (*graph.value_info, *graph.output, *graph.input)}
+    filled = False
+    for node in wanted:
+        source = infos.get(node.input[0])
+        kind = tensor_type(source) if source is not None else None
+        target = infos.get(node.output[0])
+        known = tensor_type(target) if target is not None else None
+        if source is None or kind is None or not kind.static or (known is not None and known.static):
+            continue
+        info = target if target is not None else graph.value_info.add(name=node.output[0])
+        info.type.CopyFrom(source.type)
+        filled = True
+    return filled
+
+
 def checker_complaint(model: ModelProto) -> str:
     """What ``onnx.checker`` has against the model, empty for nothing.
 

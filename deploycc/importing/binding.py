@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import onnx
 from onnx import ModelProto, NodeProto, TensorShapeProto, ValueInfoProto
 
-from deploycc.onnx_graph import GraphView, dtype_name, subgraphs
+from deploycc.onnx_graph import GraphView, dtype_name, infer_shapes, subgraphs
 from deploycc.types import DeployccError, Diagnostic
 
 MAX_INPUT_ELEMENTS = 1 << 31
@@ -228,11 +228,11 @@ _NODE_FAULT = re.compile(
 
 def _check_through(proto: ModelProto) -> None:
     try:
-        inferred = onnx.shape_inference.infer_shapes(proto, strict_mode=True, data_prop=True)
+        inferred = infer_shapes(proto, strict=True)
     except onnx.shape_inference.InferenceError as error:
         if not _ONNX_FAULT.search(str(error)):
             raise DeployccError(*_inference_faults(str(error), proto)) from None
-        inferred = onnx.shape_inference.infer_shapes(proto, strict_mode=False, data_prop=True)
+        inferred = infer_shapes(proto)
     proto.CopyFrom(inferred)
     view = GraphView(proto)
     faults = [fault for node in proto.graph.node for fault in _misfits(view, node)]

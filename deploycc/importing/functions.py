@@ -7,7 +7,7 @@ from typing import Any
 import onnx
 from onnx import FunctionProto, ModelProto, NodeProto, TypeProto, inliner
 
-from deploycc.onnx_graph import all_nodes, opset_of
+from deploycc.onnx_graph import all_nodes, infer_shapes, opset_of
 from deploycc.op_support import converted_operators
 from deploycc.types import DeployccError, Diagnostic
 
@@ -54,7 +54,7 @@ def inline_functions(proto: ModelProto) -> ModelProto:
     """
     supported = converted_operators()
     for _ in range(_MAX_ROUNDS):
-        proto = onnx.shape_inference.infer_shapes(proto, strict_mode=False, data_prop=True)
+        proto = infer_shapes(proto)
         types = _types(proto)
         bodies: dict[int, FunctionProto] = {}
         for index, node in enumerate(proto.graph.node):

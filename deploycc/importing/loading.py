@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import onnx
-from onnx import ModelProto
-
 from deploycc.importing.binding import bind_shapes
 from deploycc.importing.functions import inline_functions, inline_local_functions
 from deploycc.importing.operators import check_operators
 from deploycc.importing.opsets import normalise_opset
 from deploycc.importing.reading import read_model
 from deploycc.importing.structure import check_form, check_structure, keep_used_opsets, name_nodes, tidy
-from deploycc.onnx_graph import opset_of, tensor_info
+from deploycc.onnx_graph import infer_shapes, opset_of, tensor_info
 from deploycc.types import BuildRequest, Diagnostic, Model
 
 
@@ -39,7 +36,7 @@ def load(request: BuildRequest) -> Model:
     proto = normalise_opset(proto, notes)
     proto = inline_functions(proto)
     name_nodes(proto.graph)
-    proto = _inferred(proto)
+    proto = infer_shapes(proto)
     return Model(
         proto=proto,
         inputs=tuple(tensor_info(info) for info in proto.graph.input),
@@ -48,7 +45,3 @@ def load(request: BuildRequest) -> Model:
         sha256=sha256,
         diagnostics=tuple(notes),
     )
-
-
-def _inferred(proto: ModelProto) -> ModelProto:
-    return onnx.shape_inference.infer_shapes(proto, strict_mode=False, data_prop=True)

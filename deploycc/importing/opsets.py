@@ -7,11 +7,10 @@ own version converter, and the lifted model is run against the original.
 
 from __future__ import annotations
 
-import onnx
 from onnx import ModelProto, version_converter
 
 from deploycc.importing.lifting import mend
-from deploycc.onnx_graph import NEWEST_IR, checker_complaint, opset_of, tensor_info
+from deploycc.onnx_graph import NEWEST_IR, checker_complaint, infer_shapes, opset_of, tensor_info
 from deploycc.reference import ReferenceFailed, compare, run, sample
 from deploycc.types import Diagnostic
 
@@ -35,7 +34,7 @@ def normalise_opset(proto: ModelProto, notes: list[Diagnostic]) -> ModelProto:
         lifted = version_converter.convert_version(proto, COMMON_OPSET)
         mend(proto, lifted)
         lifted.ir_version = min(max(lifted.ir_version, 8), NEWEST_IR)
-        lifted = onnx.shape_inference.infer_shapes(lifted, strict_mode=True, data_prop=True)
+        lifted = infer_shapes(lifted)
         complaint = checker_complaint(lifted)
         if complaint:
             raise ValueError(complaint)

@@ -19,6 +19,7 @@ from deploycc.onnx_graph import (
     attributes,
     constant_tensor,
     dtype_name,
+    infer_shapes,
     opset_of,
     tensor_type,
     used_names,
@@ -56,7 +57,7 @@ class Editor:
         if hasattr(self, "nodes"):
             self.write_back()
         del self.model.graph.value_info[:]
-        self.model = onnx.shape_inference.infer_shapes(self.model, strict_mode=False, data_prop=True)
+        self.model = infer_shapes(self.model)
         graph = self.model.graph
         self.nodes: list[NodeProto] = list(graph.node)
         self.initializers: dict[str, TensorProto] = {tensor.name: tensor for tensor in graph.initializer}

@@ -173,3 +173,16 @@ def test_shape_arithmetic_is_followed(tmp_path: Path) -> None:
         s = Shape(x) n = Gather<axis=0>(s, z) u = Unsqueeze(n, zero)
         t = Concat<axis=0>(u, m) y = Reshape(x, t) }"""
     assert load_proto(tmp_path, text(graph), {"x": (2, 3, 4)}).outputs[0].shape == (2, 12)
+
+
+@pytest.mark.parametrize(
+    ("call", "opset"),
+    [
+        ("GroupNormalization<num_groups=2>(x, s, s)", 21),
+        ("MeanVarianceNormalization(x)", 13),
+    ],
+)
+def test_operators_onnx_infers_no_shape_for(tmp_path: Path, call: str, opset: int) -> None:
+    graph = f"g (float[N,4,3,3] x, float[4] s) => (float[N,4,3,3] y) {{ a = {call} y = Relu(a) }}"
+    model = load_proto(tmp_path, text(graph, opset), {"x": (2, 4, 3, 3)})
+    assert model.outputs[0].shape == (2, 4, 3, 3)

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import ModelProto, numpy_helper, parser
 
-from deploycc.onnx_graph import Array, opset_of, tensor_info
+from deploycc.onnx_graph import Array, infer_shapes, opset_of, tensor_info
 from deploycc.reference import random_inputs, run
 from deploycc.simplifying.editor import Editor
 from deploycc.simplifying.passes import Pass
@@ -23,7 +23,7 @@ def build(text: str, opset: int = 18, weights: dict[str, Array] | None = None) -
     for index, node in enumerate(proto.graph.node):
         node.name = node.name or f"{node.op_type}_{index}"
     onnx.checker.check_model(proto)
-    return onnx.shape_inference.infer_shapes(proto, strict_mode=True, data_prop=True)
+    return infer_shapes(proto)
 
 
 def as_model(proto: ModelProto) -> Model:

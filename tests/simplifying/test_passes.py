@@ -630,3 +630,40 @@ def test_upsample_that_was_not_lifted() -> None:
     assert list(node.input) == ["x", "", "s"]
     (got,), _ = run(after, [np.arange(6, dtype=np.float32).reshape(1, 1, 2, 3)])
     np.testing.assert_array_equal(got[0, 0], np.arange(6).reshape(2, 3).repeat(2, 0).repeat(2, 1))
+
+
+# ---- empty parts ----
+
+
+@pytest.mark.parametrize(("sizes_given", "left"), [((4, 0), {"Identity": 1}), ((2, 0, 2), {"Split": 1})])
+def test_empty_parts_go(sizes_given: tuple[int, ...], left: dict[str, int]) -> None:
+    names = ", ".join("abc"[: len(sizes_given)])
+    proto = build(
+        f"g (float[4,3] x) => (float[4,3] y) {{ {names} = Split<axis=0>(x, s) y = Concat<axis=0>({names}) }}",
+        weights={"s": sizes(*sizes_given)},
+    )
+    count, after = apply(cleaning.drop_empty_parts, proto)
+    assert count == 1
+    assert operators(after) == {**left, "Concat": 1}
+    assert_same(proto, after)
+
+
+def test_empty_parts_that_are_read_stay() -> None:
+    proto = build(
+        "g (float[4] x) => (float[4] y, float[0] z) { y, a = Split(x, s) z = Neg(a) }",
+        weights={"s": sizes(4, 0)},
+    )
+    assert apply(cleaning.drop_empty_parts, proto)[0] == 0
+
+
+@pytest.mark.parametrize(
+    "call",
+    ["GroupNormalization<num_groups=2>(x, s, s)", "MeanVarianceNormalization(x)"],
+)
+def test_shapes_onnx_does_not_infer(call: str) -> None:
+    proto = build(f"g (float[1,4,3,3] x, float[4] s) => (float[1,4,3,3] y) {{ a = {call} y = Relu(a) }}", 21)
+    del proto.graph.output[0].type.tensor_type.shape.dim[:]
+    proto.graph.output[0].type.tensor_type.ClearField("shape")
+    editor = Editor(proto)
+    assert editor.shape("a") == (1, 4, 3, 3)
+    assert editor.shape("y") == (1, 4, 3, 3)

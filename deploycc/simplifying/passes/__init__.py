@@ -12,6 +12,7 @@ from deploycc.simplifying.passes.activations import clip_to_min_max
 from deploycc.simplifying.passes.cleaning import (
     constants_to_initializers,
     drop_dead_nodes,
+    drop_empty_parts,
     drop_identities,
     drop_unused_initializers,
     drop_unused_outputs,
@@ -50,6 +51,7 @@ CLEANING: tuple[Pass, ...] = (
     constants_to_initializers,
     drop_identities,
     drop_empty_resize_inputs,
+    drop_empty_parts,
     drop_unused_outputs,
     drop_dead_nodes,
     merge_equal_initializers,

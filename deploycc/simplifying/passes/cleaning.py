@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 
+import numpy as np
 from onnx import NodeProto, numpy_helper
 
 from deploycc.onnx_graph import constant_tensor, used_names
-from deploycc.simplifying.editor import Editor
+from deploycc.simplifying.editor import Editor, Rewrite
 
 
 def constants_to_initializers(editor: Editor) -> int:
@@ -177,3 +178,44 @@ def give_outputs_producers(editor: Editor) -> int:
         editor.nodes.insert(0, identity)
         changed += 1
     return changed
+
+
+def drop_empty_parts(editor: Editor) -> int:
+    """``Split`` no longer splits off parts of size 0 that are only concatenated again.
+
+    Bodies of ONNX functions do that.  Refuses empty parts that anything but ``Concat`` reads,
+    and splits computed at run time.
+    """
+    changed = 0
+    for node in list(editor.nodes):
+        if node.op_type != "Split" or node.domain or len(node.input) < 2:
+            continue
+        sizes = editor.constant(node.input[1])
+        if sizes is None or sizes.all() or not sizes.any():
+            continue
+        parts = [int(size) for size in sizes.reshape(-1).tolist()]
+        empty = [name for name, size in zip(node.output, parts, strict=True) if size == 0]
+        if any(name in editor.outputs or not _only_concatenated(editor, name) for name in empty):
+            continue
+        for reader in [reader for name in empty for reader in editor.consumers.get(name, [])]:
+            kept = [name for name in reader.input if name not in empty]
+            del reader.input[:]
+            reader.input.extend(kept)
+        full = [name for name in node.output if name not in empty]
+        new = Rewrite(editor, node)
+        if len(full) == 1:
+            new.add("Identity", node.input[0], output=full[0])
+        else:
+            rest = new.constant(np.array([size for size in parts if size], np.int64))
+            new.copy([node.input[0], rest], full)
+        new.done()
+        changed += 1
+    return changed
+
+
+def _only_concatenated(editor: Editor, name: str) -> bool:
+    readers = editor.consumers.get(name, [])
+    return all(
+        reader.op_type == "Concat" and not reader.domain and any(other != name for other in reader.input)
+        for reader in readers
+    )
