@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from deploycc.scheduling.apply import schedule_kernels
+from deploycc.scheduling.cutting import cut_deep_expressions
 from deploycc.scheduling.legalize import legalize
 from deploycc.scheduling.library import load_schedules, select
 from deploycc.tvm_api import llvm_target, relax
@@ -48,7 +49,7 @@ def choose(program: Program, target: Target, directories: Sequence[Path]) -> Pro
 
 
 def _fuse(module: Any) -> Any:
-    module = relax.transform.AnnotateTIROpPattern()(module)
+    module = cut_deep_expressions(relax.transform.AnnotateTIROpPattern()(module))
     module = relax.transform.FuseOps()(module)
     module = relax.transform.FuseTIR()(module)
     return relax.transform.DeadCodeElimination()(module)

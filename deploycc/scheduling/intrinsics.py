@@ -21,9 +21,10 @@ float16 arguments are computed in float32.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import reduce
 from typing import Any
 
-from deploycc.tvm_api import ir, structural_map, tirx
+from deploycc.tvm_api import ir, structural_map, structural_walk, tirx
 
 _LOG2_E = 1.4426950408889634
 _LN2_HIGH = 0.693359375
@@ -89,6 +90,8 @@ _LOG = (
 
 _SQRT_HALF_BITS = 0x3F3504F3
 _LARGEST_POWER = 16
+_ONLY_IN_LIBM = frozenset(("sinh", "cosh", "asinh", "acosh", "atanh"))
+"""Intrinsics that TVM's LLVM code generator does not know, or not for every type."""
 
 
 def expand_intrinsics(func: Any) -> Any:
@@ -96,7 +99,10 @@ def expand_intrinsics(func: Any) -> Any:
 
     Replaced are ``exp``, ``exp2``, ``log``, ``log2``, ``log10``, ``tanh``, ``sigmoid``, ``erf``,
     ``rsqrt`` and ``pow`` with a suitable constant exponent; everything else, float64 and general
-    powers among it, stays a call of libm.  Returns ``func`` itself if there is nothing to replace.
+    powers among it, stays a call of libm.  So does one whose argument was already made arithmetic:
+    TVM's simplifier puts the value of every ``Let`` in the place of its variable, which takes time
+    exponential in the depth (``log(1 + exp(x))`` for minutes).  Hyperbolic functions that TVM has no
+    code for become calls of libm.  Returns ``func`` itself if there is nothing to replace.
     """
     body = structural_map(func.body, (ir.Call, _expand), order="post")
     return func if body.same_as(func.body) else func.with_body(body)
@@ -125,11 +131,13 @@ def _expand(call: Any) -> Any:
     if not isinstance(call.op, ir.Op) or not call.op.name.startswith(("tirx.", "prim.")):
         return call
     dtype = str(call.ty.dtype) if hasattr(call.ty, "dtype") else ""
+    # TVM keeps most of them in the namespace tirx and some in prim
+    name = call.op.name.rsplit(".", 1)[-1]
+    if name in _ONLY_IN_LIBM and dtype in ("float16", "float32", "float64"):
+        return _libm(name, call.args[0], dtype)
     if dtype not in ("float32", "float16"):
         return call
     scope = _Scope()
-    # TVM keeps most of them in the namespace tirx and some in prim
-    name = call.op.name.rsplit(".", 1)[-1]
     if name == "pow":
         power = call.args[1]
         while isinstance(power, tirx.Cast):
@@ -137,12 +145,33 @@ def _expand(call: Any) -> Any:
         exponent = float(power.value) if isinstance(power, tirx.FloatImm | tirx.IntImm) else 0.25
         if not (2 * exponent).is_integer() or abs(exponent) > _LARGEST_POWER:
             return call
+        if exponent in (2.0, 3.0) and isinstance(call.args[0], ir.TensorLoad | tirx.Var):
+            factors = [_widened(call.args[0], dtype)] * int(exponent)  # without a Let, so that others may nest it
+            result = reduce(lambda left, right: left * right, factors)
+            return result if dtype == "float32" else tirx.Cast(dtype, result)
+        if _has_let(call.args[0]):
+            return call
         result = _power(scope, scope.let(_widened(call.args[0], dtype)), exponent)
     elif name in _EXPANSIONS:
+        if _has_let(call.args[0]):
+            return call
         result = _EXPANSIONS[name](scope, scope.let(_widened(call.args[0], dtype)))
     else:
         return call
     result = scope.close(result)
+    return result if dtype == "float32" else tirx.Cast(dtype, result)
+
+
+def _has_let(value: Any) -> bool:
+    found: list[Any] = []
+    structural_walk(value, (tirx.Let, found.append))
+    return bool(found)
+
+
+def _libm(name: str, value: Any, dtype: str) -> Any:
+    if dtype == "float64":
+        return tirx.call_pure_extern(dtype, name, value)
+    result = tirx.call_pure_extern("float32", f"{name}f", _widened(value, dtype))
     return result if dtype == "float32" else tirx.Cast(dtype, result)
 
 
@@ -323,3 +352,6 @@ _EXPANSIONS: dict[str, Callable[[_Scope, Any], Any]] = {
     "erf": _erf,
     "rsqrt": _rsqrt,
 }
+
+EXPANDED = frozenset((*_EXPANSIONS, "pow", *_ONLY_IN_LIBM))
+"""Functions that ``expand_intrinsics`` replaces."""
