@@ -200,3 +200,21 @@ def test_conditions_are_about_operators_of_the_table() -> None:
     for condition in conditions():
         assert set(condition.operators) <= converted_operators(), condition.id
     assert len({condition.id for condition in conditions()}) == len(conditions())
+
+
+def test_codes_are_what_they_were() -> None:
+    """A code, once given, keeps its meaning: reports, ignore lists and baselines name it."""
+    assert {module.__name__.rpartition(".")[2]: module.CODE for module in rule_modules()} == {
+        "control_flow": "DC407",
+        "element_type": "DC301",
+        "foreign_domain": "DC405",
+        "no_converter": "DC400",
+        "older_meaning": "DC406",
+        "open_shape": "DC207",
+    }
+    assert {effect: code for effect, (code, _, _) in EFFECTS.items()} == {
+        "silently-wrong": "DC401",
+        "import": "DC402",
+        "compile": "DC403",
+        "runtime": "DC404",
+    }
