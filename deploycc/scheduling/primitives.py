@@ -105,6 +105,10 @@ def register_tile_cost(target: Target, rows: int, vectors: int, lanes: int) -> f
     registers = vectors * registers_of(target, lanes)
     if rows * registers + registers + 1 > target.simd.registers:
         return None
+    if lanes == 1 and target.simd.lanes() > 1:
+        # LLVM turns a tile of scalars into vectors of its own by shuffles: 4 times slower than two lanes of
+        # which one is zeros (1x1, 128 to 1 channel, AVX-512).
+        return None
     fused = rows * registers / 2
     # Inputs are broadcast from the level-1 cache, two a cycle; weights stream from level 2, one vector a
     # cycle, an odd vector in pieces of powers of two.

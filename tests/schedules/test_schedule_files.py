@@ -119,6 +119,16 @@ def test_knobs_are_feasible_for_every_channel_count(channels: int, target: Targe
             assert knobs.get("lanes", 1) <= target.simd.lanes()
 
 
+@pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
+def test_one_output_channel_is_still_a_vector(target: Target) -> None:
+    for task in (operator(out=1), operator(out=1, kernel=(1, 1)), MatMul((64,), 64, 1, "float32")):
+        matches = [(s, s.match(task, target)) for s in LOADED.values() if s.compute]
+        ((found, match),) = [(s, m) for s, m in matches if isinstance(m, Match)]
+        best = found.best(match)
+        assert best is not None
+        assert best[1]["lanes"] > 1
+
+
 def test_the_estimate_grows_with_the_work() -> None:
     for name, smaller, larger in [
         ("conv_direct", operator(), operator(out=64)),
