@@ -27,6 +27,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -76,7 +77,7 @@ class Conv:
         shape = (self.channels, self.input[1] // self.group, *self.kernel)
         scale = 1 / math.sqrt(math.prod(shape[1:]))
         weight = (generator.standard_normal(shape) * scale).astype(np.float32)
-        bias = generator.standard_normal(self.channels).astype(np.float32)
+        bias = (generator.standard_normal(self.channels) * 0.1).astype(np.float32)
         nodes = [
             helper.make_node(
                 "Conv", ["x", "weight", "bias"], ["sum"], name="conv", kernel_shape=self.kernel,
@@ -100,7 +101,9 @@ def convs() -> Mapping[str, Conv]:
     table = tomllib.loads((Path(__file__).parent / "convs.toml").read_text(encoding="utf-8"))
     found = {}
     for entry in table["conv"]:
-        plain = {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
+        plain: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()
+        }
         found[entry["name"]] = Conv(**plain)
     return found
 
@@ -156,7 +159,8 @@ def measure(conv: Conv, package: Path, runs: int, round_seconds: float) -> Row:
         for call in used
     )
     return Row(
-        conv.name, median_ms(mine), median_ms(theirs), spread_percent(mine), spread_percent(theirs), error, schedule
+        conv.name, median_ms(mine), median_ms(theirs), spread_percent(mine), spread_percent(theirs), error,
+        schedule,
     )  # fmt: skip
 
 
@@ -238,9 +242,7 @@ def main() -> int:
     unknown = [name for name in names if name not in convs()]
     if unknown:
         parser.error(f"unknown convolutions: {', '.join(unknown)}; known: {', '.join(convs())}")
-    print(
-        f"{cpu_model()}, ONNX Runtime {onnxruntime.__version__}, one core, medians of {arguments.runs} rounds, ms"
-    )
+    print(f"{cpu_model()}, ONNX Runtime {onnxruntime.__version__}, one core, medians, ms")
     print(HEADING)
     rows = []
     for name in names:

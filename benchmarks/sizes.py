@@ -160,7 +160,8 @@ def page_text(
     peer_idle = statistics.median(s.peer_idle_kib for _, s in measured) / 2**10
     machine = f"Target `{target}` on {cpu_model()}, {os.cpu_count()} cores; one thread on one pinned core"
     mean = geometric_mean(row.ratio for row, _ in measured)
-    clock = "processor time (others used the machine too)" if cpu_time else "wall time"
+    busy = "processor time (others used the machine too; build times are wall time and suffered from it)"
+    clock = busy if cpu_time else "wall time"
     lines = [f"{machine}, {clock}; ONNX Runtime {onnxruntime.__version__}; no tuning.", ""]
     lines += [*markdown_table(_TIMES, measured), ""]
     lines += [
