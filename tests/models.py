@@ -8,7 +8,6 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-
 BREAKS_THE_PLANNER = """
 import deploycc.planning
 from deploycc.operators import Skip
