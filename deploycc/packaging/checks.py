@@ -30,8 +30,6 @@ _MACHINES = {
     "EM_RISCV": "riscv",
 }
 
-# Every loader of glibc and musl is already there when a library is loaded.
-_LOADER_PREFIXES = ("ld-linux", "ld64", "ld-musl", "ld.so")
 _C_LIBRARY = frozenset({"libc.so.6", "libm.so.6", "libpthread.so.0", "libc.so"})
 
 # Weak symbols that crt files leave for whoever provides them; unresolved they are 0 and unused.
@@ -185,7 +183,7 @@ def _float_abi(elf: Elf) -> str:
 
 def _allowed(library: str, target: Target, extra: Collection[str]) -> bool:
     listed = frozenset(target.linker.allowed_libraries) or _C_LIBRARY
-    return library in listed or library in extra or library.startswith(_LOADER_PREFIXES)
+    return library in listed or library in extra
 
 
 def _needed(elf: Elf, target: Target, label: str, extra: Collection[str]) -> list[Diagnostic]:

@@ -29,6 +29,14 @@
 #define DCC_API
 #endif
 
+/* With glibc's general model an access calls the dynamic loader by name, which makes it a library the
+ * package needs; AArch64's own model (descriptors) does not, and musl has it inside libc. */
+#if defined(__GLIBC__) && !defined(__aarch64__)
+#define DCC_THREAD_LOCAL _Thread_local __attribute__((tls_model("initial-exec")))
+#else
+#define DCC_THREAD_LOCAL _Thread_local
+#endif
+
 typedef enum dcc_status {
     DCC_OK = 0,
     DCC_ERROR_ARGUMENT = 1, /* a pointer, size, index or option that cannot be used */

@@ -25,7 +25,29 @@ struct dcc_handle {
     dcc_workspace worker_spaces[]; /* one for each participant */
 };
 
-static _Thread_local char create_error[ERROR_BYTES];
+/* Texts of failed creates, by thread.  Only a thread's place among them is thread-local: that storage
+ * comes out of a small reserve of the C library's when a library is loaded late (DCC_THREAD_LOCAL). */
+#define CREATE_ERRORS 32
+static char create_errors[CREATE_ERRORS][ERROR_BYTES];
+static _Atomic uint32_t places_taken;
+static DCC_THREAD_LOCAL uint32_t create_place; /* 0: this thread has had no failure */
+
+static char *create_error(void) {
+    if (create_place == 0) {
+        create_place = 1 + atomic_fetch_add(&places_taken, 1) % CREATE_ERRORS;
+    }
+    return create_errors[create_place - 1];
+}
+
+static const char *last_create_error(void) {
+    return create_place == 0 ? "" : create_errors[create_place - 1];
+}
+
+static void forget_create_error(void) {
+    if (create_place != 0) {
+        create_errors[create_place - 1][0] = '\0';
+    }
+}
 
 static dcc_status fail(char *slot, dcc_status status, const char *format, ...) {
     va_list values;
@@ -53,7 +75,7 @@ const char *dcc_status_text(int32_t status) {
 }
 
 const char *dcc_last_error(const dcc_handle *handle) {
-    return handle == NULL ? create_error : handle->error;
+    return handle == NULL ? last_create_error() : handle->error;
 }
 
 int32_t dcc_threads(const dcc_handle *handle) {
@@ -65,23 +87,23 @@ int32_t dcc_threads(const dcc_handle *handle) {
 static dcc_status read_options(const dcc_model *model, const dcc_options *given, dcc_options *options) {
     *options = (dcc_options){sizeof *options, 0, -1, NULL, 0, NULL, 0};
     if (model == NULL || model->abi != DCC_ABI) {
-        return fail(create_error, DCC_ERROR_ABI, "model ABI %u, runtime ABI %u",
+        return fail(create_error(), DCC_ERROR_ABI, "model ABI %u, runtime ABI %u",
                     model == NULL ? 0u : (unsigned)model->abi, DCC_ABI);
     }
     if (given != NULL) {
         if (given->struct_size != sizeof *given) {
-            return fail(create_error, DCC_ERROR_ARGUMENT,
+            return fail(create_error(), DCC_ERROR_ARGUMENT,
                         "options.struct_size is %zu, not %zu: start from the OPTIONS_INIT macro", given->struct_size,
                         sizeof *given);
         }
         *options = *given;
     }
     if (options->threads < 0 || options->threads > DCC_MAX_THREADS) {
-        return fail(create_error, DCC_ERROR_ARGUMENT, "options.threads is %d, not 0 to %d", (int)options->threads,
+        return fail(create_error(), DCC_ERROR_ARGUMENT, "options.threads is %d, not 0 to %d", (int)options->threads,
                     DCC_MAX_THREADS);
     }
     if ((options->cpus == NULL) != (options->cpu_count == 0)) {
-        return fail(create_error, DCC_ERROR_ARGUMENT, "options.cpus and options.cpu_count contradict each other");
+        return fail(create_error(), DCC_ERROR_ARGUMENT, "options.cpus and options.cpu_count contradict each other");
     }
     if (options->threads == 0) {
         int32_t usable = dcc_usable_cpus();
@@ -126,7 +148,7 @@ static dcc_status lay_out(const dcc_model *model, int32_t threads, layout *sizes
     if (sizes->total == 0) {
         sizes->total = DCC_ALIGNMENT;
     }
-    return too_large ? fail(create_error, DCC_ERROR_MEMORY, "the model needs more memory than can be addressed")
+    return too_large ? fail(create_error(), DCC_ERROR_MEMORY, "the model needs more memory than can be addressed")
                      : DCC_OK;
 }
 
@@ -142,9 +164,9 @@ size_t dcc_memory_bytes(const dcc_model *model, const dcc_options *given) {
 dcc_status dcc_create(const dcc_model *model, const dcc_options *given, dcc_handle **handle) {
     dcc_options options;
     layout sizes;
-    create_error[0] = '\0';
+    forget_create_error();
     if (handle == NULL) {
-        return fail(create_error, DCC_ERROR_ARGUMENT, "the place for the new handle is NULL");
+        return fail(create_error(), DCC_ERROR_ARGUMENT, "the place for the new handle is NULL");
     }
     *handle = NULL;
     dcc_status status = read_options(model, given, &options);
@@ -156,7 +178,7 @@ dcc_status dcc_create(const dcc_model *model, const dcc_options *given, dcc_hand
     }
     if (options.memory != NULL
         && (options.memory_bytes < sizes.total || (uintptr_t)options.memory % DCC_ALIGNMENT != 0)) {
-        return fail(create_error, DCC_ERROR_ARGUMENT, "options.memory must be %u-byte aligned and hold %zu bytes",
+        return fail(create_error(), DCC_ERROR_ARGUMENT, "options.memory must be %u-byte aligned and hold %zu bytes",
                     DCC_ALIGNMENT, sizes.total);
     }
     dcc_handle *made = calloc(1, sizeof *made + (size_t)options.threads * sizeof made->worker_spaces[0]);
@@ -166,7 +188,7 @@ dcc_status dcc_create(const dcc_model *model, const dcc_options *given, dcc_hand
     }
     if (made == NULL || memory == NULL) {
         free(made);
-        return fail(create_error, DCC_ERROR_MEMORY, "no memory for %zu bytes of arena and workspace", sizes.total);
+        return fail(create_error(), DCC_ERROR_MEMORY, "no memory for %zu bytes of arena and workspace", sizes.total);
     }
     made->model = model;
     made->threads = options.threads;
@@ -181,7 +203,7 @@ dcc_status dcc_create(const dcc_model *model, const dcc_options *given, dcc_hand
         if (made->pool == NULL) {
             free(made->owned);
             free(made);
-            return fail(create_error, DCC_ERROR_THREAD, "%d threads could not be started or pinned",
+            return fail(create_error(), DCC_ERROR_THREAD, "%d threads could not be started or pinned",
                         (int)options.threads - 1);
         }
     }

@@ -1,7 +1,7 @@
 /* What a kernel's parallel loop calls, and the state of the thread it is called on. */
 #include "deploycc_rt.h"
 
-static _Thread_local dcc_thread this_thread;
+static DCC_THREAD_LOCAL dcc_thread this_thread;
 
 dcc_thread *dcc_this_thread(void) {
     return &this_thread;
