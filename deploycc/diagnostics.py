@@ -75,6 +75,7 @@ CATALOGUE: dict[str, Code] = {
     "DC407": Code("branch decided at run time", 1),
     # DC450-DC499: lowering and schedules
     "DC450": Code("model not taken by TVM's importer", 1),
+    "DC452": Code("lowered to another shape than declared", 1),
     "DC460": Code("schedule that cannot be used", 2),
     # DC500-DC519: targets
     "DC500": Code("unknown target", 2),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from deploycc.lowering.canonical import canonicalize
 from deploycc.lowering.frontend import import_onnx
+from deploycc.lowering.interface import check_interface
 from deploycc.lowering.layout import channels_last
 from deploycc.lowering.rewrites import rewrite_onnx
 from deploycc.lowering.tasks import find_tasks
@@ -22,10 +23,12 @@ def lower(model: Model, target: Target) -> Program:
     ``target`` is unused so far: one layout serves every CPU target.  It stays in the signature
     because the layout choice will come to depend on it.
 
-    Raises ``DeployccError`` (DC450) where TVM's importer refuses the model.
+    Raises ``DeployccError``: DC450 where TVM's importer refuses the model, DC452 where an input or
+    result then is not as the model declares it.
     """
     del target
     module = import_onnx(rewrite_onnx(model.proto))
+    check_interface(module, model)
     module = channels_last(canonicalize(module))
     return Program(
         module=module,

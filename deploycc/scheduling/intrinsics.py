@@ -146,7 +146,9 @@ def _expand(call: Any) -> Any:
         if not (2 * exponent).is_integer() or abs(exponent) > _LARGEST_POWER:
             return call
         if exponent in (2.0, 3.0) and isinstance(call.args[0], ir.TensorLoad | tirx.Var):
-            factors = [_widened(call.args[0], dtype)] * int(exponent)  # without a Let, so that others may nest it
+            factors = [_widened(call.args[0], dtype)] * int(
+                exponent
+            )  # without a Let, so that others may nest it
             result = reduce(lambda left, right: left * right, factors)
             return result if dtype == "float32" else tirx.Cast(dtype, result)
         if _has_let(call.args[0]):

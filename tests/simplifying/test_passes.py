@@ -667,3 +667,41 @@ def test_shapes_onnx_does_not_infer(call: str) -> None:
     editor = Editor(proto)
     assert editor.shape("a") == (1, 4, 3, 3)
     assert editor.shape("y") == (1, 4, 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("reduction", "kept"),
+    [
+        ("ReduceSum", "Identity"),
+        ("ReduceMax", "Identity"),
+        ("ReduceLogSumExp", "Identity"),
+        ("ReduceL2", "Abs"),
+        ("ReduceLogSum", "Log"),
+        ("ReduceSumSquare", "Mul"),
+    ],
+)
+def test_reduction_over_no_axes(reduction: str, kept: str) -> None:
+    proto = build(
+        f"g (float[2,3] x) => (float[2,3] y) {{ a = Exp(x) y = {reduction} <noop_with_empty_axes = 1> (a) }}"
+    )
+    count, after = apply(forms.reduce_over_no_axes, proto)
+    assert (count, operators(after)) == (1, {"Exp": 1, kept: 1})
+    assert_same(proto, after)
+
+
+def test_reduction_over_no_axes_refuses_axes() -> None:
+    proto = build(
+        "g (float[2,3] x) => (float[2,1] y) <int64[1] a = {1}>"
+        " { y = ReduceSum <noop_with_empty_axes = 1> (x, a) }"
+    )
+    assert apply(forms.reduce_over_no_axes, proto)[0] == 0
+
+
+def test_layer_norm_of_doubles_is_written_out() -> None:
+    proto = build(
+        "g (double[2,5] x, double[5] s, double[5] b) => (double[2,5] y) { y = LayerNormalization(x, s, b) }"
+    )
+    count, after = apply(normalising.write_out_layer_norm, proto)
+    assert count == 1
+    assert "LayerNormalization" not in operators(after)
+    assert_same(proto, after)

@@ -57,5 +57,7 @@ def random_inputs(proto: onnx.ModelProto, seed: int, shapes: dict[str, Sequence[
         elif dtype.kind == "b":
             made[info.name] = np.asarray(rng.integers(0, 2, shape)).astype(bool)
         else:
-            made[info.name] = np.asarray(rng.integers(0, 256 if dtype == np.uint8 else 4, shape)).astype(dtype)
+            made[info.name] = np.asarray(rng.integers(0, 256 if dtype == np.uint8 else 4, shape)).astype(
+                dtype
+            )
     return made

@@ -70,7 +70,9 @@ class Graph:
             raise AttributeError(op)
         return lambda *inputs, **attributes: self.add(op, *inputs, **attributes)
 
-    def conv(self, x: str, cin: int, cout: int, k: int | Sequence[int] = 3, group: int = 1, **attributes: Any) -> str:
+    def conv(
+        self, x: str, cin: int, cout: int, k: int | Sequence[int] = 3, group: int = 1, **attributes: Any
+    ) -> str:
         """A convolution with bias; "same" padding at stride 1 unless ``pads`` says otherwise."""
         kernel = [k, k] if isinstance(k, int) else list(k)
         dilation = attributes.get("dilations", [1] * len(kernel))

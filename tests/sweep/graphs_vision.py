@@ -14,10 +14,10 @@ def _activations() -> dict[str, object]:
         "silu": lambda g, x: g.Mul(x, g.Sigmoid(x)),
         "hardswish": lambda g, x: g.HardSwish(x),
         "hardswish_parts": lambda g, x: g.Mul(x, g.HardSigmoid(x, alpha=1 / 6, beta=0.5)),
-        "hardswish_clip": lambda g, x: g.Div(g.Mul(x, g.Clip(g.Add(x, g.c(3.0)), g.c(0.0), g.c(6.0))), g.c(6.0)),
-        "gelu_erf": lambda g, x: g.Mul(
-            g.Mul(x, g.Add(g.Erf(g.Div(x, g.c(1.4142135))), g.c(1.0))), g.c(0.5)
+        "hardswish_clip": lambda g, x: g.Div(
+            g.Mul(x, g.Clip(g.Add(x, g.c(3.0)), g.c(0.0), g.c(6.0))), g.c(6.0)
         ),
+        "gelu_erf": lambda g, x: g.Mul(g.Mul(x, g.Add(g.Erf(g.Div(x, g.c(1.4142135))), g.c(1.0))), g.c(0.5)),
         "gelu_tanh": lambda g, x: g.Mul(
             g.Mul(x, g.c(0.5)),
             g.Add(
@@ -280,7 +280,12 @@ def aspp(g: Graph) -> str:
     parts = [g.Relu(g.conv(x, 8, 6, 3, dilations=[d, d])) for d in (1, 2, 4, 6)]
     pooled = g.Relu(g.conv(g.GlobalAveragePool(x), 8, 6, 1))
     pooled = g.Resize(
-        pooled, "", "", g.c([1, 6, 16, 16]), mode="linear", coordinate_transformation_mode="pytorch_half_pixel"
+        pooled,
+        "",
+        "",
+        g.c([1, 6, 16, 16]),
+        mode="linear",
+        coordinate_transformation_mode="pytorch_half_pixel",
     )
     return g.conv(g.Concat(*parts, pooled, axis=1), 30, 5, 1)
 
@@ -288,7 +293,9 @@ def aspp(g: Graph) -> str:
 @graph
 def group_norm_reshape(g: Graph) -> str:
     x = g.conv(g.input(2, 3, 6, 7), 3, 8)
-    y = g.InstanceNormalization(g.Reshape(x, g.c([0, 4, -1])), g.c(np.ones(4, np.float32)), g.c(np.zeros(4, np.float32)))
+    y = g.InstanceNormalization(
+        g.Reshape(x, g.c([0, 4, -1])), g.c(np.ones(4, np.float32)), g.c(np.zeros(4, np.float32))
+    )
     y = g.Reshape(y, g.c([2, 8, 6, 7]))
     return str(g.Add(g.Mul(y, g.w(8, 1, 1)), g.w(8, 1, 1)))
 
@@ -341,7 +348,10 @@ def densenet(g: Graph) -> str:
 for _kernel, _attributes in {
     "max3s2": ("MaxPool", {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]}),
     "max_ceil": ("MaxPool", {"kernel_shape": [3, 3], "strides": [2, 2], "ceil_mode": 1}),
-    "max_ceil_pad": ("MaxPool", {"kernel_shape": [2, 2], "strides": [2, 2], "ceil_mode": 1, "pads": [0, 0, 1, 1]}),
+    "max_ceil_pad": (
+        "MaxPool",
+        {"kernel_shape": [2, 2], "strides": [2, 2], "ceil_mode": 1, "pads": [0, 0, 1, 1]},
+    ),
     "max_dilated": ("MaxPool", {"kernel_shape": [3, 3], "dilations": [2, 2]}),
     "max_same": ("MaxPool", {"kernel_shape": [3, 3], "strides": [2, 2], "auto_pad": "SAME_UPPER"}),
     "max_same_lower": ("MaxPool", {"kernel_shape": [2, 2], "strides": [1, 1], "auto_pad": "SAME_LOWER"}),
@@ -350,7 +360,13 @@ for _kernel, _attributes in {
     "avg_ceil": ("AveragePool", {"kernel_shape": [3, 3], "strides": [2, 2], "ceil_mode": 1}),
     "avg_ceil_include": (
         "AveragePool",
-        {"kernel_shape": [3, 3], "strides": [2, 2], "ceil_mode": 1, "count_include_pad": 1, "pads": [1, 1, 1, 1]},
+        {
+            "kernel_shape": [3, 3],
+            "strides": [2, 2],
+            "ceil_mode": 1,
+            "count_include_pad": 1,
+            "pads": [1, 1, 1, 1],
+        },
     ),
     "avg_same": ("AveragePool", {"kernel_shape": [3, 3], "strides": [2, 2], "auto_pad": "SAME_UPPER"}),
     "lp": ("LpPool", {"kernel_shape": [2, 2], "strides": [2, 2], "p": 2}),
@@ -363,7 +379,8 @@ for _kernel, _attributes in {
 
 for _auto in ("SAME_UPPER", "SAME_LOWER", "VALID"):
     graph(
-        lambda g, a=_auto: g.conv(g.input(1, 3, 9, 10), 3, 5, 4, auto_pad=a, strides=[2, 2]), name=f"conv_{_auto}"
+        lambda g, a=_auto: g.conv(g.input(1, 3, 9, 10), 3, 5, 4, auto_pad=a, strides=[2, 2]),
+        name=f"conv_{_auto}",
     )
 for _mode in ("constant", "reflect", "edge", "wrap"):
     graph(
@@ -425,7 +442,9 @@ def quantised_conv_qdq(g: Graph) -> str:
     w = g.c(g.rng.integers(-127, 127, (4, 3, 3, 3)).astype(np.int8))
     w = g.DequantizeLinear(w, g.c(np.full(4, 0.01, np.float32)), g.c(np.zeros(4, np.int8)), axis=0)
     y = g.Relu(g.Conv(x, w, pads=[1, 1, 1, 1]))
-    return str(g.DequantizeLinear(g.QuantizeLinear(y, g.c(0.05), g.c(np.uint8(0))), g.c(0.05), g.c(np.uint8(0))))
+    return str(
+        g.DequantizeLinear(g.QuantizeLinear(y, g.c(0.05), g.c(np.uint8(0))), g.c(0.05), g.c(np.uint8(0)))
+    )
 
 
 @graph
@@ -436,7 +455,10 @@ def detection_decode(g: Graph) -> list[str]:
     xy, wh, conf = g.Split(y, g.c([2, 2, 3]), axis=4, results=3)
     cells = np.stack(np.meshgrid(np.arange(8), np.arange(8)), -1).reshape(1, 1, 8, 8, 2).astype(np.float32)
     xy = g.Mul(g.Add(g.Sub(g.Mul(xy, g.c(2.0)), g.c(0.5)), g.c(cells)), g.c(8.0))
-    wh = g.Mul(g.Pow(g.Mul(wh, g.c(2.0)), g.c(2.0)), g.c(np.array([[10, 13], [16, 30], [33, 23]], np.float32).reshape(1, 3, 1, 1, 2)))
+    wh = g.Mul(
+        g.Pow(g.Mul(wh, g.c(2.0)), g.c(2.0)),
+        g.c(np.array([[10, 13], [16, 30], [33, 23]], np.float32).reshape(1, 3, 1, 1, 2)),
+    )
     return [g.Reshape(g.Concat(xy, wh, conf, axis=-1), g.c([1, -1, 7]))]
 
 
@@ -472,7 +494,11 @@ def ctc_head(g: Graph) -> str:
 def roi_align(g: Graph) -> str:
     rois = g.input(2, 4, values=np.array([[0, 0, 5, 5], [1, 2, 7, 6]], np.float32))
     which = g.input(2, dtype="int64", values=np.zeros(2, np.int64))
-    return str(g.RoiAlign(g.conv(g.input(1, 3, 9, 9), 3, 4), rois, which, output_height=3, output_width=3, sampling_ratio=2))
+    return str(
+        g.RoiAlign(
+            g.conv(g.input(1, 3, 9, 9), 3, 4), rois, which, output_height=3, output_width=3, sampling_ratio=2
+        )
+    )
 
 
 @graph

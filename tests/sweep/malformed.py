@@ -43,7 +43,10 @@ _raw("one_byte", lambda: b"\x08")
 _raw("zeros", lambda: bytes(4096))
 _raw("text", lambda: b"this is no model\n" * 50)
 _raw("html", lambda: b"<!DOCTYPE html><html><body>404</body></html>")
-_raw("git_lfs_pointer", lambda: b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n")
+_raw(
+    "git_lfs_pointer",
+    lambda: b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n",
+)
 _raw("zip", lambda: b"PK\x03\x04" + bytes(200))
 _raw("twice", lambda: _net().SerializeToString() * 2)
 _raw("tail_garbage", lambda: _net().SerializeToString() + b"\xff\xff\xff\xff")
@@ -433,8 +436,12 @@ def _deep_nesting(depth: int) -> bytes:
         output = [helper.make_tensor_value_info(f"y{level}", 1, [1])]
         inner = helper.make_graph([node], f"g{level}", [], output)
     del inner.input[:]
-    inner.input.extend([helper.make_tensor_value_info("x", 1, [1]), helper.make_tensor_value_info("c", 9, [])])
-    return helper.make_model(inner, opset_imports=[helper.make_opsetid("", 18)], ir_version=8).SerializeToString()
+    inner.input.extend(
+        [helper.make_tensor_value_info("x", 1, [1]), helper.make_tensor_value_info("c", 9, [])]
+    )
+    return helper.make_model(
+        inner, opset_imports=[helper.make_opsetid("", 18)], ir_version=8
+    ).SerializeToString()
 
 
 _raw("nested_ifs", lambda: _deep_nesting(7))
@@ -477,7 +484,9 @@ def _many_nodes() -> bytes:
         [helper.make_tensor_value_info("t0", 1, [4])],
         [helper.make_tensor_value_info("t3000", 1, [4])],
     )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8).SerializeToString()
+    return helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8
+    ).SerializeToString()
 
 
 _raw("three_thousand_nodes", _many_nodes)
@@ -488,7 +497,9 @@ def _single(op: str, inputs: dict[str, np.ndarray | tuple[int, ...]], **attribut
     weights = [numpy_helper.from_array(v, n) for n, v in inputs.items() if isinstance(v, np.ndarray)]
     node = helper.make_node(op, list(inputs), ["y"], **attributes)
     graph = helper.make_graph([node], "g", given, [helper.make_tensor_value_info("y", 1, None)], weights)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8).SerializeToString()
+    return helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8
+    ).SerializeToString()
 
 
 def _ints(*values: int) -> np.ndarray:  # type: ignore[type-arg]
@@ -511,15 +522,40 @@ _raw("matmul_mismatch", lambda: _single("MatMul", {"x": (2, 3), "z": (4, 5)}))
 _raw("add_mismatch", lambda: _single("Add", {"x": (2, 3), "z": (4, 5)}))
 _raw("split_mismatch", lambda: _single("Split", {"x": (2, 3), "s": _ints(9)}, axis=0))
 _raw("einsum_bad", lambda: _single("Einsum", {"x": (2, 3)}, equation="ij->k->("))
-_raw("conv_kernel_larger", lambda: _single("Conv", {"x": (1, 1, 2, 2), "w": np.ones((1, 1, 5, 5), np.float32)}))
-_raw("conv_group_bad", lambda: _single("Conv", {"x": (1, 4, 5, 5), "w": np.ones((3, 2, 3, 3), np.float32)}, group=2))
+_raw(
+    "conv_kernel_larger", lambda: _single("Conv", {"x": (1, 1, 2, 2), "w": np.ones((1, 1, 5, 5), np.float32)})
+)
+_raw(
+    "conv_group_bad",
+    lambda: _single("Conv", {"x": (1, 4, 5, 5), "w": np.ones((3, 2, 3, 3), np.float32)}, group=2),
+)
 _raw("depth_to_space_bad", lambda: _single("DepthToSpace", {"x": (1, 5, 2, 2)}, blocksize=3))
 _raw("depth_to_space_zero", lambda: _single("DepthToSpace", {"x": (1, 4, 2, 2)}, blocksize=0))
 _raw("maxpool_zero_kernel", lambda: _single("MaxPool", {"x": (1, 4, 4, 4)}, kernel_shape=[0, 0]))
-_raw("resize_scale_zero", lambda: _single("Resize", {"x": (1, 1, 4, 4), "r": np.zeros(0, np.float32), "s": np.array([1, 1, 0, 2], np.float32)}))
-_raw("resize_scale_nan", lambda: _single("Resize", {"x": (1, 1, 4, 4), "r": np.zeros(0, np.float32), "s": np.array([1, 1, np.nan, 2], np.float32)}))
-_raw("resize_scale_huge", lambda: _single("Resize", {"x": (1, 1, 4, 4), "r": np.zeros(0, np.float32), "s": np.array([1, 1, 1e12, 2], np.float32)}))
-_raw("slice_step_zero", lambda: _single("Slice", {"x": (4,), "a": _ints(0), "b": _ints(4), "c": _ints(0), "d": _ints(0)}))
+_raw(
+    "resize_scale_zero",
+    lambda: _single(
+        "Resize", {"x": (1, 1, 4, 4), "r": np.zeros(0, np.float32), "s": np.array([1, 1, 0, 2], np.float32)}
+    ),
+)
+_raw(
+    "resize_scale_nan",
+    lambda: _single(
+        "Resize",
+        {"x": (1, 1, 4, 4), "r": np.zeros(0, np.float32), "s": np.array([1, 1, np.nan, 2], np.float32)},
+    ),
+)
+_raw(
+    "resize_scale_huge",
+    lambda: _single(
+        "Resize",
+        {"x": (1, 1, 4, 4), "r": np.zeros(0, np.float32), "s": np.array([1, 1, 1e12, 2], np.float32)},
+    ),
+)
+_raw(
+    "slice_step_zero",
+    lambda: _single("Slice", {"x": (4,), "a": _ints(0), "b": _ints(4), "c": _ints(0), "d": _ints(0)}),
+)
 _raw("div_int_zero", lambda: _single("Relu", {"x": ()}))
 
 

@@ -21,7 +21,9 @@ FIRST_PARAMETER = {
         "NonMaxSuppression Compress ReverseSequence".split(),
         1,
     ),
-    **dict.fromkeys("Range ConstantOfShape HannWindow HammingWindow BlackmanWindow MelWeightMatrix".split(), 0),
+    **dict.fromkeys(
+        "Range ConstantOfShape HannWindow HammingWindow BlackmanWindow MelWeightMatrix".split(), 0
+    ),
     "Gemm": 1,
     "DFT": 1,
     "NonMaxSuppression": 2,
@@ -47,7 +49,10 @@ def _case(test: object) -> Case | None:
     values = [*proto.graph.input, *proto.graph.output]
     if any(node.domain in FOREIGN for node in proto.graph.node):
         return None
-    if any(not v.type.HasField("tensor_type") or v.type.tensor_type.elem_type == TensorProto.STRING for v in values):
+    if any(
+        not v.type.HasField("tensor_type") or v.type.tensor_type.elem_type == TensorProto.STRING
+        for v in values
+    ):
         return None
     arrays = [_array(value) for value in (*inputs, *outputs)]
     if any(array is None for array in arrays):
@@ -80,7 +85,9 @@ def _array(value: object) -> np.ndarray | None:  # type: ignore[type-arg]
     if isinstance(value, np.generic | np.ndarray):
         array = np.asarray(value)
         if array.dtype.kind == "V" or array.dtype.name not in np.sctypeDict:
-            return array.view(np.uint8)  # float8 and the like, which nothing here can run or store
+            return np.frombuffer(
+                array.tobytes(), np.uint8
+            )  # float8 and the like, which nothing here can run or store
         return array if array.dtype.kind in "fiub" else None
     return None
 

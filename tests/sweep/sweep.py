@@ -131,7 +131,9 @@ def main() -> None:
     if "node" in options.sources or "expanded" in options.sources:
         from tests.sweep.node_cases import node_cases
 
-        cases += [c for c in node_cases() if ("expanded" if "_expanded" in c.name else "node") in options.sources]
+        cases += [
+            c for c in node_cases() if ("expanded" if "_expanded" in c.name else "node") in options.sources
+        ]
     if "graphs" in options.sources:
         from tests.sweep.graphs import graph_cases
 

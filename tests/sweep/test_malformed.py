@@ -18,10 +18,25 @@ QUICK = ("truncated_60", "flipped_0", "cycle", "names_odd", "invalid_utf8_tensor
 def build(folder: Path, data: bytes, seconds: int = 20) -> tuple[int, str]:
     """The exit status of ``deploycc build`` and all it printed; checks what it left behind."""
     (folder / "model.onnx").write_bytes(data)
-    command = [sys.executable, "-m", "deploycc", "build", "model.onnx", "--target", "x86-64", "--output", "out"]
+    command = [
+        sys.executable,
+        "-m",
+        "deploycc",
+        "build",
+        "model.onnx",
+        "--target",
+        "x86-64",
+        "--output",
+        "out",
+    ]
     limits = ["--stage-seconds", str(seconds), "--memory-mib", "3000"]
     done = subprocess.run(
-        [*command, *limits], cwd=folder, capture_output=True, timeout=600, check=False, stdin=subprocess.DEVNULL
+        [*command, *limits],
+        cwd=folder,
+        capture_output=True,
+        timeout=600,
+        check=False,
+        stdin=subprocess.DEVNULL,
     )
     said = done.stdout.decode(errors="replace") + done.stderr.decode(errors="replace")
     left = {path.name for path in folder.iterdir()}

@@ -41,7 +41,11 @@ def run_case(folder: Path) -> dict[str, Any]:
         shapes = {name: value.shape for name, value in inputs.items()}
         dynamic = _dynamic(onnx.load(folder / "model.onnx"))
         request = BuildRequest(
-            folder / "model.onnx", X86_64, folder / "out", "net", {k: v for k, v in shapes.items() if k in dynamic}
+            folder / "model.onnx",
+            X86_64,
+            folder / "out",
+            "net",
+            {k: v for k, v in shapes.items() if k in dynamic},
         )
         model = load(request)
         stage = "simplify"
@@ -111,7 +115,7 @@ def _judge(folder: Path, got: list[Array], inputs: dict[str, Array]) -> dict[str
         ]
         if not wrong:
             return {"verdict": "pass", "stage": "run", "detail": ""}
-        reasons.append(f"{engine}: {'; '.join(wrong)[:250]}")
+        reasons.append(f"{engine}: {'; '.join(wrong)[:1200]}")
     return {"verdict": "wrong", "stage": "run", "detail": " | ".join(reasons)}
 
 
@@ -128,8 +132,6 @@ def _link(plan: Any, target: Any, folder: Path, output: Path, *flags: str) -> No
     assert done.returncode == 0, done.stderr
 
 
-
-
 def _fold(model: onnx.ModelProto, limits: Any) -> onnx.ModelProto:
     from deploycc.simplifying import folding
 
@@ -138,7 +140,8 @@ def _fold(model: onnx.ModelProto, limits: Any) -> onnx.ModelProto:
             source, result = Path(folder, "in.onnx"), Path(folder, "out.onnx")
             source.write_bytes(model.SerializeToString())
             folding.fold_in_child(
-                {"source": str(source), "result": str(result), "folded_bytes": limits.folded_bytes}, lambda event: None
+                {"source": str(source), "result": str(result), "folded_bytes": limits.folded_bytes},
+                lambda event: None,
             )
             return onnx.load(result)
     except Exception as error:

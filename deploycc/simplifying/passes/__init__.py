@@ -26,6 +26,7 @@ from deploycc.simplifying.passes.forms import (
     one_hot_by_comparison,
     power_in_one_type,
     reduce_booleans_as_integers,
+    reduce_over_no_axes,
     sign_of_infinity,
     space_to_depth_by_transpose,
 )
@@ -75,6 +76,7 @@ LOWERING: tuple[Pass, ...] = (
     one_hot_by_comparison,
     space_to_depth_by_transpose,
     power_in_one_type,
+    reduce_over_no_axes,
     reduce_booleans_as_integers,
     identity_matrix,
     write_out_layer_norm,

@@ -161,6 +161,33 @@ def reduce_booleans_as_integers(editor: Editor) -> int:
     return changed
 
 
+_NO_REDUCTION = {"ReduceL1": "Abs", "ReduceL2": "Abs", "ReduceLogSum": "Log", "ReduceSumSquare": "Mul"}
+
+
+def reduce_over_no_axes(editor: Editor) -> int:
+    """A reduction over an empty set of axes (``noop_with_empty_axes=1``) keeps only its elementwise part.
+
+    Refuses axes computed at run time.
+    """
+    changed = 0
+    for node in list(editor.nodes):
+        if (
+            not node.op_type.startswith("Reduce")
+            or node.domain
+            or not attribute(node, "noop_with_empty_axes", 0)
+        ):
+            continue
+        if len(node.input) > 1 and node.input[1]:
+            axes = editor.constant(node.input[1])
+            if axes is None or axes.size:
+                continue
+        operator = _NO_REDUCTION.get(node.op_type, "Identity")
+        data = [node.input[0]] * (2 if operator == "Mul" else 1)
+        editor.replace(node, [editor.node(operator, data, list(node.output), like=node)])
+        changed += 1
+    return changed
+
+
 def identity_matrix(editor: Editor) -> int:
     """``EyeLike`` of a known shape becomes a constant.
 

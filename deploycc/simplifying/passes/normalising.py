@@ -83,18 +83,18 @@ def _into_convolution(editor: Editor, node: NodeProto, factor: Doubles, offset: 
 
 
 def write_out_layer_norm(editor: Editor) -> int:
-    """``LayerNormalization`` whose statistics are used becomes means, differences and products.
+    """``LayerNormalization`` whose statistics are used, or of float64, becomes means, differences and products.
 
-    Refuses types other than float32, unknown ranks and opsets before 18.
+    Refuses float16, unknown ranks and opsets before 18.
     """
     changed = 0
     for node in list(editor.nodes):
         if node.op_type != "LayerNormalization" or node.domain or editor.opset < 18:
             continue
         kind = editor.types.get(node.input[0])
-        if kind is None or kind.shape is None or kind.dtype != "float32":
+        if kind is None or kind.shape is None or kind.dtype not in ("float32", "float64"):
             continue
-        if not any(editor.used(name) for name in node.output[1:]):
+        if kind.dtype == "float32" and not any(editor.used(name) for name in node.output[1:]):
             continue
         _layer_norm(editor, node, len(kind.shape))
         changed += 1
@@ -104,7 +104,7 @@ def write_out_layer_norm(editor: Editor) -> int:
 def _layer_norm(editor: Editor, node: NodeProto, rank: int) -> None:
     new = Rewrite(editor, node)
     axes = new.constant(np.arange(attribute(node, "axis", -1) % rank, rank, dtype=np.int64))
-    epsilon = new.constant(np.array(attribute(node, "epsilon", 1e-5), np.float32))
+    epsilon = new.constant(np.array(attribute(node, "epsilon", 1e-5), editor.dtype(node.input[0])))
     mean_output, inverse_output = [*node.output, "", ""][1:3]
     mean = new.add("ReduceMean", node.input[0], axes, output=mean_output, keepdims=1)
     centred = new.add("Sub", node.input[0], mean)
