@@ -9,11 +9,11 @@
         y[..., ow_tile, oc_block] = epilogue(acc)
 
 One input element is broadcast against ``vectors`` registers of weights and serves them all; one
-register of weights serves ``tile`` columns.  Weights are packed as [g, oc_block, kh, kw, ic, lanes]
+register of weights serves ``tile`` columns.  Weights are packed as [oc_block, kh, kw, ic, lanes]
 and padded with zeros to whole vectors, so that the reduction has no tail; where channels do not fill
 whole vectors the epilogue is a second pass over a buffer of whole vectors.  Columns past the
 width are computed and dropped: they read zeros where the input is padded anyway, else the
-last column again.  Groups are an outer loop.
+last column again.  The blocks of all groups are one outer loop.
 """
 
 from __future__ import annotations
@@ -111,35 +111,41 @@ def compute(match, knobs):
     def pack(weight):
         packed = np.zeros((kernel_h, kernel_w, in_group, groups, blocks * width), np.float32)
         packed[..., :out_group] = weight.reshape(kernel_h, kernel_w, in_group, groups, out_group)
-        packed = packed.reshape(kernel_h, kernel_w, in_group, groups, blocks, width)
-        return np.ascontiguousarray(packed.transpose(3, 4, 0, 1, 2, 5))
+        packed = packed.reshape(kernel_h, kernel_w, in_group, groups * blocks, width)
+        return np.ascontiguousarray(packed.transpose(3, 0, 1, 2, 4))
 
     def define(data, weight):
         kh = te.reduce_axis((0, kernel_h), "kh")
         kw = te.reduce_axis((0, kernel_w), "kw")
         ic = te.reduce_axis((0, in_group), "ic")
 
-        def at(n, oh, ow, g):
+        def at(n, oh, ow, block):
             row, column = oh * stride_h + kh * dil_h, ow * stride_w + kw * dil_w
             row = tirx.min(row, last_row) if missing_rows else row
             column = tirx.min(column, last_column) if missing_columns else column
-            return data[n, row, column, g * in_group + ic].astype("float32")
+            return data[n, row, column, block // blocks * in_group + ic].astype("float32")
 
         accumulated = te.compute(
-            (conv.batch, rows, columns, groups, blocks, width),
-            lambda n, oh, ow, g, o, b: te.sum(
-                at(n, oh, ow, g) * weight[g, o, kh, kw, ic, b], axis=[kh, kw, ic]
-            ),
+            (conv.batch, rows, columns, groups * blocks, width),
+            lambda n, oh, ow, o, b: te.sum(at(n, oh, ow, o) * weight[o, kh, kw, ic, b], axis=[kh, kw, ic]),
             name="conv",
             attrs={TASK_ANNOTATION: match.task},
         )
-        return te.compute(
-            (conv.batch, conv.out_height, conv.out_width, conv.out_channels),
-            lambda n, oh, ow, c: accumulated[
-                n, oh, ow, c // out_group, c % out_group // width, c % out_group % width
-            ].astype(conv.dtype),
-            name="conv_out",
-        )
+
+        def out(n, oh, ow, c):
+            # Groups of whole vectors lie without gaps: TVM cannot follow a channel through three divisions.
+            block, lane = (
+                (c // width, c % width)
+                if out_group % width == 0
+                else (
+                    c // out_group * blocks + c % out_group // width,
+                    c % out_group % width,
+                )
+            )
+            return accumulated[n, oh, ow, block, lane].astype(conv.dtype)
+
+        image = (conv.batch, conv.out_height, conv.out_width, conv.out_channels)
+        return te.compute(image, out, name="conv_out")
 
     return Algorithm(pads=(top, left, bottom, right), pack=pack, define=define)
 
@@ -155,16 +161,16 @@ def apply(sch, match, knobs):
     if channels % width:
         # Whole vectors go to a buffer of whole vectors; a second pass does the epilogue.
         writer = sch.cache_write(accumulate, 0, "local")
-        n, oh, ow, group, block, lane = sch.get_loops(writer)
+        n, oh, ow, block, lane = sch.get_loops(writer)
         schedule_spatial_block(sch, last, match.target)
     else:
         writer = last
         n, oh, ow, oc = sch.get_loops(last)
-        group, block, lane = sch.split(oc, [conv.groups, channels // width, width])
+        block, lane = sch.split(oc, [None, width])
     along, across = (oh, ow) if tiled_rows(conv) else (ow, oh)
     tiles, pixel = sch.split(along, [None, tile])
-    sch.reorder(n, group, block, across, tiles, pixel, lane)
-    outer = sch.fuse(n, group, block, across)
+    sch.reorder(n, block, across, tiles, pixel, lane)
+    outer = sch.fuse(n, block, across)
     steps = conv.kernel[0] * conv.kernel[1] * (conv.in_channels // conv.groups)
     parallelize(
         sch, outer, conv.batch * conv.out_height * conv.out_width * conv.out_channels * steps // lanes

@@ -103,6 +103,9 @@ GROUPS = [
     conv(20, 40, (5, 11), (3, 3), group=5, pads=[1, 1, 1, 1]),
     conv(34, 34, (3, 9), (3, 3), group=17, pads=[1, 1, 1, 1]),
     conv(10, 5, (6, 6), (3, 3), group=5, pads=[1, 1, 1, 1]),
+    conv(4, 128, (3, 14), (1, 1), group=2),
+    conv(6, 240, (4, 9), (3, 3), group=3),
+    conv(6, 240, (4, 9), (1, 1), group=3, end="HardSwish"),
     conv(8, 12, (5, 6), (3, 3), batch=2, group=2, dilations=[2, 1], pads=[2, 1, 2, 1]),
 ]
 """Groups of 1 to 24 channels that are not depthwise."""

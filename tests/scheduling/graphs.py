@@ -160,8 +160,16 @@ def schedule(model: Model, target: Target = X86_64, *more: Path) -> Program:
 
 
 def compile_cases(built: Built, target: Target = X86_64, *more: Path) -> Plan:
-    """The plan of a model made by ``build``."""
-    return plan(schedule(built.model, target, *more), target)
+    """The plan of a model made by ``build``; no schedule may have failed on a kernel."""
+    program = schedule(built.model, target, *more)
+    failed = [
+        f"{choice.task}: {name} {why}"
+        for choice in program.choices
+        for name, why in choice.skipped.items()
+        if why.startswith("failed")
+    ]
+    assert not failed, "\n".join(failed)
+    return plan(program, target)
 
 
 def error_of(got: Array, want: Array) -> float:
