@@ -33,7 +33,7 @@ def _differences(role: str, found: Sequence[Any], declared: Sequence[TensorInfo]
             f"{role} '{info.name}' is lowered to another shape or type than the model declares",
             got=_described(*have),
             need=_described(info.shape, info.dtype),
-            help="correct the declared shape; if onnx.checker and ONNX Runtime agree with it, report the model",
+            help="correct the declared shape; if ONNX Runtime gives a result of that shape, report the model",
             verdict="unsupported",
         )
         for have, info in zip(map(_static, found), declared, strict=True)

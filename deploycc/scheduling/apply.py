@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from deploycc.scheduling.identities import infinite_identities
 from deploycc.scheduling.intrinsics import expand_intrinsics
 from deploycc.scheduling.kernel import view
 from deploycc.scheduling.library import Schedule, Selection, select
@@ -34,7 +35,7 @@ def schedule_kernels(
             _, scheduled, first = twin
             choice = Choice(variable.name_hint, first.schedule, first.knobs, first.skipped)
         # After scheduling: an expanded operand would be computed anew wherever a block is inlined.
-        module.update_func(variable, expand_intrinsics(scheduled))
+        module.update_func(variable, expand_intrinsics(infinite_identities(scheduled)))
         choices.append(choice)
     return module, tuple(choices)
 

@@ -18,7 +18,7 @@ LARGEST_EXPRESSION = 400
 """Nodes of one fused expression, operands counted as often as they are read."""
 
 _INJECTIVE = 2
-"""Programs up to this ``OpPatternKind`` (elementwise, broadcast, injective) are inlined into their readers."""
+"""Programs up to this ``OpPatternKind`` (elementwise, broadcast, injective) are inlined."""
 _COMMUTATIVE_REDUCTION = 3
 _OPAQUE = 8
 """TVM's ``OpPatternKind.kOpaque``: fused with nothing."""
@@ -26,14 +26,14 @@ _OPAQUE = 8
 
 @dataclass(frozen=True)
 class _Expression:
-    """What stands for a value in the kernel that reads it: its nodes, and whether a function is expanded in it."""
+    """What stands for a value in its reader's kernel: its nodes, and whether a function is expanded."""
 
     nodes: int = 1
     expanded: bool = False
 
 
 def cut_deep_expressions(module: Any) -> Any:
-    """``module`` (its programs annotated with their pattern) with calls made opaque where fusing on is too deep."""
+    """``module`` (programs annotated with their pattern), calls made opaque where fusing on is too deep."""
     return _Cutter(module).run()
 
 

@@ -133,7 +133,7 @@ def window_partition(g: Graph) -> str:
 def vit_embedding(g: Graph) -> str:
     x = g.conv(g.input(1, 3, 16, 16), 3, 12, 4, strides=[4, 4], pads=[0, 0, 0, 0])
     x = g.Transpose(g.Reshape(x, g.c([1, 12, -1])), perm=[0, 2, 1])
-    x = g.Concat(g.Expand(g.w(1, 1, 12), g.c([1, -1, -1][:1] + [1, 12])), x, axis=1)
+    x = g.Concat(g.Expand(g.w(1, 1, 12), g.c([1, 1, 12])), x, axis=1)
     x = g.Add(x, g.w(1, 17, 12))
     return str(g.Gather(g.LayerNormalization(x, g.positive(12), g.w(12)), g.c(0), axis=1))
 

@@ -55,7 +55,7 @@ for _share in (5, 30, 60, 90, 99):
 
 
 def flipped(seed: int, bits: int) -> bytes:
-    """The net with some random bits the other way round, half of them in its first kilobyte (its structure)."""
+    """The net with random bits the other way round, half of them in its first kilobyte (its structure)."""
     rng = random.Random(seed)
     data = bytearray(_net().SerializeToString())
     for index in range(bits):
@@ -449,7 +449,7 @@ _raw("nested_bytes", lambda: b"\x3a\x7f" * 3000)
 
 
 def _nested_only(depth: int) -> bytes:
-    """A chain of Ifs, each in the other's branch; protobuf's parsers stop at a depth of about a hundred messages."""
+    """A chain of Ifs, each in the other's branch; protobuf stops at a depth of a hundred messages."""
     data = helper.make_graph([], "g", [], []).SerializeToString()
 
     def field(number: int, value: bytes) -> bytes:

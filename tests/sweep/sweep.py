@@ -31,7 +31,7 @@ Result = dict[str, Any]
 
 class _Worker:
     def __init__(self) -> None:
-        self._stderr = tempfile.TemporaryFile()
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the worker)
         self._process = subprocess.Popen(
             ["nice", "-n", "10", sys.executable, "-m", "tests.sweep.worker"],
             cwd=ROOT,

@@ -1,4 +1,4 @@
-"""Damaged and hostile files through the real command line: a coded message or a package, never a traceback."""
+"""Damaged and hostile files through the real command line: a coded message or a package."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ def _into_convolution(editor: Editor, node: NodeProto, factor: Doubles, offset: 
 
 
 def write_out_layer_norm(editor: Editor) -> int:
-    """``LayerNormalization`` whose statistics are used, or of float64, becomes means, differences and products.
+    """``LayerNormalization`` of float64, or whose statistics are used, becomes means and products.
 
     Refuses float16, unknown ranks and opsets before 18.
     """
