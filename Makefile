@@ -28,8 +28,8 @@ $(TORCH): pyproject.toml
 demo: $(STAMP) ## build PP-OCR for this machine and read a page with a C++ app
 	$(RUN) examples.ocr.demo
 
-test: $(STAMP) ## the tests, without the slow ones
-	$(RUN) pytest -q -m "not slow"
+test: $(STAMP) ## the tests, without the slow ones, on two processors
+	$(RUN) pytest -q -n 2 --dist loadfile -m "not slow"
 
 test-all: $(STAMP) test-torch ## all tests, also every network for every target
 	$(RUN) pytest -q
