@@ -61,6 +61,7 @@ CATALOGUE: dict[str, Code] = {
     "DC205": Code("one dimension given two extents", 2),
     "DC206": Code("shapes do not fit through the network", 2),
     "DC207": Code("shape not known before the network runs", 1),
+    "DC208": Code("tensor without elements", 1),
     # DC300-DC349: element types
     "DC300": Code("element type without a C type", 1),
     "DC301": Code("element type without kernels", 1),
@@ -148,7 +149,12 @@ def render(diagnostic: Diagnostic) -> str:
     for label, text in rest:
         if text:
             lines.append(f"  {label + ':':<5} {text}")
-    return "\n".join(lines)
+    return "\n".join(map(_printable, lines))
+
+
+def _printable(line: str) -> str:
+    """Names come from the model: what could steer a terminal is shown as an escape."""
+    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in line)
 
 
 def exit_code(diagnostics: Iterable[Diagnostic]) -> int:

@@ -134,6 +134,7 @@ def check_structure(proto: ModelProto) -> None:
         *_opset_faults(proto),
         *_emptiness(graph),
         *_value_kinds(graph),
+        *_unknown_types(graph),
         *_duplicates(graph),
     ]
     faults += _undefined(graph)
@@ -238,6 +239,23 @@ def _value_kinds(graph: GraphProto) -> Iterable[Diagnostic]:
                     need=", ".join(sorted(TENSOR_DTYPES)),
                     help="put a Cast inside the graph and a plain type at its edge",
                 )
+
+
+def _unknown_types(graph: GraphProto) -> Iterable[Diagnostic]:
+    """Weights of an element type that no version of ONNX has: the checker lets them pass."""
+    stored = [(tensor.name, tensor) for tensor in graph.initializer]
+    for node in all_nodes(graph):
+        held = [attribute.t for attribute in node.attribute if attribute.HasField("t")]
+        stored += [(node.name or node.op_type, tensor) for tensor in held]
+    for name, tensor in stored:
+        if tensor.data_type not in TensorProto.DataType.values() or not tensor.data_type:
+            yield Diagnostic(
+                "DC110",
+                f"the tensor '{name}' has an element type that ONNX does not have",
+                got=f"data_type {tensor.data_type}",
+                need="one of TensorProto.DataType",
+                help="the file is damaged or comes from a faulty exporter: export it again",
+            )
 
 
 def _kind_name(type_proto: TypeProto) -> str:

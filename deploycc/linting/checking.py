@@ -21,7 +21,8 @@ def lint(model: Model, target: Target) -> Report:
 
     Errors refuse the build: operators without a converter (DC400), conditions under which the
     importer's result would be silently wrong (DC401), forms it or a later pass does not handle
-    (DC402, DC403), shapes that stay open (DC207, DC404), foreign domains (DC405), operators read
+    (DC402, DC403), shapes that stay open (DC207, DC404), empty tensors (DC208),
+    foreign domains (DC405), operators read
     with another opset's meaning (DC406), control flow (DC407), element types without a kernel
     (DC301).  ``target`` takes part in no check yet; all packages come from the one importer.
     """

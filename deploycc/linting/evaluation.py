@@ -289,6 +289,8 @@ def _fractional(_: NodeFacts, left: tuple[Any, ...], right: tuple[Any, ...]) -> 
         return UNKNOWN
     products = [a * b for a, b in zip(left, right, strict=False)]
     # Scales are float32: 1.6666666 x 3 is meant to be 5.
+    if not all(math.isfinite(p) for p in products):
+        return True
     return any(abs(p - round(p)) > 1e-6 * max(1.0, abs(p)) for p in products)
 
 

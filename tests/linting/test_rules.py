@@ -60,6 +60,14 @@ RULE_CASES: dict[str, tuple[tuple[str, int], tuple[str, int], dict[str, str]]] =
         ("g (float[4] x) => (float[4] y) { y = Relu(x) }", 18),
         {"message": "the shape of 'y' is not known before the network runs", "got": "?"},
     ),
+    "empty_tensor": (
+        (
+            "g (float[4] x) => (float[m] y) <int64[1] a = {4}> { z = Slice(x, a, a) y = Neg(z) }",
+            18,
+        ),
+        ("g (float[4] x, float[0] u) => (float[4] y) { y = Relu(x) }", 18),
+        {"message": "'z' has no elements", "got": "0", "op": "Slice"},
+    ),
     "control_flow": (
         (BRANCH, 18),
         ("g (float[2] x) => (float[2] y) { y = Neg(x) }", 18),
@@ -207,6 +215,7 @@ def test_codes_are_what_they_were() -> None:
     assert {module.__name__.rpartition(".")[2]: module.CODE for module in rule_modules()} == {
         "control_flow": "DC407",
         "element_type": "DC301",
+        "empty_tensor": "DC208",
         "foreign_domain": "DC405",
         "no_converter": "DC400",
         "older_meaning": "DC406",

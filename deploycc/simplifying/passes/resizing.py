@@ -139,6 +139,8 @@ def _axes(editor: Editor, node: NodeProto) -> list[_Axis] | None:
     sizes = editor.constant(node.input[3]) if len(node.input) > 3 and node.input[3] else None
     if scales is not None and scales.size == len(shape):
         factors = [float(value) for value in scales]
+        if not all(math.isfinite(factor) and factor > 0 for factor in factors):
+            return None
         after = [
             math.floor(extent * np.float32(factor)) for extent, factor in zip(shape, factors, strict=True)
         ]
