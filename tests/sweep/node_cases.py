@@ -84,7 +84,7 @@ def _array(value: object) -> np.ndarray | None:  # type: ignore[type-arg]
         value = numpy_helper.to_array(value)
     if isinstance(value, np.generic | np.ndarray):
         array = np.asarray(value)
-        if array.dtype.kind == "V" or array.dtype.name not in np.sctypeDict:
+        if array.dtype.kind == "V" or "float8" in array.dtype.name or array.dtype.name not in np.sctypeDict:
             return np.frombuffer(
                 array.tobytes(), np.uint8
             )  # float8 and the like, which nothing here can run or store
