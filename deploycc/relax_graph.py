@@ -35,7 +35,6 @@ def static_shape(expression: Any) -> list[int]:
     return [int(extent) for extent in expression.ty.shape.values]
 
 
-
 def describe(call: Any) -> Operator | None:
     """The operator a Relax call is an instance of, or ``None`` where no schedule computes it itself.
 
@@ -47,8 +46,6 @@ def describe(call: Any) -> Operator | None:
     if name == "relax.matmul":
         return _matmul(call)
     return None
-
-
 
 
 def _dtype(expression: Any) -> str:
