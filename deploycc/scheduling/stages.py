@@ -17,16 +17,11 @@ from deploycc.tvm_api import structural_equal, tirx
 from deploycc.types import Target
 
 
-def schedule_spatial_block(sch: Any, block: Any, target: Target) -> None:
-    """Parallelise and vectorise one block that does not reduce."""
-    _schedule_spatial(sch, block, target)
-
-
 def schedule_spatial_blocks(sch: Any, target: Target) -> None:
     """Parallelise and vectorise every block that does not reduce."""
     for block in child_blocks(sch):
         if not is_reduction(sch, block):
-            _schedule_spatial(sch, block, target)
+            schedule_spatial_block(sch, block, target)
 
 
 def schedule_reduction_blocks(sch: Any, target: Target, vectors: int) -> None:
@@ -68,7 +63,8 @@ def _plain(region: Any, variables: list[Any]) -> bool:
     )
 
 
-def _schedule_spatial(sch: Any, block: Any, target: Target) -> None:
+def schedule_spatial_block(sch: Any, block: Any, target: Target) -> None:
+    """Parallelise and vectorise one block that does not reduce."""
     loops = list(sch.get_loops(block))
     if not loops:
         return
@@ -179,7 +175,6 @@ def _vectorize_reduction(
         return
     try:
         _, lane = sch.split(reduction[0], [None, lanes])
-        partial = sch.rfactor(lane, len(spatial))
+        sch.rfactor(lane, len(spatial))
     except ScheduleError:
-        return
-    del partial
+        return  # a reduction without an identity TVM knows stays one element at a time
