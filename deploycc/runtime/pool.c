@@ -158,8 +158,9 @@ static void *work(void *argument) {
         if (!spin_for_work(pool, self->participant)) {
             pthread_mutex_lock(&pool->lock);
             atomic_fetch_add(&pool->sleepers, 1);
-            /* Sequentially consistent with the launcher's store of the ticket and load of
-             * `sleepers`: one of the two sees the other, so no wake-up is lost. */
+            /* Whoever announces that it sleeps and then looks for work, and whoever publishes work and
+             * then looks for sleepers, must not both miss the other.  Both announce with a read-modify-
+             * write: emulators (qemu 7) let an AArch64 load-acquire pass a plain store-release. */
             while (!may_claim(atomic_load(&pool->ticket), self->participant) && !atomic_load(&pool->stop)) {
                 pthread_cond_wait(&pool->wake, &pool->lock);
             }
@@ -347,7 +348,7 @@ static void wait_for_tasks(dcc_pool *pool) {
         relax();
     }
     pthread_mutex_lock(&pool->lock);
-    atomic_store(&pool->caller_waits, 1);
+    (void)atomic_exchange(&pool->caller_waits, 1); /* not a store: see work() */
     while (atomic_load(&pool->pending) != 0) {
         pthread_cond_wait(&pool->done, &pool->lock);
     }
@@ -400,7 +401,7 @@ int dcc_pool_launch(dcc_pool *pool, const dcc_thread *launcher, dcc_task task, v
     atomic_store_explicit(&pool->failed, 0, memory_order_relaxed);
     atomic_store_explicit(&pool->pending, num_task, memory_order_relaxed);
     uint64_t generation = (atomic_load_explicit(&pool->ticket, memory_order_relaxed) >> 32) + 1;
-    atomic_store(&pool->ticket, generation << 32 | (uint64_t)participants << 16 | (uint64_t)num_task);
+    (void)atomic_exchange(&pool->ticket, generation << 32 | (uint64_t)participants << 16 | (uint64_t)num_task);
     if (atomic_load(&pool->sleepers) > 0) {
         pthread_mutex_lock(&pool->lock);
         pthread_cond_broadcast(&pool->wake);
