@@ -155,6 +155,18 @@ static int live_threads(void) {
     return count;
 }
 
+/* pthread_join returns when the thread says so; the kernel takes it off /proc a moment later. */
+static int live_threads_become(int wanted) {
+    for (int wait_ms = 0; wait_ms < 5000; wait_ms++) {
+        if (live_threads() == wanted) {
+            return 1;
+        }
+        struct timespec pause = {0, 1000000};
+        nanosleep(&pause, NULL);
+    }
+    return 0;
+}
+
 /* AddressSanitizer's own allocator has no lock around fork: a worker that is just starting may hold
  * it, and the child waits for it for ever.  So under it all threads are asleep before a fork. */
 static void settle(void) {
@@ -312,7 +324,7 @@ static void cycles(void) {
         }
         CHECK(dcc_destroy(handle) == DCC_OK);
     }
-    CHECK(live_threads() == before);
+    CHECK(live_threads_become(before));
 }
 
 static int child_of(dcc_handle *handle) {
@@ -334,7 +346,7 @@ static int child_of(dcc_handle *handle) {
         int status = 1;
         waitpid(grandchild, &status, 0);
         CHECK(dcc_destroy(handle) == DCC_OK);
-        CHECK(live_threads() == 1);
+        CHECK(live_threads_become(1));
         _exit(status == 0 ? started : 99);
     }
     int status = 0;
