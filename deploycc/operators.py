@@ -2,14 +2,14 @@
 
 An *operator* describes one anchor of a network (a convolution or a matrix product) by its
 numbers alone, without TVM objects, so that it can be a database key, a test parameter and a
-line in a report.  Activations are NHWC everywhere (see ``docs/architecture.md``).
+line in a report.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -18,10 +18,13 @@ from deploycc.types import Target
 
 Knobs = Mapping[str, int]
 
+Layout = Literal["NHWC", "NCHW"]
+"""Order of an image's axes: channels last or channels first."""
+
 
 @dataclass(frozen=True)
 class Conv2d:
-    """A 2-D convolution of an NHWC tensor with constant HWIO weights.
+    """A 2-D convolution of an image in ``data_layout`` with constant HWIO weights, giving one in ``out_layout``.
 
     ``height`` and ``width`` are the input's, before padding; ``pads`` are top, left, bottom,
     right; ``in_channels`` counts all groups.  The accumulator is float32.
@@ -38,6 +41,8 @@ class Conv2d:
     dilation: tuple[int, int]
     groups: int
     dtype: str
+    data_layout: Layout = "NHWC"
+    out_layout: Layout = "NHWC"
 
     @property
     def out_height(self) -> int:
