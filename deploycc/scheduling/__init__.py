@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,11 @@ from typing import Any
 from deploycc.scheduling.apply import schedule_kernels
 from deploycc.scheduling.cutting import cut_deep_expressions
 from deploycc.scheduling.legalize import legalize
-from deploycc.scheduling.library import load_schedules, select
+from deploycc.scheduling.library import Schedule, Selection, load_schedules, select
 from deploycc.tvm_api import llvm_target, relax
 from deploycc.types import Program, Target
 
-__all__ = ["choose"]
+__all__ = ["choose", "schedule_with"]
 
 
 def choose(program: Program, target: Target, directories: Sequence[Path]) -> Program:
@@ -33,7 +33,21 @@ def choose(program: Program, target: Target, directories: Sequence[Path]) -> Pro
     for number, task in enumerate(program.tasks):
         selection = select(schedules, task.func, target, computing=True)
         if selection is not None:
-            selections[number] = replace(selection, match=replace(selection.match, task=number))
+            selections[number] = selection
+    return schedule_with(program, target, schedules, selections)
+
+
+def schedule_with(
+    program: Program, target: Target, schedules: Sequence[Schedule], selections: Mapping[int, Selection]
+) -> Program:
+    """Fuse ``program`` and apply the ``selections`` (by number of the task) that somebody has made.
+
+    Kernels without a selected operator are scheduled by the best of ``schedules``.
+    """
+    selections = {
+        number: replace(selection, match=replace(selection.match, task=number))
+        for number, selection in selections.items()
+    }
     by_operator = {program.tasks[number].func: selection for number, selection in selections.items()}
     with llvm_target(target):  # a sort or scan is lowered for a target, not in general
         module = relax.backend.DispatchSortScan()(program.module)

@@ -3,7 +3,7 @@
 A file has ``KNOBS`` (the search space, as data), ``match(task, target) -> Match | Skip``,
 ``apply(sch, match, knobs)`` and ``cost(match, knobs)``, the static estimate that picks the knobs where
 nothing was measured; one whose algorithm is not the operator's own loop nest also has
-``compute(match, knobs) -> Algorithm``.
+``compute(match, knobs) -> Algorithm``.  ``PRIORITY`` and ``VERSION`` are whole numbers and may be left out.
 """
 
 from __future__ import annotations
@@ -26,7 +26,12 @@ NAMES = ("KNOBS", "match", "apply", "cost")
 
 @dataclass(frozen=True)
 class Schedule:
-    """One schedule file. ``priority`` (the file's ``PRIORITY``, 0 by default) breaks ties: high first."""
+    """One schedule file.
+
+    ``priority`` (the file's ``PRIORITY``, 0 by default) breaks ties: high first.  ``version`` (its
+    ``VERSION``, 1 by default) rises when the code that the same knobs give changes its speed: what was
+    measured of another version no longer counts.
+    """
 
     name: str
     knobs: Mapping[str, Sequence[int]]
@@ -36,6 +41,7 @@ class Schedule:
     compute: Callable[[Match, Knobs], Algorithm] | None = None
     priority: int = 0
     path: Path = Path()
+    version: int = 1
 
     def space(self) -> Iterator[Knobs]:
         """Every combination of knob values, in the file's order."""
@@ -201,4 +207,5 @@ def _checked(path: Path, module: ModuleType) -> Schedule:
         compute=getattr(module, "compute", None),
         priority=getattr(module, "PRIORITY", 0),
         path=path,
+        version=getattr(module, "VERSION", 1),
     )
