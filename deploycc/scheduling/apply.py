@@ -75,12 +75,13 @@ def _schedule_kernel(
 def _attempt(function: Any, selection: Selection, skipped: dict[str, str]) -> Any | None:
     sch = _fresh(function)
     try:
-        selection.schedule.apply(sch, selection.match, selection.knobs)
+        written = selection.schedule.apply(sch, selection.match, selection.knobs)
     except Exception as error:  # a schedule, ours or a user's, that does not fit must not end the build
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         skipped[selection.schedule.name] = f"failed: {type(error).__name__}: {(lines or [''])[-1][:200]}"
         return None
-    return sch.mod["main"].with_attrs(function.attrs) if function.attrs else sch.mod["main"]
+    scheduled = sch.mod["main"] if written is None else written
+    return scheduled.with_attrs(function.attrs) if function.attrs else scheduled
 
 
 def _fresh(function: Any) -> Any:

@@ -36,7 +36,8 @@ class Schedule:
     name: str
     knobs: Mapping[str, Sequence[int]]
     match: Callable[[Any, Target], Match | Skip]
-    apply: Callable[[Any, Match, Knobs], None]
+    apply: Callable[[Any, Match, Knobs], Any]
+    """Moves the loops of the schedule it is given and returns ``None``, or returns another PrimFunc."""
     cost: Callable[[Match, Knobs], float | None]
     compute: Callable[[Match, Knobs], Algorithm] | None = None
     priority: int = 0

@@ -1,0 +1,248 @@
+"""Kernels written by hand: TensorIR with explicit vectors, the fused epilogue spliced in.
+
+Loop transformations cannot express the kernels that odd shapes need: vectors that overlap at an edge
+instead of masking it, input packed into padded rows on the way, a transposed write.  Such a schedule's
+``apply`` reads the fused kernel with ``FusedKernel``, writes another one with ``Writer`` and returns it.
+The kernel it started from stays the definition of what has to come out.
+
+Everything is written with one element's indices inside loops of kind *vectorized* and unrolled by hand;
+an accumulator buffer whose indices are then all constants lives in registers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from deploycc.scheduling.kernel import TASK_ANNOTATION, child_blocks
+from deploycc.scheduling.primitives import inline_elementwise, output_blocks
+from deploycc.tvm_api import ir, s_tir, structural_map, structural_walk, tirx
+
+Index = Any
+"""An ``int`` or a TensorIR expression of type int64."""
+
+
+class NotWritable(Exception):
+    """The fused kernel has a form that a written kernel cannot stand for; the message says which."""
+
+
+@dataclass(frozen=True)
+class FusedKernel:
+    """An operator and the elementwise program fused behind it.
+
+    ``data`` and ``weight`` are the operator's operands (buffers), ``accumulated`` its result before the
+    epilogue, ``output`` the kernel's result, of the same shape.
+    """
+
+    function: Any
+    data: Any
+    weight: Any
+    accumulated: Any
+    output: Any
+    variables: tuple[Any, ...]
+    value: Any
+
+    @classmethod
+    def of(cls, sch: Any) -> FusedKernel:
+        """Read the kernel that ``sch`` is a schedule of; raises ``NotWritable`` for another form.
+
+        That form: the anchor block reads data, then weights; one block follows and writes the element of
+        the result that it reads of the anchor's.
+        """
+        inline_elementwise(sch)
+        blocks = [sch.get(block) for block in child_blocks(sch)]
+        anchors = [block for block in blocks if TASK_ANNOTATION in block.annotations]
+        if len(anchors) != 1:
+            raise NotWritable("not one operator")
+        anchor = anchors[0]
+        reads = [region.source for region in anchor.reads]
+        accumulated = anchor.writes[0].source
+        reads = [buffer for buffer in reads if not buffer.same_as(accumulated)]
+        if len(reads) != 2:
+            raise NotWritable(f"the operator reads {len(reads)} buffers")
+        others = [block for block in blocks if not block.same_as(anchor)]
+        if not others:
+            variables = tuple(v.var for v in anchor.iter_vars if v.iter_type == tirx.IterVar.DataPar)
+            value = tirx.BufferLoad(accumulated, list(variables))
+            return cls(sch.mod["main"], *reads, accumulated, accumulated, variables, value)
+        (last,) = output_blocks(sch)
+        node = sch.get(last)
+        if len(others) != 1 or not node.same_as(others[0]) or not isinstance(node.body, tirx.BufferStore):
+            raise NotWritable("more follows the operator than one elementwise block")
+        variables = tuple(v.var for v in node.iter_vars)
+        if not _same(node.body.indices, variables):
+            raise NotWritable("the result is written in another order")
+        kernel = cls(
+            sch.mod["main"],
+            *reads,
+            accumulated,
+            node.body.buffer,
+            variables,
+            node.body.value,
+        )
+        kernel._check_reads()
+        return kernel
+
+    def _check_reads(self) -> None:
+        found = []
+
+        def visit(load: Any) -> None:
+            if load.source.same_as(self.accumulated):
+                found.append(_same(load.indices, self.variables))
+
+        structural_walk(self.value, (ir.TensorLoad, visit), order="pre")
+        if not found or not all(found):
+            raise NotWritable("the epilogue reads the operator's result at another place")
+
+
+def _same(indices: Sequence[Any], variables: Sequence[Any]) -> bool:
+    return len(indices) == len(variables) and all(
+        index.same_as(variable) or _is_zero(index)  # TVM writes 0 along an extent of 1
+        for index, variable in zip(indices, variables, strict=True)
+    )
+
+
+def _is_zero(index: Any) -> bool:
+    return isinstance(index, tirx.IntImm) and int(index) == 0
+
+
+class Writer:
+    """Writes one PrimFunc statement by statement.
+
+    ``loop`` and ``when`` are context managers; ``store`` appends.  Indices may be ``int`` or expressions.
+    """
+
+    def __init__(self, kernel: FusedKernel) -> None:
+        self.kernel = kernel
+        self._bodies: list[list[Any]] = [[]]
+        self._buffers: list[Any] = []
+        self._merged: dict[Any, Any] = {}
+
+    @contextlib.contextmanager
+    def loop(self, extent: int, name: str = "i", kind: str = "serial") -> Iterator[Any]:
+        """A loop from 0 to ``extent``; kinds: serial, parallel, vectorized, unrolled.  Gives its variable.
+
+        A loop of extent 1 is none: its variable is the number 0.
+        """
+        if extent == 1:
+            yield tirx.IntImm("int64", 0)
+            return
+        variable = tirx.Var(name, "int64")
+        self._bodies.append([])
+        yield variable
+        body = self._bodies.pop()
+        if body:
+            zero, size = tirx.IntImm("int64", 0), tirx.IntImm("int64", extent)
+            self._bodies[-1].append(
+                tirx.For(variable, zero, size, getattr(tirx.ForKind, kind.upper()), _sequence(body))
+            )
+
+    @contextlib.contextmanager
+    def when(self, condition: Any) -> Iterator[None]:
+        """What is written within happens only if ``condition`` holds."""
+        self._bodies.append([])
+        yield
+        body = self._bodies.pop()
+        if body:
+            self._bodies[-1].append(tirx.IfThenElse(condition, _sequence(body), None))
+
+    def local(self, name: str, shape: Sequence[int], dtype: str = "float32") -> Any:
+        """A buffer that should live in registers: every index of it a constant or a vector's lane."""
+        return self._allocate(name, shape, dtype, "local")
+
+    def scratch(self, name: str, shape: Sequence[int], dtype: str = "float32") -> Any:
+        """A buffer in memory, of each thread its own where it is used inside a parallel loop."""
+        return self._allocate(name, shape, dtype, "global")
+
+    def _allocate(self, name: str, shape: Sequence[int], dtype: str, scope: str) -> Any:
+        buffer = tirx.decl_buffer(
+            [tirx.IntImm("int64", extent) for extent in shape], dtype, name, scope=scope
+        )
+        self._buffers.append(buffer)
+        return buffer
+
+    def load(self, buffer: Any, *indices: Index) -> Any:
+        """The element of ``buffer`` at ``indices``."""
+        return tirx.BufferLoad(buffer, [_int64(index) for index in indices])
+
+    def store(self, buffer: Any, value: Any, *indices: Index) -> None:
+        """``buffer[indices] = value``."""
+        if isinstance(value, int | float):
+            value = tirx.const(value, buffer.ty.dtype)
+        self._bodies[-1].append(tirx.BufferStore(buffer, value, [_int64(index) for index in indices]))
+
+    def result(self, value: Any, *indices: Index) -> None:
+        """Write the kernel's result at ``indices`` (as many as it has axes), ``value`` being the operator's."""
+        places = dict(zip(self.kernel.variables, map(_int64, indices), strict=True))
+        self.store(self.kernel.output, self._epilogue(value, places), *indices)
+
+    def result_of_pixels(self, value: Any, n: Index, channel: Index, pixel: Index) -> None:
+        """As ``result`` for an NCHW result, its rows and columns counted as one axis.
+
+        Raises ``NotWritable`` where the epilogue treats rows or columns differently.
+        """
+        row, column = tirx.Var("row", "int64"), tirx.Var("column", "int64")
+        places = dict(zip(self.kernel.variables, (_int64(n), _int64(channel), row, column), strict=True))
+        image = [int(extent) for extent in self.kernel.output.ty.shape[-2:]]
+
+        def flatten(load: Any) -> Any:
+            *leading, y, x = load.indices if len(load.indices) > 1 else (None, None)
+            whole = [int(extent) for extent in load.source.ty.shape[-2:]] == image
+            if whole and (y.same_as(row) or image[0] == 1) and (x.same_as(column) or image[1] == 1):
+                return tirx.BufferLoad(self.merged(load.source), [*leading, _int64(pixel)])
+            return load
+
+        epilogue = structural_map(self._epilogue(value, places), (ir.TensorLoad, flatten), order="post")
+        if _uses(epilogue, row) or _uses(epilogue, column):
+            raise NotWritable("the epilogue depends on rows or columns")
+        self.store(self.merged(self.kernel.output), epilogue, n, channel, pixel)
+
+    def _epilogue(self, value: Any, places: dict[Any, Any]) -> Any:
+        def replace(node: Any) -> Any:
+            if isinstance(node, ir.TensorLoad):
+                return value if node.source.same_as(self.kernel.accumulated) else node
+            return places.get(node, node)
+
+        return structural_map(self.kernel.value, ((ir.Var, ir.TensorLoad), replace), order="post")
+
+    def merged(self, buffer: Any) -> Any:
+        """The parameter ``buffer`` with its last two axes counted as one; the kernel then has only this."""
+        if buffer not in self._merged:
+            shape = list(buffer.ty.shape)
+            extent = tirx.IntImm("int64", int(shape[-2]) * int(shape[-1]))
+            self._merged[buffer] = tirx.decl_buffer([*shape[:-2], extent], buffer.ty.dtype, buffer.name)
+        return self._merged[buffer]
+
+    def finish(self) -> Any:
+        """The PrimFunc, with the parameters of the kernel it stands for in their order."""
+        (body,) = self._bodies
+        function = self.kernel.function
+        statement = _sequence(body)
+        for buffer in self._merged:
+            if _uses(statement, buffer):
+                raise NotWritable(f"{buffer.name} is used with rows and columns apart and as one axis")
+        parameters = [self._merged.get(parameter, parameter) for parameter in function.params]
+        root = s_tir.SBlock([], [], [], "root", statement, alloc_buffers=self._buffers)
+        realize = s_tir.SBlockRealize([], tirx.IntImm("bool", 1), root)
+        return tirx.PrimFunc(parameters, realize, function.ret_type, function.attrs)
+
+
+def _int64(index: Index) -> Any:
+    return tirx.IntImm("int64", index) if isinstance(index, int) else index
+
+
+def _sequence(statements: list[Any]) -> Any:
+    return statements[0] if len(statements) == 1 else tirx.SeqStmt(statements)
+
+
+def _uses(node: Any, variable: Any) -> bool:
+    found = False
+
+    def visit(other: Any) -> None:
+        nonlocal found
+        found = found or bool(other.same_as(variable))
+
+    structural_walk(node, (ir.Var, visit), order="pre")
+    return found
