@@ -76,6 +76,9 @@ KEYS: Mapping[str, _Key] = {
     "simd.bits": _Key(int, "a power of two from 8 to 2048", lambda v: _is_power_of_two(v) and 8 <= v <= 2048),
     "simd.registers": _Key(int, *_POSITIVE),
     "simd.fma": _Key(bool, "true or false"),
+    "simd.fma_by_lane": _Key(
+        bool, "true where a multiply-add takes one lane of a register as its second factor", default=False
+    ),
     "cache.l1_kib": _Key(int, *_POSITIVE),
     "cache.l2_kib": _Key(int, *_POSITIVE),
     "cache.line_bytes": _Key(int, "a power of two", _is_power_of_two),
@@ -154,7 +157,12 @@ def target_from_table(table: Mapping[str, Any], file: str) -> Target:
             features=tuple(value["llvm.features"]),
             float_abi=value["llvm.float_abi"],
         ),
-        simd=Simd(bits=value["simd.bits"], registers=value["simd.registers"], fma=value["simd.fma"]),
+        simd=Simd(
+            bits=value["simd.bits"],
+            registers=value["simd.registers"],
+            fma=value["simd.fma"],
+            fma_by_lane=value["simd.fma_by_lane"],
+        ),
         cache=Cache(
             l1=value["cache.l1_kib"] << 10, l2=value["cache.l2_kib"] << 10, line=value["cache.line_bytes"]
         ),

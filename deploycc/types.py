@@ -70,11 +70,16 @@ class LLVMTarget:
 
 @dataclass(frozen=True)
 class Simd:
-    """The vector unit as schedules see it: register width in bits, their number, FMA or not."""
+    """The vector unit as schedules see it: register width in bits, their number, FMA or not.
+
+    ``fma_by_lane``: a multiply-add takes one lane of a register for all lanes of its second factor, so
+    that one vector of inputs serves as many steps of a reduction as it has lanes.
+    """
 
     bits: int
     registers: int
     fma: bool
+    fma_by_lane: bool = False
 
     def lanes(self, dtype_bits: int = 32) -> int:
         """How many elements of ``dtype_bits`` one vector register holds."""
