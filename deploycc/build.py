@@ -29,7 +29,17 @@ from deploycc.supervise import (
 )
 from deploycc.targets import load_target
 from deploycc.trace import Trace
-from deploycc.types import BuildRequest, DeployccError, Diagnostic, Limits, Package, Target
+from deploycc.types import (
+    BuildRequest,
+    DeployccError,
+    Diagnostic,
+    Limits,
+    Model,
+    Package,
+    Program,
+    Report,
+    Target,
+)
 
 Event = dict[str, Any]
 
@@ -204,34 +214,41 @@ def reproduce_command(request: BuildRequest, target: str | Path | Target) -> str
     return shlex.join([*words, "--dump-dir", "dump", "-v"])
 
 
+def tasks_of(request: BuildRequest, trace: Trace) -> tuple[Model, Report, Program]:
+    """The first half of the line: from the file to a program whose tasks are to be scheduled.
+
+    Each stage is imported when its turn comes: some take seconds with their native libraries, and a
+    model that the first one refuses need not wait for the last.
+    """
+    from deploycc.importing import load
+
+    model = trace("import", load, request)
+
+    from deploycc.simplifying import simplify
+
+    model = trace("simplify", simplify, model, request.limits)
+
+    from deploycc.linting import lint
+
+    report = trace("lint", lint, model, request.target)
+    report.raise_if_errors()
+
+    from deploycc.llvm_names import check_llvm_names
+
+    check_llvm_names(request.target)
+
+    from deploycc.lowering import lower
+
+    return model, report, trace("lower", lower, model, request.target)
+
+
 def build_in_child(message: dict[str, Any], emit: Callable[[Event], None]) -> dict[str, Any]:
     """The whole line; runs in the child process only."""
-    # Each stage is imported when its turn comes: some take seconds with their native libraries, and a
-    # model that the first one refuses need not wait for the last.
     request = request_from_json(message["request"])
     target = request.target
     trace = Trace(request.dump_dir, emit)
     try:
-        from deploycc.importing import load
-
-        model = trace("import", load, request)
-
-        from deploycc.simplifying import simplify
-
-        model = trace("simplify", simplify, model, request.limits)
-
-        from deploycc.linting import lint
-
-        report = trace("lint", lint, model, target)
-        report.raise_if_errors()
-
-        from deploycc.llvm_names import check_llvm_names
-
-        check_llvm_names(target)
-
-        from deploycc.lowering import lower
-
-        program = trace("lower", lower, model, target)
+        model, report, program = tasks_of(request, trace)
 
         from deploycc.scheduling import choose
 
