@@ -229,6 +229,20 @@ class Writer:
         return tirx.PrimFunc(parameters, realize, function.ret_type, function.attrs)
 
 
+def row_vectors(extent: int, lanes: int) -> list[tuple[int, int, int]]:
+    """Cut ``extent`` elements into vectors of at most ``lanes``: (first, lanes, how many in a row).
+
+    Nothing is masked: what is left over is covered by a vector that overlaps the one before it, so that some
+    elements are written twice, with the same value.
+    """
+    while lanes > extent:
+        lanes //= 2
+    cuts = [(0, lanes, extent // lanes)]
+    if extent % lanes:
+        cuts.append((extent - lanes, lanes, 1))
+    return cuts
+
+
 def _int64(index: Index) -> Any:
     return tirx.IntImm("int64", index) if isinstance(index, int) else index
 
