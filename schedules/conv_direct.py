@@ -32,6 +32,7 @@ from deploycc.scheduling.primitives import (
     registers_of,
     round_up,
     usable_lanes,
+    usable_steps,
 )
 from deploycc.scheduling.stages import schedule_spatial_block
 from deploycc.tvm_api import te, tirx
@@ -40,6 +41,7 @@ KNOBS = {
     "tile": tuple(range(1, 15)),
     "vectors": (1, 2, 3, 4),
     "lanes": tuple(range(1, 17)),
+    "steps": (1, 4),
 }
 
 
@@ -66,24 +68,27 @@ def match(task, target):
 def cost(match, knobs):
     """Cycles: tiles x (reduction steps x cost of a step + epilogue), plus the second pass if there is one."""
     conv = match.operator
-    tile, vectors, lanes = knobs["tile"], knobs["vectors"], knobs["lanes"]
+    tile, vectors, lanes, steps = knobs["tile"], knobs["vectors"], knobs["lanes"], knobs["steps"]
     channels = conv.out_channels // conv.groups
     tiled, other = (
         (conv.out_height, conv.out_width) if tiled_rows(conv) else (conv.out_width, conv.out_height)
     )
+    inner = conv.in_channels // conv.groups
     if tile > tiled or not usable_lanes(match.target, lanes, channels):
         return None
-    step = register_tile_cost(match.target, tile, vectors, lanes)
+    if not usable_steps(match.target, steps, inner):
+        return None
+    step = register_tile_cost(match.target, tile, vectors, lanes, steps)
     width = vectors * lanes
     if step is None or (vectors > 1 and width >= channels + lanes):
         return None
     blocks = -(-channels // width)
     lines = conv.batch * conv.groups * other
     tiles = lines * -(-tiled // tile) * blocks
-    steps = conv.kernel[0] * conv.kernel[1] * (conv.in_channels // conv.groups)
+    taps = conv.kernel[0] * conv.kernel[1]
     stores = tile * vectors * registers_of(match.target, lanes)
     second = lines * tiled * channels / 4 if channels % width else 0
-    return tiles * (steps * step + 2 * stores + 20) + second
+    return tiles * (taps * inner * step + 2 * stores + 20) + second
 
 
 def compute(match, knobs):
@@ -175,4 +180,4 @@ def apply(sch, match, knobs):
     parallelize(
         sch, outer, conv.batch * conv.out_height * conv.out_width * conv.out_channels * steps // lanes
     )
-    register_tile(sch, accumulate, writer, tiles, lanes, reduction=3)
+    register_tile(sch, accumulate, writer, tiles, lanes, 3, knobs["steps"])

@@ -31,6 +31,7 @@ from deploycc.scheduling.primitives import (
     registers_of,
     round_up,
     usable_lanes,
+    usable_steps,
 )
 from deploycc.scheduling.stages import schedule_spatial_block
 from deploycc.tvm_api import te, tirx
@@ -39,6 +40,7 @@ KNOBS = {
     "tile": tuple(range(1, 15)),
     "vectors": (1, 2, 3, 4),
     "lanes": tuple(range(1, 17)),
+    "steps": (1, 4),
 }
 
 
@@ -70,10 +72,12 @@ def cost(match, knobs):
     """Cycles: tiles x (reduction steps x cost of a step + epilogue), plus the second pass if there is one."""
     leading, axis, inner, columns = shape(match.operator)
     rows, batch = leading[axis], math.prod(leading) // leading[axis]
-    tile, vectors, lanes = knobs["tile"], knobs["vectors"], knobs["lanes"]
+    tile, vectors, lanes, steps = knobs["tile"], knobs["vectors"], knobs["lanes"], knobs["steps"]
     if tile > rows or not usable_lanes(match.target, lanes, columns):
         return None
-    step = register_tile_cost(match.target, tile, vectors, lanes)
+    if not usable_steps(match.target, steps, inner):
+        return None
+    step = register_tile_cost(match.target, tile, vectors, lanes, steps)
     width = vectors * lanes
     if step is None or (vectors > 1 and width >= columns + lanes):
         return None
@@ -151,4 +155,4 @@ def apply(sch, match, knobs):
         fused, place = [*fused, place], None
     head = sch.fuse(*fused) if len(fused) > 1 else fused[0]
     parallelize(sch, head, math.prod(leading) * inner * columns // lanes)
-    register_tile(sch, accumulate, writer, head if place is None else place, lanes, reduction=1)
+    register_tile(sch, accumulate, writer, head if place is None else place, lanes, 1, knobs["steps"])

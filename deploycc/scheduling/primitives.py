@@ -91,11 +91,17 @@ def usable_lanes(target: Target, lanes: int, channels: int) -> bool:
     return lanes & (lanes - 1) == 0 or channels == lanes
 
 
-def register_tile_cost(target: Target, rows: int, vectors: int, lanes: int) -> float | None:
+def usable_steps(target: Target, steps: int, inner: int) -> bool:
+    """Whether one load of inputs can serve ``steps`` steps of a reduction over ``inner`` of them in a row."""
+    return steps == 1 or (target.simd.fma_by_lane and steps == target.simd.lanes() and inner % steps == 0)
+
+
+def register_tile_cost(target: Target, rows: int, vectors: int, lanes: int, steps: int = 1) -> float | None:
     """Cycles for one step of the reduction of a ``rows`` x ``vectors`` register tile; None if it spills.
 
-    Two multiply-adds and two loads issue per cycle and a multiply-add has a latency of four, as on
-    every core in ``targets/`` from Cortex-A76 and Haswell on; smaller cores scale all terms alike.
+    ``steps`` of the reduction are served by one load of inputs, see ``register_tile``.  Two multiply-adds
+    and two loads issue per cycle and a multiply-add has a latency of four, as on every core in ``targets/``
+    from Cortex-A76 and Haswell on; smaller cores scale all terms alike.
     """
     registers = vectors * registers_of(target, lanes)
     if rows * registers + registers + 1 > target.simd.registers:
@@ -104,6 +110,8 @@ def register_tile_cost(target: Target, rows: int, vectors: int, lanes: int) -> f
         # LLVM turns a tile of scalars into vectors of its own by shuffles: 4 times slower than two lanes of
         # which one is zeros (1x1, 128 to 1 channel, AVX-512).
         return None
+    if target.simd.fma_by_lane:
+        return _lane_tile_cost(target, rows, registers, lanes, steps)
     fused = rows * registers / 2
     # Inputs are broadcast from the level-1 cache, two a cycle; weights stream from level 2, one vector a
     # cycle, an odd vector in pieces of powers of two.
@@ -111,12 +119,33 @@ def register_tile_cost(target: Target, rows: int, vectors: int, lanes: int) -> f
     return max(fused, loads, 4.0) if target.simd.fma else max(2 * fused, loads, 4.0)
 
 
-def register_tile(sch: Any, compute: Any, writer: Any, place: Any, lanes: int, reduction: int) -> None:
+def _lane_tile_cost(target: Target, rows: int, registers: int, lanes: int, steps: int) -> float | None:
+    """``register_tile_cost`` where loads feed lanes, after llvm-mca's Neoverse N1 (docs/arm64.md).
+
+    A load at an offset is two micro-operations, a pair of vectors three, and the loop itself four
+    instructions; 3.6 of the four a cycle are reached.  LLVM holds all inputs of ``steps`` in registers and
+    needs a few beyond what the tile does: else it spills or shuffles.
+    """
+    inputs = rows if steps > 1 else 1
+    if rows * registers + registers + inputs > target.simd.registers - (3 if steps > 1 else 2):
+        return None
+    fused = rows * registers
+    weights = 1.5 * registers if lanes & (lanes - 1) == 0 else 2.0 * registers * lanes.bit_count()
+    operations = fused + weights + (2 * rows + 4) / steps
+    # Of tiles that are bound by multiply-adds the one with fewer instructions: small cores issue fewer.
+    return max(fused / 2, operations / 3.6, 4.0) + operations / 100
+
+
+def register_tile(
+    sch: Any, compute: Any, writer: Any, place: Any, lanes: int, reduction: int, steps: int = 1
+) -> None:
     """Compute ``compute`` under loop ``place`` of ``writer`` into registers, all vectors of ``lanes``.
 
     Below ``place`` the writer must have exactly its tile loops: rows, then channels.  ``compute`` has the
     same two as its only spatial loops of extent above 1 there, then ``reduction`` reduction loops; its
-    result lives in registers because every access to it is unrolled.
+    result lives in registers because every access to it is unrolled.  With ``steps`` above 1 as many
+    iterations of the innermost reduction are unrolled, and their inputs (the first buffer ``compute`` reads,
+    contiguous along that reduction) are loaded as one vector, of which multiply-adds take single lanes.
     """
     sch.compute_at(compute, place, preserve_unit_loops=True)
     sch.set_scope(compute, 0, "local")
@@ -125,7 +154,15 @@ def register_tile(sch: Any, compute: Any, writer: Any, place: Any, lanes: int, r
     spatial, reductions = loops[:-reduction], loops[-reduction:]
     *units, lane = spatial
     vector, lane = sch.split(lane, [None, lanes])
+    if steps > 1:
+        innermost, step = sch.split(reductions.pop(), [None, steps])
+        reductions.append(innermost)
+        units = [step, *units]
     sch.reorder(*reductions, *units, vector, lane)
+    if steps > 1:
+        inputs = sch.cache_read(compute, 0, "local")
+        sch.compute_at(inputs, innermost, preserve_unit_loops=True)
+        _unroll_and_vectorize(sch, sch.get_loops(inputs)[depth + len(reductions) :])
     for loop in (*units, vector):
         sch.unroll(loop)
     sch.vectorize(lane)

@@ -37,7 +37,7 @@ def _machine(
         name=name,
         description="for tests",
         llvm=llvm,
-        simd=Simd(bits, registers, fma=True),
+        simd=Simd(bits, registers, fma=True, fma_by_lane=llvm.triple.startswith("aarch64")),
         cache=Cache(32 << 10, 512 << 10, 64),
         cores=2,
         linker=Linker("zig", zig, "musl" if emulator else "glibc"),

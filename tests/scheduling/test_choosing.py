@@ -78,7 +78,7 @@ def test_choices_name_every_kernel_and_every_reason() -> None:
     (direct,) = (choice for choice in program.choices if choice.schedule == "conv_direct")
     assert set(direct.skipped) == {"conv_depthwise", "gemm"}
     assert direct.skipped["conv_depthwise"] == "not a depthwise convolution"
-    assert set(direct.knobs) == {"tile", "vectors", "lanes"}
+    assert set(direct.knobs) == {"tile", "vectors", "lanes", "steps"}
 
 
 def test_the_same_model_gets_the_same_choices() -> None:
