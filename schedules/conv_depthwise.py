@@ -40,6 +40,8 @@ def match(task, target):
     """Say which tasks are taken."""
     if not isinstance(task, Conv2d) or not task.depthwise:
         return Skip("not a depthwise convolution")
+    if (task.data_layout, task.out_layout) != ("NHWC", "NHWC"):
+        return Skip(f"reads {task.data_layout} and writes {task.out_layout}, not NHWC")
     if task.out_channels != task.in_channels:
         return Skip("a channel multiplier is a grouped convolution (conv_direct)")
     return Match(task, target)

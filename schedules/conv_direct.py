@@ -58,6 +58,8 @@ def match(task, target):
     """Say which tasks are taken."""
     if not isinstance(task, Conv2d):
         return Skip("not a convolution")
+    if (task.data_layout, task.out_layout) != ("NHWC", "NHWC"):
+        return Skip(f"reads {task.data_layout} and writes {task.out_layout}, not NHWC")
     if task.pointwise:
         return Skip("a pointwise convolution is a matrix product (gemm)")
     if task.depthwise and task.out_channels == task.in_channels:

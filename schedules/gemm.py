@@ -63,6 +63,8 @@ def shape(operator):
 
 def match(task, target):
     """Say which tasks are taken."""
+    if isinstance(task, Conv2d) and (task.data_layout, task.out_layout) != ("NHWC", "NHWC"):
+        return Skip(f"reads {task.data_layout} and writes {task.out_layout}, not NHWC")
     if isinstance(task, MatMul) or (isinstance(task, Conv2d) and task.pointwise):
         return Match(task, target)
     return Skip("neither a matrix product nor a 1x1 convolution of stride 1 without padding and groups")
