@@ -10,31 +10,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy.typing as npt
 
+from deploycc.records import Status, Unit
 from deploycc.types import Plan
 
 Array = npt.NDArray[Any]
 
-Status = Literal["ok", "wrong", "crash", "timeout", "failed"]
-"""``wrong``: ran, but the result is off.  ``crash`` and ``timeout``: the worker had to be replaced.
-``failed``: it could not be scheduled, compiled or linked, or a kernel returned an error."""
-Unit = Literal["seconds", "instructions"]
-
 
 @dataclass(frozen=True)
 class Job:
-    """One candidate, compiled: its plan, its inputs and the output it must give.
+    """One candidate, compiled: its plan, its inputs and the outputs it must give.
 
-    ``expected`` is the only output.  A result is right if max|result - expected| is at most
-    ``tolerance`` x max|expected|.
+    A result is right if max|result - expected| is at most ``tolerance`` x max|expected| for each output.
     """
 
     plan: Plan
     inputs: tuple[Array, ...]
-    expected: Array
+    expected: tuple[Array, ...]
     tolerance: float
 
 
@@ -53,9 +48,11 @@ class Effort:
 class Measurement:
     """What became of one job.
 
-    ``value`` is one run of the whole call list in the runner's unit, on one thread, infinite unless
-    ``status`` is ``ok``.  ``error`` is max|result - expected| / max|expected|, NaN where nothing was
-    computed.  ``runs`` is how many runs ``value`` rests on.  ``note`` says in words why it is not ``ok``.
+    ``status``: ``wrong`` ran, but the result is off; ``crash`` and ``timeout`` cost the worker its life;
+    ``failed`` could not be scheduled, compiled or linked, or a kernel returned an error.  ``value`` is one
+    run of the whole call list in the runner's unit, on one thread, infinite unless ``status`` is ``ok``.
+    ``error`` is max|result - expected| / max|expected|, NaN where nothing was computed.  ``runs`` is how
+    many runs ``value`` rests on.  ``note`` says in words why it is not ``ok``.
     """
 
     status: Status
