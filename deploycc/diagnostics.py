@@ -93,6 +93,18 @@ CATALOGUE: dict[str, Code] = {
     "DC520": Code("operator without a kernel of its own", 1),
     "DC521": Code("shape known at run time only", 1),
     "DC522": Code("control flow left in the graph", 1),
+    # DC600-DC619: tuning
+    "DC600": Code("target that cannot be measured here", 2),
+    "DC601": Code("tuning database cannot be read or written", 2),
+    "DC602": Code("not a tuning database", 2),
+    "DC603": Code("bad tuning budget", 2),
+    "DC604": Code("nothing to tune", 0),
+    "DC606": Code("tuned network not faster", 0),
+    "DC607": Code("tuning records of other versions", 0),
+    # DC620-DC629: looking at kernels
+    "DC620": Code("no such kernel", 2),
+    "DC621": Code("package without its kernels as text", 2),
+    "DC622": Code("dump of another build", 2),
     # DC700-DC749: packaging
     "DC700": Code("not a package folder", 2),
     "DC701": Code("broken manifest", 2),

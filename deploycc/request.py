@@ -1,4 +1,4 @@
-"""A build request as JSON, for its way into the child process."""
+"""A build request and a target as JSON, for their way into a child process."""
 
 from __future__ import annotations
 
@@ -17,13 +17,12 @@ def request_to_json(request: BuildRequest) -> dict[str, Any]:
         table[key] = str(table[key])
     table["dump_dir"] = None if request.dump_dir is None else str(request.dump_dir)
     table["schedule_dirs"] = [str(folder) for folder in request.schedule_dirs]
+    table["records"] = [str(path) for path in request.records]
     return table
 
 
 def request_from_json(table: Mapping[str, Any]) -> BuildRequest:
     """The request that ``request_to_json`` was given."""
-    target = table["target"]
-    llvm, linker = target["llvm"], target["linker"]
     return BuildRequest(
         **{
             **table,
@@ -33,15 +32,27 @@ def request_from_json(table: Mapping[str, Any]) -> BuildRequest:
             "dump_dir": None if table["dump_dir"] is None else Path(table["dump_dir"]),
             "limits": Limits(**table["limits"]),
             "schedule_dirs": tuple(Path(folder) for folder in table["schedule_dirs"]),
-            "target": Target(
-                **{
-                    **target,
-                    "llvm": LLVMTarget(**{**llvm, "features": tuple(llvm["features"])}),
-                    "simd": Simd(**target["simd"]),
-                    "cache": Cache(**target["cache"]),
-                    "linker": Linker(**{**linker, "allowed_libraries": tuple(linker["allowed_libraries"])}),
-                    "emulator": tuple(target["emulator"]),
-                }
-            ),
+            "records": tuple(Path(path) for path in table["records"]),
+            "target": target_from_json(table["target"]),
+        }
+    )
+
+
+def target_to_json(target: Target) -> dict[str, Any]:
+    """JSON-able form of a target; ``target_from_json`` is its inverse."""
+    return asdict(target)
+
+
+def target_from_json(table: Mapping[str, Any]) -> Target:
+    """The target that ``target_to_json`` was given."""
+    llvm, linker = table["llvm"], table["linker"]
+    return Target(
+        **{
+            **table,
+            "llvm": LLVMTarget(**{**llvm, "features": tuple(llvm["features"])}),
+            "simd": Simd(**table["simd"]),
+            "cache": Cache(**table["cache"]),
+            "linker": Linker(**{**linker, "allowed_libraries": tuple(linker["allowed_libraries"])}),
+            "emulator": tuple(table["emulator"]),
         }
     )

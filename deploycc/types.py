@@ -146,6 +146,10 @@ class BuildRequest:
     seed: int = 0
     limits: Limits = Limits()
     schedule_dirs: tuple[Path, ...] = ()
+    records: tuple[Path, ...] = ()
+    """Tuning databases over the ones that come with deploycc, later ones over earlier."""
+    keep_kernels: bool = False
+    """Whether the package has its kernels as text (``Listing``)."""
 
 
 @dataclass(frozen=True)
@@ -199,23 +203,38 @@ class Task:
 
 @dataclass(frozen=True)
 class Choice:
-    """Which schedule a task gets, with which knobs, and why others were passed over."""
+    """Which schedule a kernel gets, with which knobs, and why others were passed over.
+
+    ``task`` is the kernel's name in the module, ``operators`` are the Relax operators fused in it,
+    producer first.  ``operator`` is the convolution or matrix product it computes, as a record key
+    (the ``repr`` of one of ``deploycc.operators``), empty for other kernels.  ``cycles`` is the static
+    estimate for one core, ``measured_seconds`` what the tuning record that decided says, if one did.
+    """
 
     task: str
     schedule: str
     knobs: Mapping[str, int]
     skipped: Mapping[str, str] = field(default_factory=dict)
+    operators: tuple[str, ...] = ()
+    operator: str = ""
+    cycles: float = 0.0
+    measured_seconds: float | None = None
 
 
 @dataclass(frozen=True)
 class Program:
-    """A lowered network: a Relax module (``module``) and its tasks."""
+    """A lowered network: a Relax module (``module``) and its tasks.
+
+    Once scheduled it also has the ``choices`` and the ``unscheduled`` kernels (PrimFuncs by their name in
+    the module) that the scheduled ones were made from.
+    """
 
     module: Any
     tasks: tuple[Task, ...]
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
     choices: tuple[Choice, ...] = ()
+    unscheduled: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -239,7 +258,7 @@ class Call:
 
     ``symbol`` is a kernel in ``Plan.kernels`` of C type ``int32_t (void *, ...)`` with one
     pointer an argument, 0 meaning success; the symbol ``memcpy`` is a plain copy
-    ``(destination, source)`` of ``arguments[0].nbytes``.
+    ``(destination, source)`` of ``arguments[0].nbytes``.  The other fields are those of its ``Choice``.
     """
 
     symbol: str
@@ -247,6 +266,31 @@ class Call:
     operators: tuple[str, ...] = ()
     schedule: str = ""
     knobs: Mapping[str, int] = field(default_factory=dict)
+    operator: str = ""
+    cycles: float = 0.0
+    measured_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Listing:
+    """One kernel as text: TVMScript before and after scheduling, LLVM IR after optimisation, assembly."""
+
+    symbol: str
+    before: str
+    after: str
+    ir: str
+    assembly: str
+
+    @property
+    def name(self) -> str:
+        """``NNN-name``: the number that the symbol has, and what is in the kernel."""
+        number, _, words = self.symbol.partition("_k")[2].partition("_")
+        return f"{number}-{words}"
+
+    def files(self) -> Mapping[str, str]:
+        """File names and their texts."""
+        texts = {".before.py": self.before, ".after.py": self.after, ".ll": self.ir, ".s": self.assembly}
+        return {self.name + ending: text for ending, text in texts.items()}
 
 
 @dataclass(frozen=True)
@@ -255,7 +299,8 @@ class Plan:
 
     ``kernels`` is a relocatable ELF object of the target.  ``workspace_bytes`` is what kernels
     of one call may take from ``TVMBackendAllocWorkspace`` on the calling thread at most,
-    ``thread_workspace_bytes`` the same for one parallel worker.
+    ``thread_workspace_bytes`` the same for one parallel worker.  ``listings`` are the distinct kernels as
+    text where that was asked for.
     """
 
     kernels: bytes
@@ -268,6 +313,7 @@ class Plan:
     outputs: tuple[TensorInfo, ...]
     parameters: int = 0
     """Number of weight elements before packing and padding."""
+    listings: tuple[Listing, ...] = ()
 
 
 @dataclass(frozen=True)

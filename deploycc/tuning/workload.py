@@ -56,6 +56,17 @@ class Workload:
         """Multiplications and additions of the operator's definition (not what an algorithm saves)."""
         return flops(self.operator)
 
+    @property
+    def out_shape(self) -> tuple[int, ...]:
+        """Shape of the result."""
+        operator = self.operator
+        if not isinstance(operator, Conv2d):
+            return (*operator.leading, operator.columns)
+        rows, columns = operator.out_height, operator.out_width
+        if operator.out_layout == "NCHW":
+            return (operator.batch, operator.out_channels, rows, columns)
+        return (operator.batch, rows, columns, operator.out_channels)
+
     def expected(self) -> Array:
         """What the network must give, computed in float64 by the definition of the operator."""
         data, weight, bias = (array.astype(np.float64) for array in self.arrays)
