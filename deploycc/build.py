@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from deploycc.packaging.names import check_library_name, suggest_library_name
+from deploycc.records import shipped
 from deploycc.request import request_from_json, request_to_json
 from deploycc.resources import data_dir
 from deploycc.staging import disk_full, staging
@@ -69,6 +70,7 @@ def build(
     seed: int = 0,
     limits: Limits | None = None,
     schedule_dirs: Sequence[str | Path] = (),
+    keep_kernels: bool = False,
     on_event: Callable[[Event], None] | None = None,
 ) -> Package:
     """Compile an ONNX file into a package folder and return it.
@@ -77,8 +79,9 @@ def build(
     ``shapes`` gives static shapes to inputs by name.
     ``output`` is ``./NAME-TARGET`` unless given; an older package there is replaced, anything else
     is left alone and refused.  ``name`` must be a C identifier; without it the file name is made
-    into one.  ``seed`` is that of the golden inputs.  ``on_event`` gets the stages as they pass
-    (see ``Trace``) in the calling thread.
+    into one.  ``seed`` is that of the golden inputs.  ``keep_kernels`` puts every kernel as text into the
+    package, for ``deploycc inspect --kernel``.  ``on_event`` gets the stages as they pass (see ``Trace``)
+    in the calling thread.
 
     Raises ``DeployccError`` for everything that is wrong with the input, the target or the
     machine, and ``InternalError`` for faults of our own.  Nothing is left behind in either case.
@@ -95,6 +98,7 @@ def build(
         seed=seed,
         limits=limits,
         schedule_dirs=schedule_dirs,
+        keep_kernels=keep_kernels,
     )
     with staging(request.output) as place:
         answer = _run(request, reproduce_command(request, target), place.folder, on_event)
@@ -119,6 +123,7 @@ def resolve_request(
     seed: int = 0,
     limits: Limits | None = None,
     schedule_dirs: Sequence[str | Path] = (),
+    keep_kernels: bool = False,
 ) -> BuildRequest:
     """The request that ``build`` makes of its arguments, with every path absolute."""
     findings: list[Diagnostic] = []
@@ -152,6 +157,7 @@ def resolve_request(
         seed=seed,
         limits=limits or Limits(),
         schedule_dirs=tuple(Path(folder).absolute() for folder in schedule_dirs),
+        keep_kernels=keep_kernels,
     )
 
 
@@ -211,6 +217,8 @@ def reproduce_command(request: BuildRequest, target: str | Path | Target) -> str
         words += ["--emit", request.emit]
     if request.runtime != "private":
         words += ["--runtime", request.runtime]
+    if request.keep_kernels:
+        words.append("--keep-kernels")
     return shlex.join([*words, "--dump-dir", "dump", "-v"])
 
 
@@ -253,11 +261,13 @@ def build_in_child(message: dict[str, Any], emit: Callable[[Event], None]) -> di
         from deploycc.scheduling import choose
 
         # A later folder's schedule replaces an earlier one's of the same name.
-        program = trace("schedule", choose, program, target, (data_dir("schedules"), *request.schedule_dirs))
+        directories = (data_dir("schedules"), *request.schedule_dirs)
+        program = trace("schedule", choose, program, target, directories, (*shipped(), *request.records))
 
         from deploycc.planning import plan
 
-        planned = trace("plan", plan, program, target)
+        listings = request.keep_kernels or request.dump_dir is not None
+        planned = trace("plan", plan, program, target, listings=listings)
 
         from deploycc.reference import golden
 

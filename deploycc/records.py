@@ -205,9 +205,15 @@ class Records:
     def __len__(self) -> int:
         return sum(len(records) for layer in self._layers for records in layer.values())
 
-    def operators(self) -> tuple[str, ...]:
-        """``repr`` of every operator that has records."""
-        return tuple(dict.fromkeys(name for layer in self._layers for name in layer))
+    def operators(self) -> tuple[Operator, ...]:
+        """Every operator that has records."""
+        names = dict.fromkeys(name for layer in self._layers for name in layer)
+        return tuple(operator_of(name) for name in names)
+
+    def measured(self) -> tuple[Operator, ...]:
+        """Every operator with a right record in seconds."""
+        timed = (op for op in self.operators() if any(r.unit == "seconds" for r in self.ranked(op)))
+        return tuple(timed)
 
     def of(self, operator: Operator) -> list[Record]:
         """Records of an operator of one layer, cache size and unit, oldest first.

@@ -12,26 +12,36 @@ from typing import Any
 
 from deploycc.scheduling.apply import schedule_kernels
 from deploycc.scheduling.cutting import cut_deep_expressions
-from deploycc.scheduling.legalize import legalize
+from deploycc.scheduling.legalize import fused_operators, legalize
 from deploycc.scheduling.library import Schedule, Selection, load_schedules, select
-from deploycc.tvm_api import llvm_target, relax
+from deploycc.scheduling.recorded import load_records, select_recorded
+from deploycc.tvm_api import llvm_target, relax, tirx
 from deploycc.types import Program, Target
 
 __all__ = ["choose", "schedule_with"]
 
 
-def choose(program: Program, target: Target, directories: Sequence[Path]) -> Program:
+def choose(
+    program: Program, target: Target, directories: Sequence[Path], records: Sequence[Path] = ()
+) -> Program:
     """Choose, fuse and apply schedules for ``program`` on ``target``.
 
     A schedule file in a later one of ``directories`` replaces one of the same name in an earlier;
     the schedules that come with deploycc are in the first.  The result's ``choices`` say what
-    every kernel got and why other schedules were skipped.  Raises ``DeployccError`` (DC460) for a
-    schedule file that cannot be used.
+    every kernel got and why other schedules were skipped.
+
+    ``records`` are tuning databases, later ones over earlier: an operator that was measured gets the
+    fastest candidate on record, every other one what the schedules' static cost prefers.
+
+    Raises ``DeployccError``: DC460 for a schedule file that cannot be used, DC601 and DC602 for a database.
     """
     schedules = load_schedules(directories)
+    measured = load_records(records, target, schedules)
     selections = {}
     for number, task in enumerate(program.tasks):
-        selection = select(schedules, task.func, target, computing=True)
+        selection = select_recorded(schedules, task.func, target, measured)
+        if selection is None:
+            selection = select(schedules, task.func, target, computing=True)
         if selection is not None:
             selections[number] = selection
     return schedule_with(program, target, schedules, selections)
@@ -51,19 +61,27 @@ def schedule_with(
     by_operator = {program.tasks[number].func: selection for number, selection in selections.items()}
     with llvm_target(target):  # a sort or scan is lowered for a target, not in general
         module = relax.backend.DispatchSortScan()(program.module)
-    module = _fuse(legalize(module, by_operator))
-    module, choices = schedule_kernels(module, schedules, selections, target)
+    module, fused = _fuse(legalize(module, by_operator))
+    unscheduled = {
+        variable.name_hint: function
+        for variable, function in module.functions.items()
+        if isinstance(function, tirx.PrimFunc)
+    }
+    module, choices = schedule_kernels(module, schedules, selections, target, fused)
     return Program(
         module=module,
         tasks=program.tasks,
         inputs=program.inputs,
         outputs=program.outputs,
         choices=choices,
+        unscheduled=unscheduled,
     )
 
 
-def _fuse(module: Any) -> Any:
+def _fuse(module: Any) -> tuple[Any, Mapping[str, tuple[str, ...]]]:
+    """``module`` with elementwise consumers fused behind their producers, and what is in each kernel."""
     module = cut_deep_expressions(relax.transform.AnnotateTIROpPattern()(module))
     module = relax.transform.FuseOps()(module)
+    fused = fused_operators(module)
     module = relax.transform.FuseTIR()(module)
-    return relax.transform.DeadCodeElimination()(module)
+    return relax.transform.DeadCodeElimination()(module), fused
