@@ -21,6 +21,9 @@ from deploycc.types import Target
 TASKS = 8
 """Bands x groups x images that a convolution worth threads is cut into at least, where it has the rows."""
 
+PHASES = 16
+"""Most remainders by the strides, rows times columns: each is packed by code of its own."""
+
 
 @dataclass(frozen=True)
 class Axis:
@@ -107,10 +110,14 @@ class Cut:
         return self.flat and not self.merged
 
     @property
+    def extent(self) -> int:
+        """Elements of a line: of the band where it is flat, else of a row."""
+        return (self.band - 1) * self.pitch + self.along.out if self.flat else self.along.out
+
+    @property
     def row_vectors(self) -> int:
-        """Vectors of a line: of the band where it is flat, else of a row."""
-        extent = (self.band - 1) * self.pitch + self.along.out if self.flat else self.along.out
-        return -(-extent // self.lanes)
+        """Vectors of a line, the last one partly filled."""
+        return -(-self.extent // self.lanes)
 
     @property
     def line(self) -> int:
@@ -221,11 +228,10 @@ def cut_image(conv: Conv2d, target: Target, vectors: int, flat: bool, packed: bo
         pitch = max(along.extent + max(left, right), along.out)
     else:
         pitch = along.out + along.reach
-    merged = pointwise or (flat and pitch == along.out)
-    if pointwise and not flat:
-        pass
     in_group = conv.in_channels // conv.groups
     phases = len(across.phases) * len(along.phases)
+    if phases > PHASES:
+        return None
     operations = conv.batch * conv.out_channels * conv.out_height * conv.out_width
     operations *= in_group * conv.kernel[0] * conv.kernel[1] // lanes
     wanted = TASKS if operations >= PARALLEL_OPERATIONS else 1
@@ -236,6 +242,8 @@ def cut_image(conv: Conv2d, target: Target, vectors: int, flat: bool, packed: bo
         if band == 1 or in_group * plane * 4 <= target.cache.l2 // 2:
             break
         bands += 1
+    line = (band - 1) * pitch + along.out
+    merged = pointwise or (flat and pitch == along.out and line >= lanes)
     return Cut(across, along, lanes, vectors, band, pitch, plane, True, flat, merged)
 
 
@@ -260,8 +268,8 @@ def _tile(
                 row = first_row + tile_row * row_size + r
                 column = (first_column + tile * column_size + c) * image.lanes
                 last = first_column + column_size * column_count == image.row_vectors and c == column_size - 1
-                if last and not image.flat and image.along.out % image.lanes:
-                    column = tirx.min(column, image.along.out - image.lanes)
+                if last and not image.through_buffer and image.extent % image.lanes:
+                    column = tirx.min(column, image.extent - image.lanes)
                 places.append(Place(row * image.pitch + column, row, column))
         yield places
 
