@@ -6,6 +6,7 @@
  * Exit status: 0, 1 for files, 2 for too little workspace, 3 for a step that failed, 4 for a buffer whose
  * end was overwritten.
  */
+#define _POSIX_C_SOURCE 200809L
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,7 +17,10 @@
 #define MOST_READ_BEHIND 128
 enum kind { INPUT, OUTPUT, ARENA, CONSTANT };
 
-struct step;
+struct step { /* as in measure.c */
+    void *kernel;
+    int64_t count, first, nbytes;
+};
 struct place {
     int32_t kind, index;
     int64_t offset;

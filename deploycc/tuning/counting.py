@@ -26,7 +26,7 @@ class CannotCount(Exception):
 
 @dataclass(frozen=True)
 class Counted:
-    """What a program did: its exit status (negative for a signal), output, the counts at its marks, and the total.
+    """What a program did: exit status (negative for a signal), output, counts at its marks, and the total.
 
     ``total`` is 0 where the emulator itself failed.
     """

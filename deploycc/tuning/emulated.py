@@ -83,9 +83,7 @@ class EmulatedRunner:
         (self._scratch / "inputs").write_bytes(b"".join(array.tobytes() for array in job.inputs))
         words = [str(self._scratch / "candidate"), str(self._scratch)]
         try:
-            ran = count_instructions(
-                self._target.emulator, words, self._plugin, self._scratch, LIMIT_SECONDS
-            )
+            ran = count_instructions(self._target.emulator, words, self._plugin, self._scratch, LIMIT_SECONDS)
         except subprocess.TimeoutExpired:
             return Measurement("timeout", self.unit, note=f"more than {LIMIT_SECONDS:.0f} s")
         if ran.status != 0:
@@ -96,12 +94,12 @@ class EmulatedRunner:
                 self.unit,
                 note=note if crashed else _REASONS[ran.status],
             )
-        error = self._error(job)
-        if not error <= job.tolerance:
-            note = f"off by {error:.3g} of the largest value, {job.tolerance:g} is allowed"
-            return Measurement("wrong", self.unit, error=error, note=note)
+        off = self._error(job)
+        if not off <= job.tolerance:
+            note = f"off by {off:.3g} of the largest value, {job.tolerance:g} is allowed"
+            return Measurement("wrong", self.unit, error=off, note=note)
         before, after = ran.marks
-        return Measurement("ok", self.unit, float(after - before), error, runs=1)
+        return Measurement("ok", self.unit, float(after - before), off, runs=1)
 
     def _error(self, job: Job) -> float:
         raw, at, worst = (self._scratch / "outputs").read_bytes(), 0, 0.0
