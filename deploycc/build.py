@@ -166,10 +166,10 @@ def _run(request: BuildRequest, command: str, folder: Path, on_event: Callable[[
     try:
         return run_child("deploycc.build:build_in_child", message, request.limits, on_event)
     except ChildFailed as error:
-        raise _explain(error, request, command) from None
+        raise explain_failure(error, request, command) from None
 
 
-def _explain(error: ChildFailed, request: BuildRequest, command: str) -> Exception:
+def explain_failure(error: ChildFailed, request: BuildRequest, command: str) -> Exception:
     """What the caller is told when the child gave no answer."""
     stage = error.stage or "start"
     if isinstance(error, ChildTimedOut):
@@ -247,7 +247,14 @@ def tasks_of(request: BuildRequest, trace: Trace) -> tuple[Model, Report, Progra
 
     from deploycc.lowering import lower
 
-    return model, report, trace("lower", lower, model, request.target)
+    program = trace("lower", lower, model, request.target)
+
+    from deploycc.layout import choose_layouts
+    from deploycc.scheduling import estimator
+
+    directories = (data_dir("schedules"), *request.schedule_dirs)
+    estimate = estimator(request.target, directories, (*shipped(), *request.records))
+    return model, report, trace("layout", choose_layouts, program, request.target, estimate)
 
 
 def build_in_child(message: dict[str, Any], emit: Callable[[Event], None]) -> dict[str, Any]:

@@ -99,6 +99,7 @@ CATALOGUE: dict[str, Code] = {
     "DC602": Code("not a tuning database", 2),
     "DC603": Code("bad tuning budget", 2),
     "DC604": Code("nothing to tune", 0),
+    "DC605": Code("damaged lines in a tuning database", 0),
     "DC606": Code("tuned network not faster", 0),
     "DC607": Code("tuning records of other versions", 0),
     # DC620-DC629: looking at kernels

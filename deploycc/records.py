@@ -230,6 +230,11 @@ class Records:
                     return [record for record in alike if record.cache == nearest]
         return []
 
+    def known(self, operator: Operator, unit: Unit) -> list[Record]:
+        """All records of an operator for just these cache sizes, failures too, oldest first."""
+        found = [record for layer in self._layers for record in layer.get(repr(operator), [])]
+        return [record for record in found if record.cache == self._cache and record.unit == unit]
+
     def ranked(self, operator: Operator) -> list[Record]:
         """Right records of the highest level there is, fastest first, the latest one of each candidate."""
         right = [record for record in self.of(operator) if record.status == "ok"]

@@ -5,20 +5,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from deploycc.operators import Operator
 from deploycc.scheduling.apply import schedule_kernels
 from deploycc.scheduling.cutting import cut_deep_expressions
 from deploycc.scheduling.legalize import fused_operators, legalize
 from deploycc.scheduling.library import Schedule, Selection, load_schedules, select
-from deploycc.scheduling.recorded import load_records, select_recorded
+from deploycc.scheduling.recorded import MeasuredCycles, load_records, select_recorded
 from deploycc.tvm_api import llvm_target, relax, tirx
 from deploycc.types import Program, Target
 
-__all__ = ["choose", "schedule_with"]
+__all__ = ["choose", "estimator", "schedule_with"]
+
+
+def estimator(
+    target: Target, directories: Sequence[Path], records: Sequence[Path] = ()
+) -> Callable[[Operator], float | None]:
+    """What the best schedule for an operator on ``target`` is estimated to take: cycles of one core.
+
+    The answer is ``None`` where no schedule with a ``compute`` takes the operator.  ``directories`` and
+    ``records`` are as for ``choose``: what was measured corrects the static costs.  Answers are
+    remembered.  Raises ``DeployccError`` as ``choose`` does.
+    """
+    schedules = load_schedules(directories)
+    return MeasuredCycles(schedules, target, load_records(records, target, schedules)).of
 
 
 def choose(

@@ -79,10 +79,16 @@ class MeasuredCycles:
         self._target = target
         self._records = records
         self._static: dict[Operator, float | None] = {}
+        self._answers: dict[Operator, float | None] = {}
         self._second_per_cycle: float | None = None
 
     def of(self, operator: Operator) -> float | None:
         """Cycles of one run of ``operator``; ``None`` if no schedule takes it."""
+        if operator not in self._answers:
+            self._answers[operator] = self._estimate(operator)
+        return self._answers[operator]
+
+    def _estimate(self, operator: Operator) -> float | None:
         static = self._best(operator)
         if static is None or not len(self._records):
             return static
@@ -98,7 +104,10 @@ class MeasuredCycles:
     def _best(self, operator: Operator) -> float | None:
         if operator not in self._static:
             selection = select(self._schedules, operator, self._target, computing=True)
-            cost = selection.schedule.cost(selection.match, selection.knobs) if selection else None
+            cost = None
+            if selection is not None:
+                with selection.schedule.blamed("cost"):
+                    cost = selection.schedule.cost(selection.match, selection.knobs)
             self._static[operator] = None if cost is None else float(cost)
         return self._static[operator]
 

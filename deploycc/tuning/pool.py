@@ -131,6 +131,16 @@ class Pool:
         self._queue.clear()
 
     @property
+    def ready(self) -> bool:
+        """Whether a worker takes requests."""
+        return any(process.ready for process in self._processes)
+
+    @property
+    def workers(self) -> int:
+        """How many there are."""
+        return len(self._processes)
+
+    @property
     def busy(self) -> int:
         """Requests that are not answered."""
         return len(self._queue) + sum(process.request is not None for process in self._processes)

@@ -1,0 +1,211 @@
+"""``tune``: the way from a model to records, and the check that they are worth having."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from deploycc.build import explain_failure, reproduce_command, resolve_request
+from deploycc.host import detect_host
+from deploycc.records import operator_of
+from deploycc.request import request_to_json
+from deploycc.resources import data_dir
+from deploycc.supervise import ChildFailed, run_child
+from deploycc.tuning.pool import Pool, session_folder
+from deploycc.tuning.session import Session, default_database, free_cores, parse_budget
+from deploycc.types import BuildRequest, DeployccError, Diagnostic, Limits, Target
+
+Event = dict[str, Any]
+
+LOCAL = "deploycc.tuning.local:LocalRunner"
+EMULATED = "deploycc.tuning.emulated:EmulatedRunner"
+
+SLOWER = 1.01
+"""A tuned network that takes longer than an untuned one by more than this is reported."""
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What a session found.
+
+    ``tasks`` are as in ``Session.snapshot``; ``untuned`` and ``tuned`` one run of the whole network as an
+    untuned build makes it and with the records, in ``unit``, ``None`` if not compared; ``same`` says that
+    both are the same code.  ``replaced`` counts workers that died or were killed.
+    """
+
+    database: Path
+    target: Target
+    tasks: Sequence[Mapping[str, Any]]
+    trials: int
+    failures: int
+    replaced: int
+    seconds: float
+    unit: str
+    untuned: float | None = None
+    tuned: float | None = None
+    same: bool = False
+    diagnostics: tuple[Diagnostic, ...] = ()
+
+
+def tune(
+    model: str | Path,
+    target: str | Path | Target = "host",
+    budget: str = "60s",
+    *,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    database: str | Path | None = None,
+    seed: int = 0,
+    workers: int | None = None,
+    schedule_dirs: Sequence[str | Path] = (),
+    limits: Limits | None = None,
+    compare: bool = True,
+    on_event: Callable[[Event], None] | None = None,
+) -> Tuned:
+    """Search schedules and knobs for the operators of an ONNX file by measuring them on ``target``.
+
+    ``budget`` is a time (``60s``, ``10min``) or a number of candidates (``500trials``); reading the model
+    before and comparing the whole network afterwards (``compare``) come on top.  What is measured goes
+    to ``database`` at once (``default_database`` unless given), where a later session goes on from it and
+    ``build(records=...)`` finds it.  ``workers`` processes measure, one a core; all cores unless given.
+    ``on_event`` gets the stages of reading and ``Session.snapshot`` in the calling thread.
+
+    Raises ``DeployccError`` for everything that is wrong with the input or the machine (DC600 to DC603 are
+    the tuner's own), and ``InternalError`` for faults of ours.
+    """
+    limit = parse_budget(budget)
+    request = resolve_request(model, target, shapes=shapes, limits=limits, schedule_dirs=schedule_dirs)
+    path = default_database(request.target) if database is None else Path(database).absolute()
+    request = replace(request, records=(path,) if path.exists() else ())
+    runner = runner_for(request.target)
+    command = reproduce_command(request, target)
+    answer = _child("tasks_in_child", {"request": request_to_json(request)}, request, command, on_event)
+    operators = {operator_of(text): int(uses) for text, uses in answer["tasks"]}
+    session = Session(
+        operators,
+        request.target,
+        (data_dir("schedules"), *request.schedule_dirs),
+        path,
+        seed=seed,
+        on_event=on_event,
+    )
+    if not operators:
+        nothing = Diagnostic(
+            "DC604",
+            "the network has no convolution and no product with constant weights: nothing to tune",
+            severity="info",
+        )
+        return Tuned(path, request.target, (), 0, 0, 0, 0.0, "seconds", diagnostics=(nothing,))
+    cores = free_cores(workers or 1 << 10)
+    with session_folder() as folder:
+        count = workers or max(1, len(cores))
+        pool = Pool(
+            request.target, (data_dir("schedules"), *request.schedule_dirs), runner, count, folder, cores
+        )
+        try:
+            session.run(pool, limit)
+        finally:
+            pool.close()
+    unit = pool.unit
+    result = Tuned(
+        database=path,
+        target=request.target,
+        tasks=session.snapshot()["tasks"],
+        trials=session.trials,
+        failures=session.failures,
+        replaced=session.pool_replaced,
+        seconds=session.seconds,
+        unit=unit,
+        diagnostics=_notes(session),
+    )
+    if not compare:
+        return result
+    request = replace(request, records=(path,) if path.exists() else ())
+    message = {"request": request_to_json(request), "runner": runner}
+    return _compared(result, _child("compare_in_child", message, request, command, on_event))
+
+
+def runner_for(target: Target) -> str:
+    """Which runner measures for ``target``: this processor, else the target's emulator.
+
+    Raises ``DeployccError`` (DC600) when neither can.
+    """
+    if runs_here(target):
+        return LOCAL
+    if target.emulator:
+        return EMULATED
+    raise DeployccError(
+        Diagnostic(
+            "DC600",
+            f"kernels of target {target.name} cannot be measured on this machine",
+            got=f"{target.llvm.triple} {target.llvm.cpu}".strip(),
+            need="a processor that runs the target's code, or an emulator (run.emulator of the target)",
+            help="tune on such a machine and bring the records here: deploycc tune --merge FILE",
+        )
+    )
+
+
+def runs_here(target: Target) -> bool:
+    """Whether this processor has the target's architecture and vectors as wide as it wants."""
+    try:
+        host = detect_host()
+    except DeployccError:
+        return False
+    here, there = (one.llvm.triple.partition("-")[0] for one in (host, target))
+    return here == there and target.simd.bits <= host.simd.bits and (host.simd.fma or not target.simd.fma)
+
+
+def _notes(session: Session) -> tuple[Diagnostic, ...]:
+    notes = []
+    if session.known.outdated:
+        notes.append(
+            Diagnostic(
+                "DC607",
+                f"{session.known.outdated} records of {session.database} do not count",
+                got="measured with another version of TVM or of their schedule",
+                severity="info",
+            )
+        )
+    if session.damaged:
+        notes.append(
+            Diagnostic(
+                "DC605",
+                f"{session.damaged} lines of {session.database} are no records",
+                help="they are passed over; a tuner that was killed in mid-write leaves one",
+                severity="info",
+            )
+        )
+    return tuple(notes)
+
+
+def _compared(result: Tuned, answer: Mapping[str, Any]) -> Tuned:
+    if answer["same"]:
+        return replace(result, same=True)
+    before, after = answer["untuned"], answer["tuned"]
+    result = replace(result, untuned=before["value"], tuned=after["value"])
+    wrong = [f"{name}: {one['note']}" for name, one in answer.items() if name != "same" and one["note"]]
+    slower = before["value"] and after["value"] and after["value"] > SLOWER * before["value"]
+    if not wrong and not slower:
+        return result
+    finding = Diagnostic(
+        "DC606",
+        "the tuned network is not faster than the untuned one",
+        got="; ".join(wrong) or f"{after['value'] / before['value']:.3f} of its time",
+        help="build without --records, or tune for longer",
+        severity="warning",
+    )
+    return replace(result, diagnostics=(*result.diagnostics, finding))
+
+
+def _child(
+    function: str,
+    message: Mapping[str, Any],
+    request: BuildRequest,
+    command: str,
+    on_event: Callable[[Event], None] | None,
+) -> Any:
+    try:
+        return run_child(f"deploycc.tuning.front:{function}", message, request.limits, on_event)
+    except ChildFailed as error:
+        raise explain_failure(error, request, command) from None
