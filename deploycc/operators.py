@@ -7,6 +7,7 @@ line in a report.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -57,6 +58,12 @@ class Conv2d:
         return (self.width + self.pads[1] + self.pads[3] - reach) // self.strides[1] + 1
 
     @property
+    def flops(self) -> int:
+        """Floating-point operations of the products, two a multiply-add; padding counts as well."""
+        taps = self.kernel[0] * self.kernel[1] * self.in_channels // self.groups
+        return 2 * taps * self.batch * self.out_height * self.out_width * self.out_channels
+
+    @property
     def pointwise(self) -> bool:
         """Whether this is a matrix product over all pixels: 1x1, stride 1, one group."""
         return self.kernel == self.strides == (1, 1) and self.groups == 1 and not any(self.pads)
@@ -78,6 +85,11 @@ class MatMul:
     inner: int
     columns: int
     dtype: str
+
+    @property
+    def flops(self) -> int:
+        """Floating-point operations, two a multiply-add."""
+        return 2 * math.prod(self.leading) * self.inner * self.columns
 
 
 Operator = Conv2d | MatMul

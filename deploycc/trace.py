@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from deploycc.diagnostics import render
-from deploycc.types import Choice, DeployccError, Diagnostic, Golden, Model, Package, Plan, Program, Report
+from deploycc.types import (
+    Choice,
+    DeployccError,
+    Diagnostic,
+    Golden,
+    LayoutChoice,
+    Model,
+    Package,
+    Plan,
+    Program,
+    Report,
+)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -19,12 +31,16 @@ DUMPS = {
     "simplify": "20-simplify.onnx",
     "lint": "30-lint.txt",
     "lower": "40-lower.py",
+    "layout": "45-layout.py",
     "schedule": "50-schedule.py",
     "plan": "60-plan.txt",
     "golden": "70-golden.txt",
     "package": "80-package.txt",
 }
-"""What each stage leaves in ``--dump-dir``; the plan also leaves its object code, ``60-plan.o``."""
+"""What each stage leaves in ``--dump-dir``.
+
+The plan also leaves its object code, ``60-plan.o``, and every kernel as text in ``kernels/``.
+"""
 
 
 class Trace:
@@ -76,10 +92,12 @@ def _dump(path: Path, result: object) -> None:
     if isinstance(result, Report):
         text = "\n".join(render(d) for d in result.diagnostics) or "no findings"
     elif isinstance(result, Program):
-        text = "\n".join([*(f"# {_choice_line(c)}" for c in result.choices), result.module.script()])
+        notes = [_choice_line(choice) for choice in result.choices] or list(map(_layout_line, result.layouts))
+        text = "\n".join([*(f"# {note}" for note in notes), result.module.script()])
     elif isinstance(result, Plan):
         text = _plan_text(result)
         path.with_suffix(".o").write_bytes(result.kernels)
+        _dump_kernels(path.parent / "kernels", result)
     elif isinstance(result, Golden):
         sizes = [("input", result.inputs), ("output", result.outputs)]
         lines = [f"engine {result.engine}, seed {result.seed}"]
@@ -93,6 +111,19 @@ def _dump(path: Path, result: object) -> None:
     else:
         text = repr(result)
     path.write_text(text + "\n", encoding="utf-8")
+
+
+def _dump_kernels(folder: Path, plan: Plan) -> None:
+    shutil.rmtree(folder, ignore_errors=True)  # an older dump's would be taken for this one's
+    folder.mkdir()
+    for listing in plan.listings:
+        for name, text in listing.files().items():
+            (folder / name).write_text(text, encoding="utf-8")
+
+
+def _layout_line(choice: LayoutChoice) -> str:
+    cycles = ", ".join(f"{layouts} {cycles:.3g}" for layouts, cycles in choice.cycles.items())
+    return f"{choice.uses} x {choice.operator}: {choice.layouts} of {cycles or 'no schedule'} (cycles)"
 
 
 def _choice_line(choice: Choice) -> str:

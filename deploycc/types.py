@@ -222,6 +222,20 @@ class Choice:
 
 
 @dataclass(frozen=True)
+class LayoutChoice:
+    """The layouts an operator got: ``layouts`` is ``"NCHW->NHWC"`` for one that reads NCHW and writes NHWC.
+
+    ``operator`` is what it became, ``cycles`` the estimate for each combination that some schedule
+    takes, ``uses`` how many of the network's operators are alike in all of this.
+    """
+
+    operator: str
+    layouts: str
+    cycles: Mapping[str, float]
+    uses: int
+
+
+@dataclass(frozen=True)
 class Program:
     """A lowered network: a Relax module (``module``) and its tasks.
 
@@ -233,6 +247,7 @@ class Program:
     tasks: tuple[Task, ...]
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
+    layouts: tuple[LayoutChoice, ...] = ()
     choices: tuple[Choice, ...] = ()
     unscheduled: Mapping[str, Any] = field(default_factory=dict)
 

@@ -12,7 +12,7 @@ BREAKS_THE_PLANNER = """
 import deploycc.planning
 from deploycc.operators import Skip
 
-def broken(program, target):
+def broken(program, target, **options):
     raise KeyError("lost")
 
 deploycc.planning.plan = broken

@@ -59,8 +59,14 @@ def test_a_build_gives_a_package_and_tells_of_its_stages(net: Path, tmp_path: Pa
         "60-plan.txt",
         "70-golden.txt",
         "80-package.txt",
+        "kernels",
     ]
-    assert all(path.stat().st_size for path in dumps.iterdir())
+    assert all(path.stat().st_size for path in dumps.rglob("*"))
+    kernels = sorted(path.name for path in (dumps / "kernels").iterdir())
+    assert {name.partition(".")[2] for name in kernels} == {"before.py", "after.py", "ll", "s"}
+    symbols = {call["symbol"] for call in package.manifest["calls"]}
+    assert len(kernels) == 4 * len(symbols)
+    assert {f"deploycc_k{name.partition('.')[0].replace('-', '_', 1)}" for name in kernels} == symbols
     umask = os.umask(0)
     os.umask(umask)
     assert package.path.stat().st_mode & 0o777 == 0o777 & ~umask

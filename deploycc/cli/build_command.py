@@ -70,6 +70,11 @@ is interrupted leaves nothing.""",
     help="Keep what each stage made in this folder.",
 )
 @click.option(
+    "--keep-kernels",
+    is_flag=True,
+    help="Put every kernel as text into the package, for inspect --kernel.",
+)
+@click.option(
     *("--schedule-dir", "schedule_dirs"),
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     multiple=True,
@@ -102,6 +107,7 @@ def build_command(
     runtime: Literal["private", "shared"],
     seed: int,
     dump_dir: Path | None,
+    keep_kernels: bool,
     schedule_dirs: tuple[Path, ...],
     stage_seconds: float,
     memory_mib: int,
@@ -126,6 +132,7 @@ def build_command(
             seed=seed,
             limits=replace(_DEFAULT_LIMITS, stage_seconds=stage_seconds, memory_bytes=memory_mib << 20),
             schedule_dirs=schedule_dirs,
+            keep_kernels=keep_kernels,
             on_event=progress,
         )
     finally:

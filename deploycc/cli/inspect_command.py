@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
+from deploycc.cli.plan_table import kernel_lines, plan_lines
 from deploycc.packaging import inspect
+from deploycc.packaging.listings import kernel_symbol, read_listing
 
 _TOO_LONG = ("calls", "files")
-"""Parts of a manifest with a line for each kernel or file: in ``--json`` only."""
+"""Parts of a manifest with an entry for each step or file: as they are in ``--json`` only."""
 
 
 @click.command(
@@ -20,21 +25,52 @@ _TOO_LONG = ("calls", "files")
     epilog="""\b
 Examples:
   deploycc inspect det-arm64
-  deploycc inspect det-arm64 --json | jq .inputs""",
+  deploycc inspect det-arm64 --json | jq .inputs
+  deploycc inspect det-arm64 --kernel 3 --asm""",
 )
 @click.argument("package", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="The manifest as it is.")
-def inspect_command(package: Path, as_json: bool) -> None:
-    """Show what is in PACKAGE: inputs, outputs, target, sizes, operators, needed libraries.
+@click.option("--kernel", type=click.IntRange(min=0), metavar="N", help="Only the kernel of this number.")
+@click.option("--asm", "kind", flag_value="asm", help="With --kernel: its assembly.")
+@click.option("--ir", "kind", flag_value="ir", help="With --kernel: its LLVM IR, optimised.")
+@click.option("--script", "kind", flag_value="script", help="With --kernel: its TVMScript, scheduled.")
+@click.option(
+    "--unscheduled", "kind", flag_value="unscheduled", help="With --kernel: its TVMScript before scheduling."
+)
+@click.option(
+    "--dump-dir",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Where build --dump-dir left the kernels, if not built with --keep-kernels.",
+)
+def inspect_command(
+    package: Path, as_json: bool, kernel: int | None, kind: str | None, dump_dir: Path | None
+) -> None:
+    """Show what is in PACKAGE: inputs, outputs, target, sizes, operators, needed libraries, plan.
 
-    Every file is checked against the hash it was built with.
+    The plan has a line a step: its kernel, in which layouts a convolution reads and writes, the work,
+    the static estimate of its cycles, schedule, knobs, and the operators in it. Every file is checked
+    against the hash it was built with.
     """
+    if kernel is None and (kind is not None or dump_dir is not None):
+        raise click.UsageError("--asm, --ir, --script, --unscheduled and --dump-dir need --kernel N")
+    if kernel is not None and as_json:
+        raise click.UsageError("--json shows all kernels; leave --kernel out")
     manifest = inspect(package)
-    if as_json:
+    if kernel is not None and kind is not None:
+        click.echo(read_listing(package, manifest, kernel, kind, dump_dir), nl=False)
+    elif kernel is not None:
+        click.echo("\n".join(kernel_lines(manifest["calls"], kernel_symbol(manifest, kernel))))
+    elif as_json:
         click.echo(json.dumps(manifest, indent=2))
     else:
         shown = {key: value for key, value in manifest.items() if key not in _TOO_LONG}
-        click.echo("\n".join(_lines(shown, "")))
+        click.echo("\n".join([*_lines(shown, ""), "", *plan_lines(manifest["calls"], _width())]))
+
+
+def _width() -> int | None:
+    """Characters of a line on the terminal; a file or a pipe takes lines of any length."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() or "COLUMNS" in os.environ else None
 
 
 def _lines(table: Mapping[str, Any], indent: str) -> Iterator[str]:

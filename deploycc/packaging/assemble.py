@@ -16,6 +16,7 @@ from deploycc.packaging.checks import check_kernels, highest_glibc
 from deploycc.packaging.interface import Interface, interface_of
 from deploycc.packaging.libraries import BuiltLibrary, build_library
 from deploycc.packaging.licences import licence_files
+from deploycc.packaging.listings import LISTINGS, write_listings
 from deploycc.packaging.manifest import write_manifest
 from deploycc.packaging.toolchain import runtime_directory, runtime_sources
 from deploycc.types import BuildRequest, DeployccError, Diagnostic, Golden, Model, Package, Plan
@@ -67,6 +68,8 @@ def _package(plan: Plan, request: BuildRequest, model: Model, golden: Golden, st
     _write_build_files(interface, staging, kernels.bits // 8)
     share = staging / "share" / interface.name
     _write_golden(golden, share / "golden")
+    if request.keep_kernels:
+        write_listings(plan.listings, share / LISTINGS)
     (share / "licenses").mkdir(parents=True)
     for name, text in licence_files(request.target).items():
         (share / "licenses" / name).write_bytes(text)

@@ -9,9 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from deploycc.operators import Conv2d
 from deploycc.packaging.generate_build import TOLERANCES
 from deploycc.packaging.interface import ABI_VERSION, Interface, Tensor
-from deploycc.types import BuildRequest, DeployccError, Diagnostic, Golden, Model, Plan, Target
+from deploycc.records import operator_of
+from deploycc.types import BuildRequest, Call, DeployccError, Diagnostic, Golden, Model, Plan, Target
 
 FORMAT = "deploycc package"
 SCHEMA_VERSION = 1
@@ -70,6 +72,27 @@ def _target(target: Target) -> dict[str, Any]:
     }
 
 
+def _call(call: Call) -> dict[str, Any]:
+    """One step of the plan.  What is not known (a copy has no schedule, most have no record) is left out."""
+    entry: dict[str, Any] = {
+        "knobs": dict(call.knobs),
+        "operators": list(call.operators),
+        "schedule": call.schedule,
+        "symbol": call.symbol,
+    }
+    if call.cycles:
+        entry["cycles"] = round(call.cycles)
+    if call.measured_seconds is not None:
+        entry["measured_us"] = round(call.measured_seconds * 1e6, 3)
+    if call.operator:
+        operator = operator_of(call.operator)
+        entry["operator"] = call.operator
+        entry["flops"] = operator.flops
+        if isinstance(operator, Conv2d):
+            entry["layouts"] = [operator.data_layout, operator.out_layout]
+    return entry
+
+
 def _files(root: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for path in sorted(root.rglob("*")):
@@ -100,15 +123,7 @@ def write_manifest(
         for node in model.proto.graph.node
     )
     manifest: dict[str, Any] = {
-        "calls": [
-            {
-                "knobs": dict(call.knobs),
-                "operators": list(call.operators),
-                "schedule": call.schedule,
-                "symbol": call.symbol,
-            }
-            for call in plan.calls
-        ],
+        "calls": [_call(call) for call in plan.calls],
         "deploycc": versions["deploycc"],
         "files": _files(root),
         "format": FORMAT,
@@ -125,6 +140,7 @@ def write_manifest(
             "runtime": request.runtime,
             "symbols": list(interface.symbols),
         },
+        "kernels_sha256": hashlib.sha256(plan.kernels).hexdigest(),
         "library": dict(library),
         "memory": {
             "arena_bytes": plan.arena_bytes,

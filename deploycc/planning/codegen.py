@@ -50,8 +50,16 @@ def compile_kernels(functions: Sequence[tuple[str, Any]], target: Target, prefix
 
 def source_of(func: Any, target: Target, form: Literal["ll", "asm"], symbol: str = "kernel") -> str:
     """LLVM IR (``ll``) or assembly (``asm``) of one PrimFunc as it is compiled for ``target``."""
+    return sources_of(func, target, (form,), symbol)[0]
+
+
+def sources_of(
+    func: Any, target: Target, forms: Sequence[Literal["ll", "asm"]], symbol: str = "kernel"
+) -> tuple[str, ...]:
+    """The same in several forms, compiled once."""
     machine = llvm_target(target)
-    return str(_to_llvm(to_c_functions([(symbol, func)], machine), machine).inspect_source(form))
+    compiled = _to_llvm(to_c_functions([(symbol, func)], machine), machine)
+    return tuple(str(compiled.inspect_source(form)) for form in forms)
 
 
 def name_kernels(

@@ -11,22 +11,25 @@ import numpy as np
 from deploycc.planning.calling_convention import packed_callees
 from deploycc.planning.codegen import compile_kernels
 from deploycc.planning.constants import lay_out
+from deploycc.planning.listing import list_kernels
 from deploycc.planning.memory import Layout, Tensor, assign
 from deploycc.planning.network import Network, Storage, View, no_kernel, read_network
 from deploycc.types import Buffer, Call, DeployccError, Plan, Program, Target
 
 
-def plan(program: Program, target: Target, *, prefix: str = "deploycc") -> Plan:
+def plan(program: Program, target: Target, *, prefix: str = "deploycc", listings: bool = False) -> Plan:
     """Compile ``program`` for ``target`` into kernels, a straight-line call list and static memory.
 
     ``prefix`` begins every kernel symbol (a C identifier; the package's name).  Inputs are read
     from the caller's buffers and results written to them; both need the alignment of their element
     only, and an output must not overlap an input or another output.  The arena is 64-byte aligned.
+    With ``listings`` the plan also has its kernels as text, which takes as long again.
 
     Raises ``DeployccError`` with all findings: DC520 (an operator that needs TVM's runtime), DC521
     (a shape that depends on data), DC522 (control flow).
     """
     operators = {task.symbol: task.operators for task in program.tasks}
+    operators |= {choice.task: choice.operators for choice in program.choices if choice.operators}
     network = read_network(program.module, operators)
     _check_interface(network, program)
     names = list(dict.fromkeys(step.function for step in network.steps))
@@ -63,6 +66,9 @@ def plan(program: Program, target: Target, *, prefix: str = "deploycc") -> Plan:
                 operators=operators.get(step.function, (step.function,)),
                 schedule=choice.schedule if choice else "",
                 knobs=choice.knobs if choice else {},
+                operator=choice.operator if choice else "",
+                cycles=choice.cycles if choice else 0.0,
+                measured_seconds=choice.measured_seconds if choice else None,
             )
         )
     for index, view in enumerate(network.outputs):
@@ -80,6 +86,7 @@ def plan(program: Program, target: Target, *, prefix: str = "deploycc") -> Plan:
         inputs=program.inputs,
         outputs=program.outputs,
         parameters=weights.elements,
+        listings=list_kernels(program, kernels.symbols, target) if listings else (),
     )
 
 

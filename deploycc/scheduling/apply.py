@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from deploycc.scheduling.identities import infinite_identities
@@ -14,12 +15,17 @@ from deploycc.types import Choice, Target
 
 
 def schedule_kernels(
-    module: Any, schedules: Sequence[Schedule], selections: Mapping[int, Selection], target: Target
+    module: Any,
+    schedules: Sequence[Schedule],
+    selections: Mapping[int, Selection],
+    target: Target,
+    operators: Mapping[str, tuple[str, ...]],
 ) -> tuple[Any, tuple[Choice, ...]]:
     """Schedule every tensor program of ``module``; identical programs are scheduled once.
 
-    A schedule that fails on a kernel is passed over for the next one in line, with the failure as
-    its reason; the last resort is the kernel's plain loops.
+    ``operators`` says what is fused in each one, for its ``Choice``.  A schedule that fails on a kernel is
+    passed over for the next one in line, with the failure as its reason; the last resort is the kernel's
+    plain loops.
     """
     choices: list[Choice] = []
     done: dict[int, list[tuple[Any, Any, Choice]]] = {}
@@ -33,10 +39,10 @@ def schedule_kernels(
             seen.append((function, scheduled, choice))
         else:
             _, scheduled, first = twin
-            choice = Choice(variable.name_hint, first.schedule, first.knobs, first.skipped)
+            choice = replace(first, task=variable.name_hint)
         # After scheduling: an expanded operand would be computed anew wherever a block is inlined.
         module.update_func(variable, expand_intrinsics(infinite_identities(scheduled)))
-        choices.append(choice)
+        choices.append(replace(choice, operators=operators.get(variable.name_hint, ())))
     return module, tuple(choices)
 
 
@@ -51,12 +57,14 @@ def _schedule_kernel(
     if kernel.opaque:  # no transformation can know that it keeps such a block's order of reads and writes
         return function, Choice(name, "none", {}, {"all": "a block written by hand"})
     skipped: dict[str, str] = {}
+    operator = ""
     if kernel.anchor is not None:
         selection = selections[kernel.anchor]
+        operator = repr(selection.match.operator)
         skipped.update(selection.skipped)
         scheduled = _attempt(function, selection, skipped)
         if scheduled is not None:
-            return scheduled, Choice(name, selection.schedule.name, dict(selection.knobs), skipped)
+            return scheduled, _choice(name, selection, skipped, operator)
     candidates = [schedule for schedule in schedules if schedule.compute is None]
     while candidates:
         reasons: dict[str, str] = {}
@@ -67,9 +75,24 @@ def _schedule_kernel(
         scheduled = _attempt(function, chosen, skipped)
         if scheduled is not None:
             skipped.pop(chosen.schedule.name, None)  # it was estimated slower than one that failed
-            return scheduled, Choice(name, chosen.schedule.name, dict(chosen.knobs), skipped)
+            return scheduled, _choice(name, chosen, skipped, operator)
         candidates.remove(chosen.schedule)
-    return function, Choice(name, "none", {}, skipped)
+    return function, Choice(name, "none", {}, skipped, operator=operator)
+
+
+def _choice(name: str, selection: Selection, skipped: Mapping[str, str], operator: str) -> Choice:
+    schedule = selection.schedule
+    with schedule.blamed("cost"):
+        cycles = schedule.cost(selection.match, selection.knobs) or 0.0
+    return Choice(
+        task=name,
+        schedule=schedule.name,
+        knobs=dict(selection.knobs),
+        skipped=skipped,
+        operator=operator,
+        cycles=float(cycles),
+        measured_seconds=selection.measured_seconds,
+    )
 
 
 def _attempt(function: Any, selection: Selection, skipped: dict[str, str]) -> Any | None:

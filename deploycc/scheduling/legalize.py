@@ -6,6 +6,7 @@ image) an expression of ours takes its place.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -106,3 +107,29 @@ def _mark_fusable(module: Any) -> Any:
         if isinstance(function, tirx.PrimFunc) and TASK_ANNOTATION in function.script():
             module.update_func(variable, function.with_attr("op_pattern", OUT_ELEMENTWISE_FUSABLE))
     return module
+
+
+def fused_operators(module: Any) -> dict[str, tuple[str, ...]]:
+    """The operators in every kernel of a module that is fused but not yet flattened, in program order.
+
+    They have the names of the tensor programs that stand for them, without the number TVM gives to the
+    second one of a name.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    for variable, function in module.functions.items():
+        if isinstance(function, tirx.PrimFunc):
+            found[variable.name_hint] = (_operator_name(variable.name_hint),)
+        elif variable.name_hint != "main":
+            calls: list[str] = []
+
+            def visit(expression: Any, calls: list[str] = calls) -> None:
+                if isinstance(expression, relax.Call) and isinstance(expression.args[0], ir.GlobalVar):
+                    calls.append(_operator_name(expression.args[0].name_hint))
+
+            relax.analysis.post_order_visit(function, visit)
+            found[variable.name_hint] = tuple(calls)
+    return found
+
+
+def _operator_name(program: str) -> str:
+    return re.sub(r"(?<=[a-z_])\d+$", "", program).removeprefix("tir_").strip("_") or program

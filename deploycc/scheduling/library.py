@@ -73,12 +73,16 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Selection:
-    """The schedule an operator or kernel gets, and why each other one was passed over."""
+    """The schedule an operator or kernel gets, and why each other one was passed over.
+
+    ``measured_seconds`` is the time of the tuning record that decided, ``None`` where the static cost did.
+    """
 
     schedule: Schedule
     match: Match
     knobs: Knobs
     skipped: Mapping[str, str]
+    measured_seconds: float | None = None
 
 
 def load_schedules(directories: Sequence[Path]) -> tuple[Schedule, ...]:

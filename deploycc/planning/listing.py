@@ -1,0 +1,31 @@
+"""The kernels of a plan as text, for people who want to see what was made of a layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from deploycc.planning.codegen import sources_of
+from deploycc.types import Listing, Program, Target
+
+
+def list_kernels(program: Program, symbols: Mapping[str, str], target: Target) -> tuple[Listing, ...]:
+    """One listing for each distinct kernel, in the order of ``symbols`` (by PrimFunc name).
+
+    Each kernel is compiled once more, alone: about as long as compiling them took the first time.
+    """
+    first: dict[str, str] = {}
+    for name, symbol in symbols.items():
+        first.setdefault(symbol, name)
+    return tuple(_list(program, name, symbol, target) for symbol, name in first.items())
+
+
+def _list(program: Program, name: str, symbol: str, target: Target) -> Listing:
+    scheduled = program.module[name]
+    ir, assembly = sources_of(scheduled, target, ("ll", "asm"), symbol)
+    before = program.unscheduled.get(name, scheduled)
+    return Listing(symbol, _script(before, name), _script(scheduled, name), ir, assembly)
+
+
+def _script(function: Any, name: str) -> str:
+    return str(function.with_attr("global_symbol", name).script()) + "\n"
