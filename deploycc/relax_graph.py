@@ -1,10 +1,11 @@
 """Reading a Relax graph: constants, shapes, and the operators that schedules compute themselves.
 
-Shared by the stages that see Relax (lower, schedule).  Everything here only reads or makes leaves.
+Shared by the stages that see Relax (lower, layout, schedule).  Everything here only reads or makes leaves.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy.typing as npt
 
 from deploycc.operators import Conv2d, MatMul, Operator
 from deploycc.tvm_api import ir, relax
+from deploycc.types import Task
 
 Array = npt.NDArray[np.generic]
 
@@ -48,6 +50,28 @@ def describe(call: Any) -> Operator | None:
     return None
 
 
+def find_tasks(module: Any) -> tuple[Task, ...]:
+    """Every distinct operator of ``main``, in program order, with the number of its uses."""
+    uses: Counter[Operator] = Counter()
+
+    def visit(expression: Any) -> None:
+        if isinstance(expression, relax.Call):
+            operator = describe(expression)
+            if operator is not None:
+                uses[operator] += 1
+
+    relax.analysis.post_order_visit(module["main"], visit)
+    return tuple(
+        Task(
+            symbol=f"{type(operator).__name__.lower()}_{index}",
+            func=operator,
+            operators=(repr(operator),),
+            uses=count,
+        )
+        for index, (operator, count) in enumerate(uses.items())
+    )
+
+
 def _dtype(expression: Any) -> str:
     return str(expression.ty.dtype)
 
@@ -55,19 +79,19 @@ def _dtype(expression: Any) -> str:
 def _conv2d(call: Any) -> Conv2d | None:
     attributes = call.attrs
     data, weight = call.args
-    layouts = (attributes.data_layout, attributes.kernel_layout, attributes.out_layout)
-    if layouts != ("NHWC", "HWIO", "NHWC"):
+    data_layout, out_layout = str(attributes.data_layout), str(attributes.out_layout)
+    if attributes.kernel_layout != "HWIO" or not {data_layout, out_layout} <= {"NHWC", "NCHW"}:
         return None
     if constant_value(weight) is None or _dtype(data) not in FLOATS or _dtype(weight) != _dtype(data):
         return None
-    batch, height, width, channels = static_shape(data)
+    extents = dict(zip(data_layout, static_shape(data), strict=True))
     kernel_h, kernel_w, _, out_channels = static_shape(weight)
     pads = [int(p) for p in attributes.padding]
     return Conv2d(
-        batch=batch,
-        height=height,
-        width=width,
-        in_channels=channels,
+        batch=extents["N"],
+        height=extents["H"],
+        width=extents["W"],
+        in_channels=extents["C"],
         out_channels=out_channels,
         kernel=(kernel_h, kernel_w),
         strides=(int(attributes.strides[0]), int(attributes.strides[1])),
@@ -75,6 +99,8 @@ def _conv2d(call: Any) -> Conv2d | None:
         dilation=(int(attributes.dilation[0]), int(attributes.dilation[1])),
         groups=int(attributes.groups),
         dtype=_dtype(data),
+        data_layout="NCHW" if data_layout == "NCHW" else "NHWC",
+        out_layout="NCHW" if out_layout == "NCHW" else "NHWC",
     )
 
 

@@ -1,8 +1,8 @@
-"""Relax rewrites that let TVM's layout pass see through elementwise operators.
+"""Relax rewrites that spare the later stages the many forms of one operator.
 
-The layout pass keeps a blocked or channels-last layout through a binary operator only if both
-sides have the same rank or one is a scalar of rank 0.  ONNX models are full of constants of
-shape ``[1]`` and ``[C,1,1]``, which would each cost two transposes.
+The layout stage moves a binary operator to another layout only if both sides have the same rank or one
+is a scalar of rank 0, and ONNX models are full of constants of shape ``[1]`` and ``[C,1,1]``.  Constant
+weights of convolutions become HWIO, which is what schedules pack.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ BINARY = frozenset(
 
 
 def canonicalize(module: Any) -> Any:
-    """``module`` with constant operands of binary operators at rank 0 or full rank, squares multiplied."""
+    """``module`` with constants beside images at rank 0 or full rank, squares multiplied, weights as HWIO."""
     module["main"] = _Canonicalizer(module).visit_expr(module["main"])
     return relax.transform.DeadCodeElimination()(module)
 
@@ -33,6 +33,8 @@ class _Canonicalizer(relax.PyExprMutator):  # type: ignore[misc]
     def visit_call_(self, call: Any) -> Any:
         call = self.visit_expr_post_order(call)
         name = getattr(call.op, "name", "")
+        if name == "relax.nn.conv2d":
+            return _with_hwio_weights(call)
         if name not in BINARY:
             return call
         left, right = call.args
@@ -48,6 +50,23 @@ class _Canonicalizer(relax.PyExprMutator):  # type: ignore[misc]
         if left is call.args[0] and right is call.args[1]:
             return call
         return relax.Call(call.op, [left, right], call.attrs)
+
+
+def _with_hwio_weights(call: Any) -> Any:
+    attributes = call.attrs
+    weight = constant_value(call.args[1])
+    layouts = (attributes.data_layout, attributes.kernel_layout, attributes.out_layout)
+    if layouts != ("NCHW", "OIHW", "NCHW") or weight is None:
+        return call
+    return relax.op.nn.conv2d(
+        call.args[0],
+        constant(weight.transpose(2, 3, 1, 0)),
+        strides=attributes.strides,
+        padding=attributes.padding,
+        dilation=attributes.dilation,
+        groups=attributes.groups,
+        kernel_layout="HWIO",
+    )
 
 
 def rank(expression: Any) -> int:

@@ -1,7 +1,7 @@
-"""How each operator that can keep channels last is written in that layout: one rule an operator.
+"""How each operator that does not care for the layout is written in NHWC: one rule an operator.
 
-A rule takes the pass and a Relax call in NCHW and returns the call in NHWC, or ``None`` where this
-form of the operator (a missing attribute, a variable weight) stays in NCHW.
+A rule takes operands in NHWC and a Relax call in NCHW and returns the call in NHWC, or ``None`` where this
+form of the operator (a missing attribute, an operand of another rank) stays in NCHW.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from typing import Any, Protocol
 from deploycc.relax_graph import constant, constant_value
 from deploycc.tvm_api import ir, relax
 
+TO_NHWC = (0, 2, 3, 1)
+TO_NCHW = (0, 3, 1, 2)
 AXIS_IN_NHWC = {0: 0, 1: 3, 2: 1, 3: 2}
 
 ELEMENTWISE = frozenset(
@@ -31,18 +33,21 @@ POOLS = {
 }
 
 
-class Converter(Protocol):
-    """What a rule needs of the pass: any operand in NHWC, ``None`` for one that has no such form."""
+class Operands(Protocol):
+    """What a rule reads."""
 
     def nhwc(self, expression: Any) -> Any | None:
-        """The NHWC tensor of ``expression``."""
+        """``expression`` in NHWC, ``None`` where it has no such form; numbers of rank 0 as they are."""
+
+    def original(self, expression: Any) -> Any:
+        """``expression`` with its axes in the model's order."""
 
 
-Handler = Callable[[Converter, Any], Any]
+Rule = Callable[[Operands, Any], Any]
 
 
-def layout_rule(call: Any) -> Handler | None:
-    """The rule of a call's operator, ``None`` where it is not known to keep a layout."""
+def rule_of(call: Any) -> Rule | None:
+    """The rule of a call's operator, ``None`` where it is not known to take another layout."""
     name = getattr(call.op, "name", "")
     if name in ELEMENTWISE:
         return _elementwise
@@ -50,39 +55,40 @@ def layout_rule(call: Any) -> Handler | None:
         return _reduction
     if name in POOLS:
         return _pool
-    return HANDLERS.get(name)
+    return RULES.get(name)
 
 
-def _conv2d(converter: Converter, call: Any) -> Any | None:
-    attributes = call.attrs
-    weight = constant_value(call.args[1])
-    if attributes.data_layout != "NCHW" or attributes.kernel_layout != "OIHW" or weight is None:
+def rank(expression: Any) -> int:
+    """The rank of a tensor expression, -1 for anything else and where it is unknown."""
+    return int(getattr(expression.ty, "ndim", -1))
+
+
+def permutation(expression: Any) -> tuple[int, ...] | None:
+    """The axes of a call that permutes them one by one, ``None`` for anything else."""
+    name = getattr(getattr(expression, "op", None), "name", "")
+    if name != "relax.permute_dims" or expression.attrs.axes is None:
         return None
-    data = converter.nhwc(call.args[0])
-    if data is None:
+    return tuple(int(axis) for axis in expression.attrs.axes)
+
+
+def constant_in_nhwc(expression: Any) -> Any | None:
+    """A constant beside an image: itself if a scalar, transposed if an image, else ``None``."""
+    value = constant_value(expression)
+    if value is None or value.ndim not in (0, 4):
         return None
-    return relax.op.nn.conv2d(
-        data,
-        constant(weight.transpose(2, 3, 1, 0)),
-        strides=attributes.strides,
-        padding=attributes.padding,
-        dilation=attributes.dilation,
-        groups=attributes.groups,
-        data_layout="NHWC",
-        kernel_layout="HWIO",
-    )
+    return expression if value.ndim == 0 else constant(value.transpose(TO_NHWC))
 
 
-def _elementwise(converter: Converter, call: Any) -> Any | None:
-    arguments = [converter.nhwc(argument) for argument in call.args]
+def _elementwise(operands: Operands, call: Any) -> Any | None:
+    arguments = [operands.nhwc(argument) for argument in call.args]
     if any(argument is None for argument in arguments):
         return None
     return relax.Call(call.op, arguments, call.attrs)
 
 
-def _pool(converter: Converter, call: Any) -> Any | None:
+def _pool(operands: Operands, call: Any) -> Any | None:
     attributes = call.attrs
-    data = converter.nhwc(call.args[0])
+    data = operands.nhwc(call.args[0])
     if attributes.layout != "NCHW" or data is None:
         return None
     return POOLS[call.op.name](
@@ -97,16 +103,16 @@ def _pool(converter: Converter, call: Any) -> Any | None:
     )
 
 
-def _adaptive_pool(converter: Converter, call: Any) -> Any | None:
-    data = converter.nhwc(call.args[0])
+def _adaptive_pool(operands: Operands, call: Any) -> Any | None:
+    data = operands.nhwc(call.args[0])
     if call.attrs.layout != "NCHW" or data is None:
         return None
     return relax.op.nn.adaptive_avg_pool2d(data, call.attrs.output_size, layout="NHWC")
 
 
-def _reduction(converter: Converter, call: Any) -> Any | None:
+def _reduction(operands: Operands, call: Any) -> Any | None:
     axes = call.attrs.axis
-    data = converter.nhwc(call.args[0])
+    data = operands.nhwc(call.args[0])
     if axes is None or data is None:
         return None
     moved = sorted(AXIS_IN_NHWC[int(axis) % 4] for axis in axes)
@@ -116,35 +122,35 @@ def _reduction(converter: Converter, call: Any) -> Any | None:
     return function(data, moved, keepdims=call.attrs.keepdims)
 
 
-def _axis_moved(function: Callable[[Any, int], Any]) -> Handler:
-    """A handler for a unary operator with one ``axis`` attribute."""
+def _axis_moved(function: Callable[[Any, int], Any]) -> Rule:
+    """The rule of a unary operator with one ``axis`` attribute."""
 
-    def handler(converter: Converter, call: Any) -> Any | None:
-        data = converter.nhwc(call.args[0])
+    def rule(operands: Operands, call: Any) -> Any | None:
+        data = operands.nhwc(call.args[0])
         return None if data is None else function(data, AXIS_IN_NHWC[int(call.attrs.axis) % 4])
 
-    return handler
+    return rule
 
 
-def _prelu(converter: Converter, call: Any) -> Any | None:
-    data = converter.nhwc(call.args[0])
+def _prelu(operands: Operands, call: Any) -> Any | None:
+    data = operands.nhwc(call.args[0])
     if data is None or constant_value(call.args[1]) is None:
         return None
     return relax.op.nn.prelu(data, call.args[1], axis=AXIS_IN_NHWC[int(call.attrs.axis) % 4])
 
 
-def _concat(converter: Converter, call: Any) -> Any | None:
+def _concat(operands: Operands, call: Any) -> Any | None:
     fields = call.args[0].fields if isinstance(call.args[0], relax.Tuple) else None
     if fields is None or call.attrs.axis is None:
         return None
-    parts = [converter.nhwc(field) for field in fields]
+    parts = [operands.nhwc(field) for field in fields]
     if any(part is None for part in parts):
         return None
     return relax.op.concat(parts, axis=AXIS_IN_NHWC[int(call.attrs.axis) % 4])
 
 
-def _split(converter: Converter, call: Any) -> Any | None:
-    data = converter.nhwc(call.args[0])
+def _split(operands: Operands, call: Any) -> Any | None:
+    data = operands.nhwc(call.args[0])
     sections = call.attrs.indices_or_sections
     if data is None:
         return None
@@ -152,9 +158,9 @@ def _split(converter: Converter, call: Any) -> Any | None:
     return relax.op.split(data, sections, axis=AXIS_IN_NHWC[int(call.attrs.axis) % 4])
 
 
-def _resize2d(converter: Converter, call: Any) -> Any | None:
+def _resize2d(operands: Operands, call: Any) -> Any | None:
     attributes = call.attrs
-    data = converter.nhwc(call.args[0])
+    data = operands.nhwc(call.args[0])
     if attributes.layout != "NCHW" or data is None:
         return None
     return relax.op.image.resize2d(
@@ -179,8 +185,8 @@ def _numbers(expression: Any) -> list[int] | None:
     return None if any(not isinstance(value, int) for value in values) else [int(value) for value in values]  # type: ignore[arg-type]
 
 
-def _strided_slice(converter: Converter, call: Any) -> Any | None:
-    data = converter.nhwc(call.args[0])
+def _strided_slice(operands: Operands, call: Any) -> Any | None:
+    data = operands.nhwc(call.args[0])
     axes = _numbers(call.args[1])
     rest = [_numbers(argument) for argument in call.args[2:]]
     if data is None or axes is None or any(part is None for part in rest):
@@ -189,8 +195,8 @@ def _strided_slice(converter: Converter, call: Any) -> Any | None:
     return relax.op.strided_slice(data, moved, *rest, assume_inbound=call.attrs.assume_inbound)
 
 
-def _pad(converter: Converter, call: Any) -> Any | None:
-    data = converter.nhwc(call.args[0])
+def _pad(operands: Operands, call: Any) -> Any | None:
+    data = operands.nhwc(call.args[0])
     width = [int(extent) for extent in call.attrs.pad_width]
     if data is None or len(width) != 8:
         return None
@@ -198,10 +204,9 @@ def _pad(converter: Converter, call: Any) -> Any | None:
     return relax.op.nn.pad(data, [*n, *h, *w, *c], call.attrs.pad_mode, call.attrs.pad_value)
 
 
-HANDLERS: dict[str, Handler] = {
+RULES: dict[str, Rule] = {
     "relax.strided_slice": _strided_slice,
     "relax.nn.pad": _pad,
-    "relax.nn.conv2d": _conv2d,
     "relax.nn.adaptive_avg_pool2d": _adaptive_pool,
     "relax.nn.prelu": _prelu,
     "relax.nn.softmax": _axis_moved(lambda data, axis: relax.op.nn.softmax(data, axis)),
