@@ -4,12 +4,15 @@ VENV := .venv
 RUN := $(VENV)/bin/python -m
 STAMP := $(VENV)/.installed
 TORCH := .cache/torch-venv/.installed
+PEERS := .cache/bench-venv/.installed
+MEASURE := .cache/bench-venv/bin/python -m
 CACHE := $(CURDIR)/.cache
 
 export ZIG_GLOBAL_CACHE_DIR ?= $(CACHE)/zig
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-torch lint type fmt golden docs bench table clean
+.PHONY: help demo test test-all test-torch lint type fmt golden docs bench bench-convs bench-dense performance
+.PHONY: table clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -23,6 +26,14 @@ $(STAMP): pyproject.toml
 $(TORCH): pyproject.toml
 	$(PYTHON) -m venv .cache/torch-venv
 	.cache/torch-venv/bin/python -m pip install --quiet --editable '.[dev,torch]'
+	touch $@
+
+# The engines that the benchmarks compare with.  pnnx without what it asks for: its Python part, which is not
+# used, needs torch.
+$(PEERS): pyproject.toml
+	$(PYTHON) -m venv .cache/bench-venv
+	.cache/bench-venv/bin/python -m pip install --quiet --editable '.[bench]'
+	.cache/bench-venv/bin/python -m pip install --quiet --no-deps pnnx==20261020
 	touch $@
 
 demo: $(STAMP) ## build PP-OCR for this machine and read a page with a C++ app
@@ -54,8 +65,17 @@ golden: $(STAMP) ## write the expected outputs of the tests anew (look at the di
 docs: $(STAMP) ## write the generated pages of docs/ anew
 	$(RUN) docs.generate
 
-bench: $(STAMP) ## time the networks beside ONNX Runtime (BENCH="--networks a,b --runs 9 --cpu-time")
-	$(RUN) benchmarks.run $(BENCH)
+bench-convs: $(PEERS) ## the convolution suite beside the other engines (BENCH="--convs a,b --threads 1,2 --repeat 3")
+	$(MEASURE) benchmarks.convs $(BENCH)
+
+bench: $(PEERS) ## the networks beside the other engines (BENCH="--networks a,b --threads 1,2 --peers ort --keep")
+	$(MEASURE) benchmarks.run $(BENCH)
+
+bench-dense: $(PEERS) ## the ten dense convolutions as a share of the core's peak
+	$(MEASURE) benchmarks.dense $(BENCH)
+
+performance: $(PEERS) ## write docs/performance.md from the newest results
+	$(MEASURE) benchmarks.performance
 
 table: $(STAMP) ## measure sizes and times and write docs/networks.md
 	$(RUN) benchmarks.sizes

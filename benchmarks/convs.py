@@ -1,29 +1,22 @@
-"""Single convolutions beside ONNX Runtime: the shapes of convs.toml, among them many odd ones.
+"""The convolution suite: single convolutions with bias and ReLU, ours beside every engine that is installed.
 
-    python -m benchmarks.convs [--convs a,b] [--target host] [--runs 15] [--keep] [--schedule-dir DIR]
+    python -m benchmarks.convs [--convs a,b] [--target host] [--threads 1,2] [--peers ort,ncnn] [--repeat 3]
 
-Each one is a network of one convolution, bias and ReLU, NCHW in and out, so that what the change of layout
-costs is in the time of both.  It is built, checked against ONNX Runtime, and both run in turns on one pinned
-core; medians of processor time count.  Prints a table and writes ``benchmarks/results/convs-TIME.json``.
+Each one is a network of one convolution, bias and ReLU, float32, NCHW in and out, so that what a change of
+layout costs is in everybody's time.  It is built, every result is checked against float64, and all engines
+run in turns on pinned cores; medians count.  Prints tables and writes ``benchmarks/results/convs-TIME.json``
+and, with matplotlib there, plots beside it.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import datetime
-import json
 import math
-import multiprocessing
-import os
-import platform
 import shutil
 import sys
-import time
 import tomllib
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -31,14 +24,17 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from benchmarks.library import PackageLibrary, RunFailed, manifest_of
-from benchmarks.measuring import geometric_mean, interleave, median_ms, pin, spread_percent
+from benchmarks import plots
+from benchmarks.contest import Arena, Entry, Row, Settings, median_of_runs
+from benchmarks.library import manifest_of
+from benchmarks.machine import header
+from benchmarks.measurements import measurement
+from benchmarks.options import add_measuring_options, peers_of, schedule_folders
 from benchmarks.pinned import ROOT
-from benchmarks.reference import TOLERANCE, OnnxRuntime, largest_error
-from benchmarks.run import RESULTS, cpu_model
+from benchmarks.tables import contest_lines, summary_lines
 from deploycc.build import InternalError, build
 from deploycc.types import DeployccError
 
@@ -71,6 +67,12 @@ class Conv:
         """Floating-point operations of the products alone, two a multiply-add."""
         return 2 * math.prod(self.output) * self.input[1] // self.group * math.prod(self.kernel)
 
+    @property
+    def bytes(self) -> int:
+        """What must be moved at least: input, weights, bias and output once, in float32."""
+        weights = self.channels * (self.input[1] // self.group * math.prod(self.kernel) + 1)
+        return 4 * (math.prod(self.input) + weights + math.prod(self.output))
+
     def model(self, seed: int = 0) -> onnx.ModelProto:
         """The network: convolution, bias, ReLU; weights such that results are about 1."""
         generator = np.random.default_rng(seed)
@@ -94,6 +96,22 @@ class Conv:
         )
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
 
+    def reference(self, x: NDArray[Any], model: onnx.ModelProto) -> NDArray[np.float64]:
+        """The output for ``x`` in float64, one product of matrices for each position of the kernel."""
+        weight, bias = (numpy_helper.to_array(t).astype(np.float64) for t in model.graph.initializer)
+        batch, _, height, width = self.output
+        top, left, bottom, right = self.pads
+        padded = np.pad(x.astype(np.float64), ((0, 0), (0, 0), (top, bottom), (left, right)))
+        weight = weight.reshape(self.group, self.channels // self.group, -1, *self.kernel)
+        total = np.zeros((batch, self.group, self.channels // self.group, height * width))
+        for row in range(self.kernel[0]):
+            for column in range(self.kernel[1]):
+                y, z = row * self.dilations[0], column * self.dilations[1]
+                window = padded[:, :, y : y + (height - 1) * self.strides[0] + 1 : self.strides[0]]
+                window = window[..., z : z + (width - 1) * self.strides[1] + 1 : self.strides[1]]
+                total += weight[..., row, column] @ window.reshape(batch, self.group, -1, height * width)
+        return np.maximum(total.reshape(self.output) + bias[:, None, None], 0)
+
 
 @cache
 def convs() -> Mapping[str, Conv]:
@@ -108,149 +126,121 @@ def convs() -> Mapping[str, Conv]:
     return found
 
 
-@dataclass(frozen=True)
-class Row:
-    """One convolution: medians in milliseconds, the largest error as a share of the largest output."""
-
-    conv: str
-    ours_ms: float = math.nan
-    peer_ms: float = math.nan
-    ours_spread: float = math.nan
-    peer_spread: float = math.nan
-    error: float = math.nan
-    schedule: str = ""
-    failure: str = ""
-
-    @property
-    def ratio(self) -> float:
-        """Our time over ONNX Runtime's."""
-        return self.ours_ms / self.peer_ms
-
-    @property
-    def counts(self) -> bool:
-        """Whether it ran and its result is right: a wrong result is not fast."""
-        return not self.failure and self.error <= TOLERANCE
+def dense() -> tuple[Conv, ...]:
+    """The ten with one group, 32 channels or more in and out, and the most operations, most first."""
+    able = [conv for conv in convs().values() if conv.group == 1 and min(conv.input[1], conv.channels) >= 32]
+    return tuple(sorted(able, key=lambda conv: -conv.flop)[:10])
 
 
-def package_of(conv: Conv, target: str, keep: bool, schedule_dirs: Sequence[Path] = ()) -> Path:
-    """The package of ``conv`` under ``out/convs``, with its model beside it."""
-    folder = ROOT / "out" / "convs" / target / conv.name
+def model_file(conv: Conv) -> Path:
+    """The ONNX file of ``conv`` under ``out/convs``, written when it is not there as it should be."""
+    file = ROOT / "out" / "convs" / "models" / f"{conv.name}.onnx"
+    content = conv.model().SerializeToString()
+    if not file.is_file() or file.read_bytes() != content:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+    return file
+
+
+def package_of(
+    conv: Conv, target: str, keep: bool, schedule_dirs: Sequence[Path] = (), variant: str = ""
+) -> Path:
+    """The package of ``conv`` under ``out/convs``; ``variant`` keeps builds with other schedules apart."""
+    folder = ROOT / "out" / "convs" / (f"{target}-{variant}" if variant else target) / conv.name
     if keep and folder.is_dir():
         return folder
     shutil.rmtree(folder, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    onnx.save(conv.model(), folder.with_suffix(".onnx"))
-    return build(
-        folder.with_suffix(".onnx"), target, folder, name=conv.name, schedule_dirs=schedule_dirs
-    ).path
+    return build(model_file(conv), target, folder, name=conv.name, schedule_dirs=schedule_dirs).path
 
 
-def measure(conv: Conv, package: Path, runs: int, round_seconds: float) -> Row:
-    """Check and time ``conv`` on one pinned core.  Raises RunFailed."""
-    pin(1)
-    peer = OnnxRuntime(package.with_suffix(".onnx"), 1)
-    inputs = peer.random_inputs({})
-    ours = PackageLibrary(package, 1)
-    error = largest_error(ours.bind(inputs), peer.bind(inputs))
-    mine, theirs = interleave([ours.run, peer.run], runs, round_seconds, clock=time.thread_time)
-    used = [call for call in manifest_of(package)["calls"] if call["knobs"]]
-    schedule = "; ".join(
-        f"{call['schedule']} {' '.join(f'{k}={v}' for k, v in sorted(call['knobs'].items()))}"
+def entry_of(conv: Conv, package: Path | None) -> Entry:
+    """``conv`` ready to be measured: its inputs in [-1, 1) and what is right for them."""
+    x = np.random.default_rng(1).uniform(-1, 1, conv.input).astype(np.float32)
+    return Entry(conv.name, model_file(conv), package, [x], [conv.reference(x, conv.model())])
+
+
+def schedules_of(package: Path) -> str:
+    """The schedules and knobs of a package's kernels, as the tables show them."""
+    used = [call for call in manifest_of(package)["calls"] if call["schedule"]]
+    return "; ".join(
+        " ".join([call["schedule"], *(f"{key}={value}" for key, value in sorted(call["knobs"].items()))])
         for call in used
     )
-    return Row(
-        conv.name, median_ms(mine), median_ms(theirs), spread_percent(mine), spread_percent(theirs), error,
-        schedule,
-    )  # fmt: skip
 
 
-def row_of(conv: Conv, arguments: argparse.Namespace) -> Row:
-    """Build and measure in a process of its own; whatever goes wrong is the row's ``failure``."""
-    try:
-        package = package_of(conv, arguments.target, arguments.keep, arguments.schedule_dir)
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-            future = pool.submit(measure, conv, package, arguments.runs, arguments.round_ms / 1e3)
-            return future.result(timeout=600)
-    except (DeployccError, InternalError, RunFailed, OSError, ValueError, TimeoutError) as error:
-        return Row(conv.name, failure=str(error) or type(error).__name__)
-    except BrokenProcessPool:
-        return Row(conv.name, failure="the measuring process crashed")
+def build_all(names: Sequence[str], arguments: argparse.Namespace) -> dict[str, Path | str]:
+    """The package of each, or why there is none."""
+    built: dict[str, Path | str] = {}
+    folders = schedule_folders(arguments)
+    for name in names:
+        try:
+            built[name] = package_of(
+                convs()[name], arguments.target, arguments.keep, folders, "-".join(arguments.without)
+            )
+        except (DeployccError, InternalError, OSError, ValueError) as error:
+            built[name] = (str(error).strip() or type(error).__name__).splitlines()[0]
+            print(f"{name}: {built[name]}", file=sys.stderr, flush=True)
+    return built
 
 
-HEADING = f"{'convolution':22}{'deploycc':>10}{'ORT':>9}{'ratio':>7}{'GFLOP/s':>9}{'error':>9}{'spread':>11}"
-
-
-def line_of(row: Row) -> str:
-    """One line of the table."""
-    if row.failure:
-        return f"{row.conv:22}  failed: {row.failure.splitlines()[0]}"
-    rate = convs()[row.conv].flop / row.ours_ms / 1e6
-    spread = f"{row.ours_spread:.0f}/{row.peer_spread:.0f} %"
-    wrong = "" if row.counts else "  WRONG"
-    return (
-        f"{row.conv:22}{row.ours_ms:10.4f}{row.peer_ms:9.4f}{row.ratio:7.2f}{rate:9.1f}{row.error:9.0e}"
-        f"{spread:>11}  {row.schedule}{wrong}"
-    )
-
-
-def summary_of(rows: Sequence[Row]) -> str:
-    """How many are right, faster, and by how much."""
-    right = [row for row in rows if row.counts]
-    if not right:
-        return f"none of {len(rows)} right"
-    slower = sorted((row for row in right if row.ratio > 1), key=lambda row: -row.ratio)
-    text = (
-        f"{len(right)} of {len(rows)} right, {len(right) - len(slower)} not slower than ONNX Runtime, "
-        f"geometric mean of the ratios {geometric_mean(row.ratio for row in right):.2f}"
-    )
-    if slower:
-        text += "; slower: " + ", ".join(f"{row.conv} {row.ratio:.2f}" for row in slower)
-    return text
-
-
-def write_results(rows: Sequence[Row], target: str) -> Path:
-    """JSON with the machine, the versions and all rows."""
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    now = datetime.datetime.now(datetime.UTC)
-    file = RESULTS / f"convs-{now:%Y%m%dT%H%M%S}.json"
-    content = {
-        "time": now.isoformat(timespec="seconds"),
-        "cpu": cpu_model(),
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        "onnxruntime": onnxruntime.__version__,
-        "target": target,
-        "rows": [
-            {**dataclasses.asdict(row), "ratio": row.ratio, "flop": convs()[row.conv].flop} for row in rows
-        ],
-    }
-    file.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    return file
+def measure_all(names: Sequence[str], built: Mapping[str, Path | str], settings: Settings) -> list[Row]:
+    """A row for each name."""
+    rows = []
+    with Arena(settings) as arena:
+        for name in names:
+            package = built.get(name)
+            entry = entry_of(convs()[name], package if isinstance(package, Path) else None)
+            row = arena.row(entry)
+            if isinstance(package, str):
+                row = dataclasses.replace(row, failure=package)
+            elif package is not None:
+                row = dataclasses.replace(row, schedule=schedules_of(package))
+            rows.append(row)
+            if sys.stderr.isatty():
+                print(f"\r{name:30}", end="", file=sys.stderr, flush=True)
+    return rows
 
 
 def main() -> int:
-    """Command line; 1 if a result is wrong or a build fails."""
+    """Command line; 1 if one of our results is wrong or a build fails."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--convs", help="names, comma-separated (default: all of convs.toml)")
-    parser.add_argument("--target", default="host")
-    parser.add_argument("--runs", type=int, default=15, help="rounds (default 15); the median counts")
-    parser.add_argument("--round-ms", type=float, default=4.0, help="at least so long a turn (default 4)")
-    parser.add_argument("--schedule-dir", type=Path, action="append", default=[])
-    parser.add_argument("--keep", action="store_true", help="reuse packages of an earlier run")
+    add_measuring_options(parser, rounds=15)
     arguments = parser.parse_args()
     names = arguments.convs.split(",") if arguments.convs else list(convs())
     unknown = [name for name in names if name not in convs()]
     if unknown:
         parser.error(f"unknown convolutions: {', '.join(unknown)}; known: {', '.join(convs())}")
-    print(f"{cpu_model()}, ONNX Runtime {onnxruntime.__version__}, one core, medians, ms")
-    print(HEADING)
-    rows = []
-    for name in names:
-        rows.append(row_of(convs()[name], arguments))
-        print(line_of(rows[-1]), flush=True)
-    print("\n" + summary_of(rows))
-    print(f"\n{write_results(rows, arguments.target).relative_to(ROOT)}")
-    return int(not all(row.counts for row in rows))
+    peers = peers_of(arguments, parser)
+    built = {} if arguments.only_peers else build_all(names, arguments)
+    if arguments.build_only:
+        return int(any(isinstance(package, str) for package in built.values()))
+    print(header(peers))
+    runs = []
+    for number in range(arguments.repeat):
+        run: list[Row] = []
+        for threads in arguments.threads:
+            run += measure_all(names, built, Settings(
+                peers, threads, arguments.runs, arguments.round_ms / 1e3, arguments.cpu_time,
+            ))  # fmt: skip
+        runs.append(run)
+        if arguments.repeat > 1:
+            print(f"\nrun {number + 1} of {arguments.repeat}")
+            print("\n".join(summary_lines(run, peers)), flush=True)
+    rows = median_of_runs(runs)
+    flop = {name: conv.flop for name, conv in convs().items()}
+    for threads in arguments.threads:
+        print(f"\n{threads} thread(s), ms")
+        print("\n".join(contest_lines([row for row in rows if row.threads == threads], peers, flop)))
+    print("\n" + "\n".join(summary_lines(rows, peers)))
+    measured = measurement("convs", arguments.target, peers, runs)
+    file = measured.write()
+    print(f"\n{file.relative_to(ROOT)}")
+    work = {name: (float(conv.flop), float(conv.bytes)) for name, conv in convs().items()}
+    for plot in plots.draw(measured, file, work):
+        print(plot.relative_to(ROOT))
+    return int(not (arguments.only_peers or all(row.counts for row in rows)))
 
 
 if __name__ == "__main__":

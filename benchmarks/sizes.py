@@ -25,12 +25,14 @@ from pathlib import Path
 import onnxruntime
 
 from benchmarks.building import package_folder
+from benchmarks.contest import Row, Settings
 from benchmarks.library import manifest_of, package_name
+from benchmarks.machine import cpu_model
 from benchmarks.measuring import geometric_mean
 from benchmarks.networks import fetch, networks
 from benchmarks.pinned import ROOT
 from benchmarks.reference import OnnxRuntime
-from benchmarks.run import Row, cpu_model, row_of
+from benchmarks.run import build_all, measure_all
 
 PAGE = ROOT / "docs" / "networks.md"
 BEGIN, END = "<!-- begin: written by python -m benchmarks.sizes -->", "<!-- end -->"
@@ -120,19 +122,24 @@ def sizes_of(name: str, package: Path, processes: int = 9) -> Sizes:
     )
 
 
+def ratio_of(row: Row) -> float:
+    """Our time over ONNX Runtime's."""
+    return 1 / row.speedup("ort")
+
+
 Column = tuple[str, Callable[[Row, Sizes], str]]
 
 _TIMES: tuple[Column, ...] = (
-    ("network", lambda row, _: row.network),
-    ("MMAC", lambda row, _: f"{networks()[row.network].mmacs:,.0f}"),
-    ("deploycc, ms", lambda row, _: f"{row.ours_ms:.2f}"),
-    ("ONNX Runtime, ms", lambda row, _: f"{row.peer_ms:.2f}"),
-    ("ratio", lambda row, _: f"{row.ratio:.2f}"),
-    ("largest error", lambda row, _: f"{row.error:.1e}"),
+    ("network", lambda row, _: row.name),
+    ("MMAC", lambda row, _: f"{networks()[row.name].mmacs:,.0f}"),
+    ("deploycc, ms", lambda row, _: f"{row.ours.ms:.2f}"),
+    ("ONNX Runtime, ms", lambda row, _: f"{row.times['ort'].ms:.2f}"),
+    ("ratio", lambda row, _: f"{ratio_of(row):.2f}"),
+    ("largest error", lambda row, _: f"{row.ours.error:.1e}"),
     ("build, s", lambda row, _: f"{row.build_s:.1f}"),
 )
 _SIZES: tuple[Column, ...] = (
-    ("network", lambda row, _: row.network),
+    ("network", lambda row, _: row.name),
     ("weights, MiB", lambda _, s: f"{s.weight_bytes / 2**20:.2f}"),
     ("code, KiB", lambda _, s: f"{s.code_bytes / 2**10:.0f}"),
     ("arena, MiB", lambda _, s: f"{s.arena_bytes / 2**20:.2f}"),
@@ -155,33 +162,34 @@ def page_text(
     measured: Sequence[tuple[Row, Sizes]], failed: Sequence[Row], target: str, cpu_time: bool = False
 ) -> str:
     """What stands between the page's markers."""
-    worst = max((row for row, _ in measured), key=lambda row: row.ratio)
+    worst = max((row for row, _ in measured), key=ratio_of)
     idle = statistics.median(s.idle_kib for _, s in measured) / 2**10
     peer_idle = statistics.median(s.peer_idle_kib for _, s in measured) / 2**10
     machine = f"Target `{target}` on {cpu_model()}, {os.cpu_count()} cores; one thread on one pinned core"
-    mean = geometric_mean(row.ratio for row, _ in measured)
+    mean = geometric_mean(ratio_of(row) for row, _ in measured)
     busy = "processor time (others used the machine too; build times are wall time and suffered from it)"
     clock = busy if cpu_time else "wall time"
     lines = [f"{machine}, {clock}; ONNX Runtime {onnxruntime.__version__}; no tuning.", ""]
     lines += [*markdown_table(_TIMES, measured), ""]
     lines += [
-        f"Geometric mean of the ratios: **{mean:.2f}**; the worst is {worst.ratio:.2f} ({worst.network})."
+        f"Geometric mean of the ratios: **{mean:.2f}**; the worst is {ratio_of(worst):.2f} ({worst.name})."
     ]
     lines += ["", *markdown_table(_SIZES, measured), ""]
     starts = f"{idle:.1f} MiB for the C program, {peer_idle:.1f} MiB for Python with ONNX Runtime imported"
     lines.append(f"A process before it loads anything: {starts}.")
     if failed:
         lines += ["", "Not in the tables:", ""]
-        lines += [f"- `{row.network}`: {reason_of(row)}" for row in failed]
+        lines += [f"- `{row.name}`: {reason_of(row)}" for row in failed]
     return "\n".join(lines)
 
 
 def reason_of(row: Row) -> str:
     """Why a network is missing: the diagnostic's headline, or how wrong its result is."""
-    if not row.failure:
-        return f"its result is off by {row.error:.2g} of the largest output"
-    found = re.search(r"error\[(DC\d+)\]: (.*)", row.failure)
-    return f"{found[2]} ({found[1]})" if found else row.failure.splitlines()[0]
+    failure = row.failure or row.ours.failure
+    if not failure:
+        return f"its result is off by {row.ours.error:.2g} of the largest output"
+    found = re.search(r"error\[(DC\d+)\]: (.*)", failure)
+    return f"{found[2]} ({found[1]})" if found else failure.splitlines()[0]
 
 
 def write_page(text: str, page: Path = PAGE) -> None:
@@ -204,16 +212,17 @@ def main() -> int:
     parser.add_argument("--keep", action="store_true", help="reuse packages (their build times are then 0)")
     arguments = parser.parse_args()
     names = arguments.networks.split(",") if arguments.networks else list(networks())
+    settings = Settings(["ort"], 1, arguments.runs, arguments.round_ms / 1e3, arguments.cpu_time)
     measured, failed = [], []
     for name in names:
         print(name, file=sys.stderr, flush=True)
-        row = row_of(name, 1, arguments, arguments.keep)
+        (row,) = measure_all([name], build_all([name], arguments.target, arguments.keep), settings)
         if row.counts:
             measured.append((row, sizes_of(name, package_folder(name, arguments.target))))
             print(json.dumps(dataclasses.asdict(measured[-1][1])), file=sys.stderr, flush=True)
         else:
             failed.append(row)
-            print(row.failure or f"error {row.error}", file=sys.stderr, flush=True)
+            print(reason_of(row), file=sys.stderr, flush=True)
     if not measured:
         return 1
     text = page_text(measured, failed, arguments.target, arguments.cpu_time)

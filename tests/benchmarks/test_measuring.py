@@ -12,6 +12,7 @@ import pytest
 from onnx import TensorProto, helper, save
 
 from benchmarks import run as bench
+from benchmarks.contest import Row, Time
 from benchmarks.measuring import geometric_mean, interleave, median_ms, pin, spread_percent
 from benchmarks.reference import TOLERANCE, OnnxRuntime, allowed_error, largest_error, relative_error
 
@@ -95,43 +96,41 @@ def test_onnx_runtime_side(tmp_path: Path) -> None:
     assert allowed_error(tmp_path / "gather.onnx", [table, index], [y], 0.5) == TOLERANCE
 
 
-RIGHT = bench.Row("a", 1, ours_ms=2.0, peer_ms=1.0, ours_spread=1.0, peer_spread=1.0, error=1e-6)
+RIGHT = Row("a", 1, {"deploycc": Time(2.0, 1.0, 1e-6), "ort": Time(1.0, 1.0, 1e-6)})
+
+
+def _ours(ms: float, error: float = 1e-6) -> Row:
+    return dataclasses.replace(RIGHT, times={**RIGHT.times, "deploycc": Time(ms, 1.0, error)})
 
 
 def test_rows_that_keep_the_limits() -> None:
-    rows = [RIGHT, dataclasses.replace(RIGHT, network="b", ours_ms=4.4)]
-    assert bench.within_limits(rows)
-    assert bench.summary_of(rows) == ["1 thread(s): geometric mean 2.97, worst 4.40 (b), 2 of 2 right"]
+    assert bench.within_limits([RIGHT, dataclasses.replace(_ours(4.4), name="b")])
 
 
 @pytest.mark.parametrize(
     "broken",
-    [
-        dataclasses.replace(RIGHT, ours_ms=6.1),
-        dataclasses.replace(RIGHT, error=2e-4),
-        dataclasses.replace(RIGHT, error=math.nan),
-        bench.Row("b", 1, failure="exit status 70"),
-    ],
+    [_ours(6.1), _ours(2.0, 2e-4), _ours(2.0, math.nan), Row("b", 1, failure="exit status 70")],
 )
-def test_rows_that_break_the_limits(broken: bench.Row) -> None:
+def test_rows_that_break_the_limits(broken: Row) -> None:
     assert not bench.within_limits([RIGHT] * 9 + [broken])
-
-
-def test_a_wrong_result_is_not_fast() -> None:
-    wrong = dataclasses.replace(RIGHT, ours_ms=0.01, error=0.5)
-    assert bench.summary_of([wrong]) == ["1 thread(s): none of 1 right"]
-    assert "WRONG" in bench.line_of(wrong)
-    assert "failed: exit" in bench.line_of(bench.Row("b", 1, failure="exit status 70\nmore"))
 
 
 def test_no_rows_keep_no_limits() -> None:
     assert not bench.within_limits([])
 
 
-def test_results_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench, "RESULTS", tmp_path / "results")
-    file = bench.write_results([RIGHT], "host")
-    assert '"ratio": 2.0' in file.read_text(encoding="utf-8")
-    pytest.importorskip("matplotlib", reason="the plot needs matplotlib (extra: bench)")
-    assert bench.draw([RIGHT], tmp_path / "plot.svg")
-    assert "<svg" in (tmp_path / "plot.svg").read_text(encoding="utf-8")
+def test_static_models_have_the_shapes_written_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = helper.make_graph(
+        [helper.make_node("Relu", ["x"], ["y"])],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 3])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 3])],
+    )
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), tmp_path / "m")
+    network = dataclasses.replace(bench.networks()["mtcnn_pnet"], inputs={"x": (2, 3)})
+    monkeypatch.setattr(bench, "ROOT", tmp_path)
+    monkeypatch.setattr(bench, "fetch", lambda name: tmp_path / "m")
+    monkeypatch.setattr(bench, "networks", lambda: {"net": network})
+    engine = OnnxRuntime(bench.static_model("net"))
+    assert engine.session.get_inputs()[0].shape == [2, 3]
+    assert engine.session.get_outputs()[0].shape == [2, 3]

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks import sizes as subject
+from benchmarks.contest import Row, Time
 from benchmarks.pinned import ROOT
-from benchmarks.run import Row
 
-ROW = Row("mtcnn_pnet", 1, ours_ms=1.5, peer_ms=1.0, ours_spread=1, peer_spread=1, error=2e-7, build_s=3.21)
+ROW = Row("mtcnn_pnet", 1, {"deploycc": Time(1.5, 1.0, 2e-7), "ort": Time(1.0, 1.0, 0.0)}, build_s=3.21)
 SIZES = subject.Sizes(
     weight_bytes=28 << 10, code_bytes=50 << 10, arena_bytes=3 << 20, glibc="2.17", load_ms=0.31,
     idle_kib=1024, peak_kib=5 << 10, peer_idle_kib=40 << 10, peer_peak_kib=60 << 10,
@@ -37,7 +37,7 @@ def test_networks_that_fail_are_named_with_the_reason() -> None:
     refused = Row(
         "silero_vad_openvino_16k", 1, failure="exit status 1\nerror[DC400]: operator LSTM is unknown"
     )
-    wrong = Row("u2netp", 1, ours_ms=1.0, peer_ms=1.0, error=0.25)
+    wrong = Row("u2netp", 1, {"deploycc": Time(1.0, 1.0, 0.25), "ort": Time(1.0, 1.0, 0.0)})
     crashed = Row("magika_v3_3", 1, failure="the measuring process crashed")
     text = subject.page_text([(ROW, SIZES)], [refused, wrong, crashed], "host")
     assert "- `silero_vad_openvino_16k`: operator LSTM is unknown (DC400)" in text
@@ -71,8 +71,8 @@ def test_the_committed_page_has_the_markers() -> None:
 
 def test_failed_rows_do_not_count() -> None:
     assert not Row("x", 1, failure="no").counts
-    assert not Row("x", 1, error=math.inf).counts
-    assert Row("x", 1, error=1.2e-4, allowed=1.75e-4).counts
+    assert not Row("x", 1, {"deploycc": Time(1.0, 1.0, math.inf)}).counts
+    assert Row("x", 1, {"deploycc": Time(1.0, 1.0, 1.2e-4)}, allowed=1.75e-4).counts
 
 
 def test_memory_of_a_fresh_process_is_its_own() -> None:

@@ -1,0 +1,86 @@
+"""The other engines: each one opens an ONNX file, takes inputs in the network's own layout and runs.
+
+All compute in float32 with the settings a user gets who asks for speed and the right result, on as many
+threads as they are told.  An engine that is not installed (extra ``bench``) is left out.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from benchmarks.reference import Array
+
+
+class EngineFailed(Exception):
+    """An engine refused the network, or a call of it failed; the text says what it said."""
+
+
+class Engine(Protocol):
+    """A loaded network with inputs and outputs of its own."""
+
+    def bind(self, inputs: Sequence[Array]) -> list[Array]:
+        """Fix the inputs for ``run`` and return the outputs they give."""
+
+    def run(self) -> None:
+        """One run on the bound inputs."""
+
+
+@dataclass(frozen=True)
+class Peer:
+    """An engine by the name tables and options use; ``settings`` is what it was told, for the tables."""
+
+    name: str
+    title: str
+    distribution: str
+    module: str
+    settings: str
+
+    @property
+    def installed(self) -> bool:
+        """Whether its package is there."""
+        return importlib.util.find_spec(self.module) is not None
+
+    @property
+    def version(self) -> str:
+        """Of the installed package."""
+        return importlib.metadata.version(self.distribution)
+
+    def open(self, model: Path, threads: int) -> Engine:
+        """Load ``model``, an ONNX file with static shapes.  Raises EngineFailed."""
+        if self.name == "ort":
+            from benchmarks.reference import OnnxRuntime
+
+            return OnnxRuntime(model, threads)
+        engine: Engine = importlib.import_module(f"benchmarks.peers.{self.name}").load(model, threads)
+        return engine
+
+
+PEERS = {
+    peer.name: peer
+    for peer in (
+        Peer(
+            "ort", "ONNX Runtime", "onnxruntime", "onnxruntime",
+            "CPU provider, all graph optimisations, one inter-op thread, inputs and outputs bound",
+        ),
+        Peer(
+            "openvino", "OpenVINO", "openvino", "openvino",
+            "C interface, PERFORMANCE_HINT LATENCY, INFERENCE_PRECISION_HINT f32",
+        ),
+        Peer(
+            "ncnn", "ncnn", "ncnn", "ncnn",
+            "Winograd, SGEMM and packing on; fp16, bf16 and Vulkan off; "
+            "single convolutions written as its own layers, networks converted by pnnx",
+        ),
+        Peer(
+            "mnn", "MNN", "MNN", "MNN",
+            "session interface, precision high, power high, memory high",
+        ),
+    )
+}  # fmt: skip
+"""By name, in the tables' order."""
