@@ -101,12 +101,14 @@ class Match:
 
     ``operator`` is ``None`` for a schedule that works on any kernel of its class.  ``task`` is the
     operator's number in the program; a schedule with a ``compute`` writes it on its main block
-    (``attrs={TASK_ANNOTATION: match.task}``) so that the fused kernel is recognised.
+    (``attrs={TASK_ANNOTATION: match.task}``) so that the fused kernel is recognised.  ``kernel`` is for
+    a schedule without ``compute``: the ``Kernel`` it was asked about, if its ``cost`` needs it.
     """
 
     operator: Operator | None
     target: Target
     task: int = 0
+    kernel: Any = None
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ class Skip:
 class Algorithm:
     """How a schedule computes an operator when that is not the operator's own loop nest.
 
-    ``pads`` (top, left, bottom, right) are written around the NHWC input before the kernel;
+    ``pads`` (top, left, bottom, right) are written around the input before the kernel;
     ``pack`` reorders the weights at build time (its input is HWIO, or K x N for a matrix
     product); ``define`` builds the tensor expression from the padded data and packed weights.
     Its result has the operator's own output shape.

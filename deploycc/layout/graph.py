@@ -151,9 +151,10 @@ class Graph:
 
     def _binding(self, var: Any, value: Any) -> None:
         if isinstance(value, ir.Var):
-            for table in (self.images, self.tuples):
-                if value in table:
-                    table[var] = table[value]  # type: ignore[index]
+            if value in self.images:
+                self.images[var] = self.images[value]
+            if value in self.tuples:
+                self.tuples[var] = self.tuples[value]
         elif isinstance(value, relax.TupleGetItem):
             self._made(var, self.tuples.get(value.tuple_value, self.fixed))
         elif isinstance(value, relax.Call):

@@ -135,7 +135,7 @@ class _TransposeCleaner(relax.PyExprMutator):  # type: ignore[misc]
         if axes is None:
             return call
         source = call.args[0]
-        inner = self.lookup_binding(source) if isinstance(source, ir.Var) else None
+        inner: Any = self.lookup_binding(source) if isinstance(source, ir.Var) else None
         inner_axes = permutation(inner)
         if inner_axes is not None:
             axes = tuple(inner_axes[axis] for axis in axes)

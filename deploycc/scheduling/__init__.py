@@ -87,6 +87,7 @@ def schedule_with(
         tasks=program.tasks,
         inputs=program.inputs,
         outputs=program.outputs,
+        layouts=program.layouts,
         choices=choices,
         unscheduled=unscheduled,
     )

@@ -46,7 +46,7 @@ def legalize(module: Any, selections: Mapping[Operator, Selection]) -> Any:
         return emit
 
     overrides = {
-        "relax.nn.conv2d": anchored(_registered("relax.nn.conv2d")),
+        "relax.nn.conv2d": anchored(_plain_convolution),
         "relax.matmul": anchored(_registered("relax.matmul")),
         "relax.nn.adaptive_avg_pool2d": _global_average_pool,
     }
@@ -68,13 +68,37 @@ def _registered(name: str) -> Callable[[Any, Any], Any]:
     return emit
 
 
+def _plain_convolution(builder: Any, call: Any) -> Any:
+    """A convolution that no schedule computes; TVM's own gives the layout it reads, no other."""
+    attributes = call.attrs
+    if attributes.data_layout == attributes.out_layout:
+        return _registered("relax.nn.conv2d")(builder, call)
+    axes = (0, 2, 3, 1) if attributes.out_layout == "NHWC" else (0, 3, 1, 2)
+
+    def convolve(data: Any, weight: Any) -> Any:
+        result = topi.nn.conv(
+            data,
+            weight,
+            attributes.strides,
+            attributes.padding,
+            attributes.dilation,
+            attributes.groups,
+            attributes.data_layout,
+            attributes.kernel_layout,
+        )
+        return topi.transpose(result, axes)
+
+    return builder.call_te(convolve, *call.args, primfunc_name_hint="conv2d")
+
+
 def _emit_algorithm(builder: Any, call: Any, algorithm: Algorithm, operator: Operator) -> Any:
     data = call.args[0]
     top, left, bottom, right = algorithm.pads
     if any(algorithm.pads):
-        padded = builder.call_te(
-            topi.nn.pad, data, [0, top, left, 0], [0, bottom, right, 0], 0.0, primfunc_name_hint="pad"
-        )
+        before, after = [0, top, left, 0], [0, bottom, right, 0]
+        if isinstance(operator, Conv2d) and operator.data_layout == "NCHW":
+            before, after = [0, 0, top, left], [0, 0, bottom, right]
+        padded = builder.call_te(topi.nn.pad, data, before, after, 0.0, primfunc_name_hint="pad")
         data = builder.emit(padded)
     value = constant_value(call.args[1])
     assert value is not None, "describe() only accepts constant weights"
@@ -90,12 +114,13 @@ def _emit_algorithm(builder: Any, call: Any, algorithm: Algorithm, operator: Ope
 def _global_average_pool(builder: Any, call: Any) -> Any:
     attributes = call.attrs
     size = [int(extent) for extent in attributes.output_size] if attributes.output_size is not None else None
-    if attributes.layout != "NHWC" or size not in ([1], [1, 1]):
+    if attributes.layout not in ("NHWC", "NCHW") or size not in ([1], [1, 1]):
         return _registered("relax.nn.adaptive_avg_pool2d")(builder, call)
-    _, height, width, _ = static_shape(call.args[0])
+    axes = [attributes.layout.index(axis) for axis in "HW"]
+    height, width = (static_shape(call.args[0])[axis] for axis in axes)
 
     def average(data: Any) -> Any:
-        total = topi.sum(data, axis=[1, 2], keepdims=True)
+        total = topi.sum(data, axis=axes, keepdims=True)
         return topi.multiply(total, tirx.const(1.0 / (height * width), data.dtype))
 
     return builder.call_te(average, call.args[0], primfunc_name_hint="global_average_pool")

@@ -1,9 +1,9 @@
 """Many small graphs in one ONNX model, compiled as one plan and compared output by output.
 
 A ``Case`` adds its nodes to a ``Graph`` and returns its results.  ``check`` puts cases into one model
-(one link instead of one a case), runs lower, choose and plan on it, and compares with ONNX Runtime
-without its optimisations.  Inputs and weights are new in every run; the seed is in every failure and
-``DEPLOYCC_TEST_SEED`` sets it.
+(one link instead of one a case), runs lower, choose_layouts, choose and plan on it, and compares with
+ONNX Runtime without its optimisations.  Inputs and weights are new in every run; the seed is in every
+failure and ``DEPLOYCC_TEST_SEED`` sets it.
 """
 
 from __future__ import annotations
@@ -21,9 +21,11 @@ import onnx
 import onnxruntime
 from onnx import helper, numpy_helper, shape_inference
 
+from deploycc.layout import choose_layouts
 from deploycc.lowering import lower
+from deploycc.operators import Conv2d, Operator
 from deploycc.planning import plan
-from deploycc.scheduling import choose
+from deploycc.scheduling import choose, estimator
 from deploycc.types import Model, Plan, Program, Target, TensorInfo
 from tests.planning.harness import X86_64, run_plan
 
@@ -154,14 +156,30 @@ def reference(proto: onnx.ModelProto, feeds: dict[str, Array]) -> list[Array]:
     return results
 
 
-def schedule(model: Model, target: Target = X86_64, *more: Path) -> Program:
-    """Lower ``model`` and choose schedules from ours and the folders in ``more``."""
-    return choose(lower(model, target), target, (SCHEDULES, *more))
+def in_layouts(model: Model, target: Target = X86_64, *more: Path, layouts: str | None = None) -> Program:
+    """``model`` lowered and laid out by the estimates of our schedules and those of the folders in ``more``.
+
+    With ``layouts`` (such as ``"NHWC->NHWC"``) every convolution gets these if any schedule takes them.
+    """
+    estimate = estimator(target, (SCHEDULES, *more))
+
+    def preferring(operator: Operator) -> float | None:
+        cycles = estimate(operator)
+        if cycles is None or layouts is None or not isinstance(operator, Conv2d):
+            return cycles
+        return 0.0 if f"{operator.data_layout}->{operator.out_layout}" == layouts else 1e12
+
+    return choose_layouts(lower(model, target), target, preferring)
 
 
-def compile_cases(built: Built, target: Target = X86_64, *more: Path) -> Plan:
+def schedule(model: Model, target: Target = X86_64, *more: Path, layouts: str | None = None) -> Program:
+    """Lower ``model`` and choose layouts and schedules (from ours and the folders in ``more``)."""
+    return choose(in_layouts(model, target, *more, layouts=layouts), target, (SCHEDULES, *more))
+
+
+def compile_cases(built: Built, target: Target = X86_64, *more: Path, layouts: str | None = None) -> Plan:
     """The plan of a model made by ``build``; no schedule may have failed on a kernel."""
-    program = schedule(built.model, target, *more)
+    program = schedule(built.model, target, *more, layouts=layouts)
     failed = [
         f"{choice.task}: {name} {why}"
         for choice in program.choices
@@ -198,10 +216,16 @@ def wrong(built: Built, got: Sequence[Array], want: Sequence[Array]) -> list[str
     return lines
 
 
-def check(cases: Sequence[Case], target: Target = X86_64, seed: int = SEED, opset: int = 17) -> Plan:
+def check(
+    cases: Sequence[Case],
+    target: Target = X86_64,
+    seed: int = SEED,
+    opset: int = 17,
+    layouts: str | None = None,
+) -> Plan:
     """Compile and run ``cases`` on ``target``; AssertionError names every wrong case, and the seed."""
     built = build(cases, seed, opset)
-    planned = compile_cases(built, target)
+    planned = compile_cases(built, target, layouts=layouts)
     got = run_plan(planned, built.feeds, target)
     lines = wrong(built, got, reference(built.model.proto, built.feeds))
     assert not lines, f"seed {seed}, {target.name}:\n" + "\n".join(lines)

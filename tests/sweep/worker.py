@@ -28,10 +28,11 @@ ROOT = Path(__file__).resolve().parents[2]
 def run_case(folder: Path) -> dict[str, Any]:
     """What became of the model in ``folder``: ``verdict``, ``stage`` and ``detail``."""
     from deploycc.importing import load
+    from deploycc.layout import choose_layouts
     from deploycc.linting import lint
     from deploycc.lowering import lower
     from deploycc.planning import plan
-    from deploycc.scheduling import choose
+    from deploycc.scheduling import choose, estimator
     from deploycc.simplifying import simplify
     from deploycc.types import BuildRequest, DeployccError, Limits
 
@@ -54,6 +55,8 @@ def run_case(folder: Path) -> dict[str, Any]:
         lint(model, X86_64).raise_if_errors()
         stage = "lower"
         program = lower(model, X86_64)
+        stage = "layout"
+        program = choose_layouts(program, X86_64, estimator(X86_64, (ROOT / "schedules",)))
         stage = "schedule"
         program = choose(program, X86_64, (ROOT / "schedules",))
         stage = "plan"
