@@ -1,0 +1,63 @@
+"""Runs one network with a peer's engine; executed by the AArch64 Python of ``arm64_python.py`` under QEMU.
+
+    python arm64_peer.py onnxruntime MODEL INPUTS.npz OUTPUTS.npz RUNS
+    python arm64_peer.py ncnn PARAM,BIN INPUTS.npz OUTPUTS.npz RUNS
+
+Imports nothing of this repository.  One thread; what is set up before the first run and the first run itself
+cancel out when the counts of two processes with different RUNS are subtracted.
+"""
+
+import sys
+
+import numpy as np
+
+
+def onnx_runtime(model, inputs, runs):
+    """Outputs by name after ``runs`` runs."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    names = [value.name for value in session.get_outputs()]
+    binding = session.io_binding()
+    for name, array in inputs.items():
+        binding.bind_cpu_input(name, array)
+    for name in names:
+        binding.bind_output(name)
+    for _ in range(runs):
+        session.run_with_iobinding(binding)
+    return dict(zip(names, binding.copy_outputs_to_cpu(), strict=True))
+
+
+def ncnn(files, inputs, runs):
+    """Outputs by name after ``runs`` runs; inputs lose their batch axis of 1, as ncnn has it."""
+    import ncnn as engine
+
+    network = engine.Net()
+    network.opt.num_threads = 1
+    # As the other engines compute: float32 throughout.
+    network.opt.use_fp16_packed = network.opt.use_fp16_storage = network.opt.use_fp16_arithmetic = False
+    network.opt.use_bf16_storage = False
+    param, weights = files.split(",")
+    if network.load_param(param) or network.load_model(weights):
+        sys.exit("ncnn cannot load the network")
+    arrays = [engine.Mat(np.ascontiguousarray(array[0])) for array in inputs.values()]
+    found = {}
+    for _ in range(runs):
+        extractor = network.create_extractor()
+        for name, array in zip(network.input_names(), arrays, strict=True):
+            extractor.input(name, array)
+        for name in network.output_names():
+            status, result = extractor.extract(name)
+            if status:
+                sys.exit(f"ncnn returns {status} for {name}")
+            found[name] = result
+    return {name: np.array(result)[None] for name, result in found.items()}
+
+
+if __name__ == "__main__":
+    peer, model, inputs_file, outputs_file, run_count = sys.argv[1:]
+    feeds = dict(np.load(inputs_file))
+    np.savez(outputs_file, **{"onnxruntime": onnx_runtime, "ncnn": ncnn}[peer](model, feeds, int(run_count)))
