@@ -11,7 +11,7 @@ import errno
 import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -71,6 +71,8 @@ def build(
     limits: Limits | None = None,
     schedule_dirs: Sequence[str | Path] = (),
     keep_kernels: bool = False,
+    records: Sequence[str | Path] = (),
+    tune: str | None = None,
     on_event: Callable[[Event], None] | None = None,
 ) -> Package:
     """Compile an ONNX file into a package folder and return it.
@@ -80,8 +82,13 @@ def build(
     ``output`` is ``./NAME-TARGET`` unless given; an older package there is replaced, anything else
     is left alone and refused.  ``name`` must be a C identifier; without it the file name is made
     into one.  ``seed`` is that of the golden inputs.  ``keep_kernels`` puts every kernel as text into the
-    package, for ``deploycc inspect --kernel``.  ``on_event`` gets the stages as they pass (see ``Trace``)
-    in the calling thread.
+    package, for ``deploycc inspect --kernel``.
+
+    ``records`` are tuning databases over the ones that come with deploycc, later ones over earlier.
+    ``tune`` is a budget (``60s``, ``500trials``): the network's operators are tuned first, into the last of
+    ``records`` or the default database, and what is found is used unless the network comes out slower with
+    it.  Without either a build depends on its arguments alone.  ``on_event`` gets the stages as they pass
+    (see ``Trace``), and of tuning (``deploycc.tuning``), in the calling thread.
 
     Raises ``DeployccError`` for everything that is wrong with the input, the target or the
     machine, and ``InternalError`` for faults of our own.  Nothing is left behind in either case.
@@ -99,14 +106,19 @@ def build(
         limits=limits,
         schedule_dirs=schedule_dirs,
         keep_kernels=keep_kernels,
+        # The database that is tuned into need not be there yet.
+        records=records if tune is None else records[:-1],
     )
+    found: tuple[Diagnostic, ...] = ()
+    if tune is not None:
+        request, found = _tuned(request, target, tune, records[-1] if records else None, on_event)
     with staging(request.output) as place:
         answer = _run(request, reproduce_command(request, target), place.folder, on_event)
         place.commit()
     return Package(
         path=request.output,
         manifest=answer["manifest"],
-        diagnostics=tuple(Diagnostic(**d) for d in answer["diagnostics"]),
+        diagnostics=(*found, *(Diagnostic(**d) for d in answer["diagnostics"])),
     )
 
 
@@ -124,6 +136,7 @@ def resolve_request(
     limits: Limits | None = None,
     schedule_dirs: Sequence[str | Path] = (),
     keep_kernels: bool = False,
+    records: Sequence[str | Path] = (),
 ) -> BuildRequest:
     """The request that ``build`` makes of its arguments, with every path absolute."""
     findings: list[Diagnostic] = []
@@ -141,6 +154,9 @@ def resolve_request(
             resolved_target = load_target(str(target))
         except DeployccError as error:
             findings.extend(error.diagnostics)
+    for path in map(Path, records):
+        if not path.is_file():
+            findings.append(Diagnostic("DC601", f"the tuning database {path} cannot be read", got="no file"))
     if findings or resolved_target is None:
         raise DeployccError(*findings)
     if output is None:
@@ -158,7 +174,34 @@ def resolve_request(
         limits=limits or Limits(),
         schedule_dirs=tuple(Path(folder).absolute() for folder in schedule_dirs),
         keep_kernels=keep_kernels,
+        records=tuple(Path(path).absolute() for path in records),
     )
+
+
+def _tuned(
+    request: BuildRequest,
+    target: str | Path | Target,
+    budget: str,
+    database: str | Path | None,
+    on_event: Callable[[Event], None] | None,
+) -> tuple[BuildRequest, tuple[Diagnostic, ...]]:
+    """The request with the records of a tuning session, and what the session has to say."""
+    from deploycc.tuning import tune  # it loads TVM, which is otherwise left to the child process
+
+    result = tune(
+        request.model,
+        target,
+        budget,
+        shapes=request.shapes,
+        database=database,
+        schedule_dirs=request.schedule_dirs,
+        limits=request.limits,
+        on_event=on_event,
+    )
+    worth = all(diagnostic.code != "DC606" for diagnostic in result.diagnostics)
+    if worth and result.database.is_file():
+        request = replace(request, records=(*request.records, result.database))
+    return request, result.diagnostics
 
 
 def _run(request: BuildRequest, command: str, folder: Path, on_event: Callable[[Event], None] | None) -> Any:
@@ -219,6 +262,8 @@ def reproduce_command(request: BuildRequest, target: str | Path | Target) -> str
         words += ["--runtime", request.runtime]
     if request.keep_kernels:
         words.append("--keep-kernels")
+    for path in request.records:
+        words += ["--records", str(path)]
     return shlex.join([*words, "--dump-dir", "dump", "-v"])
 
 

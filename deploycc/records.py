@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 from deploycc.operators import Conv2d, MatMul, Operator
-from deploycc.resources import data_dir
+from deploycc.resources import cache_directory, data_dir
 from deploycc.types import DeployccError, Diagnostic, Target
 
 Unit = Literal["seconds", "instructions"]
@@ -246,6 +246,14 @@ class Records:
 def shipped() -> tuple[Path, ...]:
     """The databases that come with deploycc."""
     return tuple(sorted((data_dir("schedules") / "records").glob("*.jsonl")))
+
+
+def default_database(target: str) -> Path:
+    """Where ``deploycc tune`` keeps the records of a target: ``tuning/TARGET.jsonl`` in the cache folder.
+
+    That is ``$DEPLOYCC_CACHE_DIR``, else ``$XDG_CACHE_HOME/deploycc``, else ``~/.cache/deploycc``.
+    """
+    return cache_directory() / "tuning" / f"{target}.jsonl"
 
 
 def _distance(one: str, other: str) -> float:

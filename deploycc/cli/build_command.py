@@ -10,6 +10,7 @@ import click
 
 from deploycc.build import build
 from deploycc.cli.progress import Progress
+from deploycc.cli.tuning_progress import TuningProgress
 from deploycc.cli.values import ShapeOption, TargetOption, shapes_of
 from deploycc.diagnostics import render
 from deploycc.packaging.names import suggest_library_name
@@ -82,6 +83,18 @@ is interrupted leaves nothing.""",
     help="Folder of schedules; a file there replaces the one of its name that comes with deploycc.",
 )
 @click.option(
+    "--records",
+    type=click.Path(path_type=Path, dir_okay=False),
+    multiple=True,
+    metavar="FILE",
+    help="Tuning database to use over the one that comes with deploycc; a later one over an earlier.",
+)
+@click.option(
+    "--tune",
+    metavar="TIME|TRIALS",
+    help="Tune first, for 60s or 500trials, into the last of --records or the default database.",
+)
+@click.option(
     "--stage-seconds",
     type=click.FloatRange(min=0.1),
     default=_DEFAULT_LIMITS.stage_seconds,
@@ -109,6 +122,8 @@ def build_command(
     dump_dir: Path | None,
     keep_kernels: bool,
     schedule_dirs: tuple[Path, ...],
+    records: tuple[Path, ...],
+    tune: str | None,
     stage_seconds: float,
     memory_mib: int,
     quiet: bool,
@@ -116,7 +131,9 @@ def build_command(
 ) -> None:
     """Compile MODEL (an ONNX file) into a package that a C++ program links."""
     given_shapes = shapes_of(shapes)
-    progress = Progress(quiet=quiet)
+    progress: Progress | TuningProgress = Progress(quiet=quiet)
+    if tune is not None:
+        progress = TuningProgress(quiet=quiet)
     if not quiet:
         click.echo(f"{model} -> {name or suggest_library_name(model.stem)}, target {target}", err=True)
     try:
@@ -133,6 +150,8 @@ def build_command(
             limits=replace(_DEFAULT_LIMITS, stage_seconds=stage_seconds, memory_bytes=memory_mib << 20),
             schedule_dirs=schedule_dirs,
             keep_kernels=keep_kernels,
+            records=records,
+            tune=tune,
             on_event=progress,
         )
     finally:

@@ -15,7 +15,9 @@ from deploycc.build import InternalError
 from deploycc.cli.build_command import build_command
 from deploycc.cli.export_command import export_command
 from deploycc.cli.inspect_command import inspect_command
+from deploycc.cli.interrupts import Interrupted
 from deploycc.cli.targets_command import targets_command
+from deploycc.cli.tune_command import tune_command
 from deploycc.diagnostics import exit_code, render
 from deploycc.types import DeployccError
 
@@ -28,6 +30,7 @@ OUR_FAULT = 70
     epilog="""\b
 Examples:
   deploycc build model.onnx --target arm64
+  deploycc tune model.onnx --target host --budget 60s
   deploycc inspect model-arm64
   deploycc targets
 
@@ -58,6 +61,7 @@ program.add_command(build_command)
 program.add_command(export_command)
 program.add_command(inspect_command)
 program.add_command(targets_command)
+program.add_command(tune_command)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -72,7 +76,7 @@ def main(arguments: list[str] | None = None) -> None:
     except click.exceptions.Exit as leaving:
         sys.exit(leaving.exit_code)
     except Interrupted as interrupt:
-        click.echo("interrupted; nothing was written", err=True)
+        click.echo(interrupt.told, err=True)
         sys.exit(128 + interrupt.number)
     except DeployccError as error:
         for diagnostic in error.diagnostics:
@@ -86,14 +90,6 @@ def main(arguments: list[str] | None = None) -> None:
         # The reader has gone; so has what Python would still flush when it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
-
-
-class Interrupted(BaseException):
-    """A signal that asks to end came; ``number`` is the signal's."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
 
 
 def _end(number: int, frame: FrameType | None) -> None:

@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from deploycc.resources import cache_directory
 from deploycc.types import DeployccError, Diagnostic, Target
 
 _TIMEOUT_SECONDS = 600.0
@@ -46,23 +47,6 @@ class Compiler:
     environment: Mapping[str, str]
     identity: str
     is_zig: bool
-
-
-def cache_directory() -> Path:
-    """``$DEPLOYCC_CACHE_DIR``, else ``$XDG_CACHE_HOME/deploycc``, else ``~/.cache/deploycc``.
-
-    Under the folder for temporary files where the user has no home.
-    """
-    named = os.environ.get("DEPLOYCC_CACHE_DIR")
-    if named:
-        return Path(named).absolute()
-    base = os.environ.get("XDG_CACHE_HOME")
-    if base and Path(base).is_absolute():
-        return Path(base) / "deploycc"
-    try:
-        return Path.home() / ".cache" / "deploycc"
-    except RuntimeError:  # a user without a home, as in containers
-        return Path(tempfile.gettempdir()) / f"deploycc-{os.getuid()}"
 
 
 def find_compiler(target: Target, scratch: Path) -> Compiler:

@@ -20,13 +20,15 @@ from deploycc.records import (
     SCREEN,
     Record,
     Records,
+    Unit,
     append,
     cache_key,
+    candidate_key,
     code_key,
     read,
     shipped,
 )
-from deploycc.scheduling.library import Schedule, load_schedules, select
+from deploycc.scheduling.library import Schedule, Selection, load_schedules, select
 from deploycc.scheduling.recorded import load_records, select_recorded
 from deploycc.tuning.pool import Answer, Pool, Request
 from deploycc.tuning.runner import Effort, Measurement
@@ -107,7 +109,8 @@ class _Final:
 class Session:
     """Tunes operators until the budget is spent; every answer is in the database at once.
 
-    ``on_event`` gets ``{"event": "tune", ...}`` with what a person wants to see (``snapshot``).
+    ``on_event`` gets ``{"event": "tune", ...}`` with what a person wants to see (``snapshot``).  The budget
+    begins with the first candidate: preparing the spaces and starting the workers come before.
     """
 
     def __init__(
@@ -140,12 +143,12 @@ class Session:
     def run(self, pool: Pool, budget: Budget) -> None:
         """Search, then the finals.  What was measured is in the database whatever ends this."""
         self._budget = budget
+        spaces = self._spaces()  # while the workers start
+        while not pool.ready:
+            pool.wait(0.1)
+        peak = (pool.peak or 0.0) if pool.unit == "seconds" else 0.0
+        self.search = Search(self._tasks(spaces, pool.unit), self._seed, peak)
         self._began = time.monotonic()
-        while not self._ready(pool):
-            self._tell()
-        self.search = Search(
-            self._tasks(pool.unit), self._seed, (pool.peak or 0.0) if pool.unit == "seconds" else 0.0
-        )
         try:
             self._rounds(pool)
             self._phase = "finals"
@@ -187,23 +190,24 @@ class Session:
             "peak": self.search.peak,
         }
 
-    def _ready(self, pool: Pool) -> bool:
-        pool.wait(0.1)
-        return pool.ready
-
-    def _tasks(self, unit: Any) -> list[TaskState]:
-        made = []
-        for operator, uses in self._operators.items():
+    def _spaces(self) -> dict[Operator, tuple[Any, Selection]]:
+        """Feasible candidates and the static choice of every operator that a schedule takes."""
+        found: dict[Operator, tuple[Any, Selection]] = {}
+        for operator in self._operators:
             options = space(self._schedules, operator, self.target)
             chosen = select(self._schedules, operator, self.target, computing=True)
-            if chosen is None or not options:
-                continue
+            if chosen is not None and options:
+                found[operator] = (options, chosen)
+        return found
+
+    def _tasks(self, spaces: Mapping[Operator, tuple[Any, Selection]], unit: Unit) -> list[TaskState]:
+        made = []
+        for operator, (options, chosen) in spaces.items():
             in_use = select_recorded(self._schedules, operator, self.target, self._in_use)
-            incumbent = None
-            if in_use is not None:
-                incumbent = Candidate(in_use.schedule.name, in_use.knobs, 0.0).key
+            incumbent = None if in_use is None else candidate_key(in_use.schedule.name, in_use.knobs)
             known = self.known.known(operator, unit)
             default = (chosen.schedule.name, chosen.knobs)
+            uses = self._operators[operator]
             made.append(make_task(operator, uses, options, default, known, incumbent))
         return made
 
@@ -379,13 +383,6 @@ class Session:
         if force or time.monotonic() - self._told >= _TELL_SECONDS:
             self._told = time.monotonic()
             self._on_event(self.snapshot())
-
-
-def default_database(target: Target) -> Path:
-    """``$XDG_CACHE_HOME/deploycc/tuning/NAME.jsonl``, ``~/.cache`` where that is not set."""
-    from deploycc.packaging.toolchain import cache_directory
-
-    return cache_directory() / "tuning" / f"{target.name}.jsonl"
 
 
 def free_cores(count: int) -> list[int]:

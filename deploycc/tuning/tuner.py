@@ -9,12 +9,12 @@ from typing import Any
 
 from deploycc.build import explain_failure, reproduce_command, resolve_request
 from deploycc.host import detect_host
-from deploycc.records import operator_of
+from deploycc.records import default_database, operator_of
 from deploycc.request import request_to_json
 from deploycc.resources import data_dir
 from deploycc.supervise import ChildFailed, run_child
 from deploycc.tuning.pool import Pool, session_folder
-from deploycc.tuning.session import Session, default_database, free_cores, parse_budget
+from deploycc.tuning.session import Session, free_cores, parse_budget
 from deploycc.types import BuildRequest, DeployccError, Diagnostic, Limits, Target
 
 Event = dict[str, Any]
@@ -76,7 +76,7 @@ def tune(
     """
     limit = parse_budget(budget)
     request = resolve_request(model, target, shapes=shapes, limits=limits, schedule_dirs=schedule_dirs)
-    path = default_database(request.target) if database is None else Path(database).absolute()
+    path = default_database(request.target.name) if database is None else Path(database).absolute()
     request = replace(request, records=(path,) if path.exists() else ())
     runner = runner_for(request.target)
     command = reproduce_command(request, target)
