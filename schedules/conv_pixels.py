@@ -263,9 +263,10 @@ class _Kernel:
         """One tap of one input channel."""
         writer, conv, image = self.writer, self.conv, self.image
         tap = (ic * conv.kernel[0] + kh + step * kh_loop.taps) * conv.kernel[1] + kw
-        for vector, place in enumerate(places):
-            for k in range(channels):
-                weight = writer.load(writer.kernel.weight, weights + tap * channels + k)
+        # Channels outside: few vectors of pixels stay in registers while the weights pass by one at a time.
+        for k in range(channels):
+            weight = writer.load(writer.kernel.weight, weights + tap * channels + k)
+            for vector, place in enumerate(places):
                 with writer.loop(image.lanes, "lane", "vectorized") as lane:
                     at = place.packed + step * kh_loop.shift
                     product = self.pixel(ic, kh, kw, at, lane) * weight
