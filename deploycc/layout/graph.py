@@ -140,7 +140,7 @@ class Graph:
         if isinstance(var.ty, ir.TupleType):
             self.tuples[var] = label
         elif rank(var) == 4:
-            self.images[var] = _Image(label, transpose_cycles(static_shape(var)))
+            self.images[var] = _Image(label, transpose_cycles(static_shape(var), self.target))
 
     def _reads(self, expression: Any, label: int) -> None:
         if isinstance(expression, relax.Tuple):
@@ -172,12 +172,12 @@ class Graph:
             return
         if permutation(call) == TO_NHWC:
             # The model's own transpose: nothing is left of it where the tensor is in NHWC anyway.
-            reader = self.problem.variable(zero=transpose_cycles(static_shape(call.args[0])))
+            reader = self.problem.variable(zero=transpose_cycles(static_shape(call.args[0]), self.target))
             self._reads(call.args[0], reader)
             self._made(var, self.fixed)
             return
         if permutation(call) == TO_NCHW:
-            label = self.problem.variable(zero=transpose_cycles(static_shape(call)))
+            label = self.problem.variable(zero=transpose_cycles(static_shape(call), self.target))
             self._reads(call.args[0], self.fixed)
             self._made(var, label)
             self.rules[var] = (label, lambda operands: operands.original(call.args[0]))

@@ -159,12 +159,29 @@ def _vectorize_spatial(
         sch.vectorize(start_loops[-1])
 
 
+def _reads_in_order(sch: Any, block: Any) -> bool:
+    """Whether the reduction runs over the whole innermost axes of the one tensor read, in their order."""
+    node = sch.get(block)
+    variables = [v.var for v in node.iter_vars if v.iter_type != tirx.IterVar.DataPar]
+    extents = [v.dom.extent for v in node.iter_vars if v.iter_type != tirx.IterVar.DataPar]
+    if len(node.reads) != 1 or len(node.reads[0].region) < len(variables):
+        return False
+    innermost = list(node.reads[0].region)[-len(variables) :]
+    shape = list(node.reads[0].source.ty.shape)[-len(variables) :]
+    return all(
+        region.min.same_as(variable) and structural_equal(extent, size)
+        for region, variable, extent, size in zip(innermost, variables, extents, shape, strict=True)
+    )
+
+
 def _vectorize_reduction(
     sch: Any, block: Any, spatial: list[Any], reduction: list[Any], target: Target, bits: int, operations: int
 ) -> None:
     if spatial:
         head = sch.fuse(*spatial) if len(spatial) > 1 else spatial[0]
         parallelize(sch, head, operations)
+    if len(reduction) > 1 and _reads_in_order(sch, block):
+        reduction = [sch.fuse(*reduction)]
     if len(reduction) != 1:
         return
     size = extent(sch, reduction[0])
