@@ -12,6 +12,7 @@ an accumulator buffer whose indices are then all constants lives in registers.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -121,12 +122,12 @@ class Writer:
         self._merged: dict[Any, Any] = {}
 
     @contextlib.contextmanager
-    def loop(self, extent: int, name: str = "i", kind: str = "serial") -> Iterator[Any]:
+    def loop(self, extent: Index, name: str = "i", kind: str = "serial") -> Iterator[Any]:
         """A loop from 0 to ``extent``; kinds: serial, parallel, vectorized, unrolled.  Gives its variable.
 
         A loop of extent 1 is none: its variable is the number 0.
         """
-        if extent == 1:
+        if isinstance(extent, int) and extent == 1:
             yield tirx.IntImm("int64", 0)
             return
         variable = tirx.Var(name, "int64")
@@ -134,7 +135,7 @@ class Writer:
         yield variable
         body = self._bodies.pop()
         if body:
-            zero, size = tirx.IntImm("int64", 0), tirx.IntImm("int64", extent)
+            zero, size = tirx.IntImm("int64", 0), _int64(extent)
             self._bodies[-1].append(
                 tirx.For(variable, zero, size, getattr(tirx.ForKind, kind.upper()), _sequence(body))
             )
@@ -172,6 +173,35 @@ class Writer:
         if isinstance(value, int | float):
             value = tirx.const(value, buffer.ty.dtype)
         self._bodies[-1].append(tirx.BufferStore(buffer, value, [_int64(index) for index in indices]))
+
+    def store_strided(
+        self,
+        buffer: Any,
+        place: Index,
+        source: Any,
+        indices: Sequence[Index],
+        lanes: int,
+        stride: int,
+        first: int,
+    ) -> None:
+        """``buffer[place + i] = source[indices + first + i * stride]`` for ``lanes`` elements of the last axis.
+
+        Whole vectors are read, ``lanes * stride`` elements from ``indices`` on, and shuffled: processors have
+        no fast strided load.
+        """
+        one = tirx.IntImm("int64", 1)
+        wide = self.load(source, *indices[:-1], tirx.Ramp(_int64(indices[-1]), one, lanes * stride))
+        chosen = [tirx.IntImm("int32", first + lane * stride) for lane in range(lanes)]
+        value = tirx.Shuffle([wide], chosen)
+        self.store(buffer, value, tirx.Ramp(_int64(place), one, lanes) if lanes > 1 else place)
+
+    def shift(self, vector: Any, lanes: int, by: int) -> None:
+        """``vector[i] = vector[i + by]`` for a ``local`` vector of ``lanes``; zeros move in."""
+        whole = tirx.Ramp(_int64(0), _int64(1), lanes)
+        zeros = tirx.Broadcast(tirx.const(0, vector.ty.dtype), lanes)
+        chosen = [lane + by if 0 <= lane + by < lanes else lanes for lane in range(lanes)]
+        value = tirx.Shuffle([self.load(vector, whole), zeros], [tirx.IntImm("int32", i) for i in chosen])
+        self.store(vector, value, whole)
 
     def result(self, value: Any, *indices: Index) -> None:
         """Write the kernel's result at ``indices`` (as many as it has axes), ``value`` being the operator's."""
@@ -213,6 +243,15 @@ class Writer:
             shape = list(buffer.ty.shape)
             extent = tirx.IntImm("int64", int(shape[-2]) * int(shape[-1]))
             self._merged[buffer] = tirx.decl_buffer([*shape[:-2], extent], buffer.ty.dtype, buffer.name)
+        return self._merged[buffer]
+
+    def flat(self, buffer: Any) -> Any:
+        """The parameter ``buffer`` with all its axes counted as one; the kernel then has only this."""
+        if buffer not in self._merged:
+            extent = math.prod(int(extent) for extent in buffer.ty.shape)
+            self._merged[buffer] = tirx.decl_buffer(
+                [tirx.IntImm("int64", extent)], buffer.ty.dtype, buffer.name
+            )
         return self._merged[buffer]
 
     def finish(self) -> Any:
