@@ -72,10 +72,11 @@ def cost(match, knobs):
     body = 0.0
     for loop in loops:
         steps = 0.0
-        for kw in range(plane.along.taps):
-            places = reads(plane, loop.taps, kw)
-            loads = sum(1 + (split if place % plane.lanes else 0) for place in places) + len(loop.taps)
-            steps += max(accumulators * len(loop.taps) * rate / 2, loads / 2) + (0 if unrolled else 5)
+        for phase in plane.along.phases:
+            columns = plane.along.taps_of(phase)
+            loads = len(reads(plane, loop.taps, columns[0])) * (1 + split) + len(loop.taps)
+            step = max(accumulators * len(loop.taps) * rate / 2, loads / 2) + (0 if unrolled else 5)
+            steps += len(columns) * step
         body += steps * mean_steps(plane, loop)
     down, along = plane.tiles
     outputs = conv.out_channels // conv.in_channels
@@ -293,7 +294,7 @@ class _Kernel:
             return [(tuple(range(along.taps)), 1, 0)]
         loops = []
         for phase in along.phases:
-            taps = [tap for tap in range(along.taps) if along.phase(tap) == phase]
+            taps = along.taps_of(phase)
             step = along.shift(taps[1]) - along.shift(taps[0]) if len(taps) > 1 else 0
             loops.append(((taps[0],), len(taps), step))
         return loops
@@ -311,15 +312,7 @@ class _Kernel:
     def multiply(self, total, k, place, rows, step, kw, c, columns, shift):
         """One kernel column: every vector of the input that the tile reads, for all rows that it reaches."""
         writer, plane = self.writer, self.plane
-        apart = 0
-        if shift:
-            apart = math.gcd(
-                *(
-                    tap - kw
-                    for tap in range(plane.along.taps)
-                    if plane.along.phase(tap) == plane.along.phase(kw)
-                )
-            )
+        apart = math.gcd(*(tap - kw for tap in plane.along.taps_of(plane.along.phase(kw)))) if shift else 0
         for offset, uses in reads(plane, rows.taps, kw).items():
             at = place + offset + step * (rows.shift * plane.pitch) + c * shift
             for row, vector, kh in uses:

@@ -178,7 +178,7 @@ class _Kernel:
                     writer.result(value, self.n, self.k, *(reversed(place) if self.turned else place))
 
     def window(self, row, column):
-        """A vector of row ``row`` from ``column`` on with zeros outside the row; ``None`` if all are zeros."""
+        """A vector of row ``row`` from ``column`` on with zeros outside of it; ``None`` if it has no more."""
         writer, lanes, extent = self.writer, self.lanes, self.along.extent
 
         def whole(lane):

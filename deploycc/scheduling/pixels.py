@@ -20,6 +20,8 @@ from deploycc.types import Target
 
 TASKS = 8
 """Bands x groups x images that a convolution worth threads is cut into at least, where it has the rows."""
+HALO = 4
+"""A band is cut smaller for threads' sake only while it has this many times the rows it shares with others."""
 
 PHASES = 16
 """Most remainders by the strides, rows times columns: each is packed by code of its own."""
@@ -43,6 +45,10 @@ class Axis:
     def shift(self, tap: int) -> int:
         """How far along its phase ``tap`` reads."""
         return tap * self.dilation // self.stride
+
+    def taps_of(self, phase: int) -> list[int]:
+        """The taps of one phase; their shifts are an arithmetic progression."""
+        return [tap for tap in range(self.taps) if self.phase(tap) == phase]
 
     @property
     def phases(self) -> list[int]:
@@ -76,11 +82,12 @@ class Place:
 
 @dataclass(frozen=True)
 class Cut:
-    """An image cut into ``bands`` of ``band`` rows (the last may overlap), a band into tiles of vectors.
+    """An image cut into ``bands`` (the last may overlap), a band into tiles of vectors.
 
-    A packed channel has ``plane`` elements.  ``flat`` counts a band's rows as one line, padding included;
-    its results go through a buffer of ``line`` elements a channel unless the line is the result's own
-    (``merged``).
+    A band is ``band`` output rows; of a pointwise convolution, whose rows and columns are one axis, it is
+    ``along.out`` of ``pixels``.  A packed channel has ``plane`` elements.  ``flat`` counts a band's rows as
+    one line, padding included; its results go through a buffer of ``line`` elements a channel unless the
+    line is the result's own (``merged``).
     """
 
     across: Axis
@@ -93,11 +100,17 @@ class Cut:
     packed: bool
     flat: bool
     merged: bool
+    pixels: int = 0
 
     @property
     def bands(self) -> int:
         """Bands of the image."""
-        return -(-self.across.out // self.band)
+        whole, part = self._cut_axis
+        return -(-whole // part)
+
+    @property
+    def _cut_axis(self) -> tuple[int, int]:
+        return (self.pixels, self.along.out) if self.pixels else (self.across.out, self.band)
 
     @property
     def packed_rows(self) -> int:
@@ -172,12 +185,12 @@ class Cut:
         )
         return (phase * (self.band + across.reach) + across.shift(kh)) * self.pitch + along.shift(kw)
 
-    def first_row(self, band: Any) -> Any:
-        """The first output row of a band."""
-        if self.bands == 1:
+    def first(self, band: Any) -> Any:
+        """The first output row of a band, or its first pixel where the image is one line."""
+        whole, part = self._cut_axis
+        if whole == part:
             return tirx.IntImm("int64", 0)
-        last = self.across.out - self.band
-        return tirx.min(band * self.band, last) if self.across.out % self.band else band * self.band
+        return tirx.min(band * part, whole - part) if whole % part else band * part
 
     def tap_loops(self, operations: int, most: int) -> list[TapLoop]:
         """How to loop over kernel rows when each costs ``operations`` and a body should have at most ``most``."""
@@ -186,7 +199,7 @@ class Cut:
             return [TapLoop(tuple(range(taps)), 1, 0, 0)]
         loops = []
         for phase in self.across.phases:
-            of_phase = [tap for tap in range(taps) if self.across.phase(tap) == phase]
+            of_phase = self.across.taps_of(phase)
             step = of_phase[1] - of_phase[0] if len(of_phase) > 1 else 0
             shift = (self.across.shift(of_phase[1]) - self.across.shift(of_phase[0])) if step else 0
             loops.append(TapLoop((of_phase[0],), len(of_phase), step, shift * self.pitch))
@@ -207,35 +220,30 @@ def cut_image(conv: Conv2d, target: Target, vectors: int, flat: bool, packed: bo
     Bands are as tall as half of the level-2 cache allows, lower where threads need more of them.
     """
     lanes = target.simd.lanes()
-    pointwise = conv.kernel == conv.strides == (1, 1) and not any(conv.pads)
     top, left, _, right = conv.pads
-    if pointwise:
-        extent = conv.height * conv.width
+    if is_pointwise(conv):
+        pixels = conv.height * conv.width
+        if flat or pixels < lanes:
+            return None
+        # A band of one tile: its packed channels then lie one behind the other.
+        extent = min(pixels, vectors * lanes)
         across, along = Axis(1, 1, 1, 1, 1, 0), Axis(extent, extent, 1, 1, 1, 0)
-    else:
-        across = Axis(conv.height, conv.out_height, conv.kernel[0], conv.strides[0], conv.dilation[0], top)
-        along = Axis(conv.width, conv.out_width, conv.kernel[1], conv.strides[1], conv.dilation[1], left)
-    if not packed:
-        fits = pointwise and not flat and along.out >= lanes
-        return (
-            Cut(across, along, lanes, vectors, 1, along.extent, along.extent, False, False, True)
-            if fits
-            else None
-        )
-    if not flat and along.out < lanes:
+        plane = round_up(extent, lanes)
+        return Cut(across, along, lanes, vectors, 1, plane, plane, packed, False, True, pixels)
+    across = Axis(conv.height, conv.out_height, conv.kernel[0], conv.strides[0], conv.dilation[0], top)
+    along = Axis(conv.width, conv.out_width, conv.kernel[1], conv.strides[1], conv.dilation[1], left)
+    phases = len(across.phases) * len(along.phases)
+    if not packed or phases > PHASES or (not flat and along.out < lanes):
         return None
     if flat and along.stride == 1:
         pitch = max(along.extent + max(left, right), along.out)
     else:
         pitch = along.out + along.reach
     in_group = conv.in_channels // conv.groups
-    phases = len(across.phases) * len(along.phases)
-    if phases > PHASES:
-        return None
-    operations = conv.batch * conv.out_channels * conv.out_height * conv.out_width
-    operations *= in_group * conv.kernel[0] * conv.kernel[1] // lanes
-    wanted = TASKS if operations >= PARALLEL_OPERATIONS else 1
-    bands = max(1, min(across.out, -(-wanted // (conv.batch * conv.groups))))
+    bands = 1
+    if operations_of(conv) // lanes >= PARALLEL_OPERATIONS:
+        enough_rows = max(1, HALO * across.reach)
+        bands = max(1, min(-(-TASKS // (conv.batch * conv.groups)), across.out // enough_rows))
     while True:
         band = -(-across.out // bands)
         plane = round_up(phases * (band + across.reach) * pitch + (left if flat else 0), lanes)
@@ -243,8 +251,19 @@ def cut_image(conv: Conv2d, target: Target, vectors: int, flat: bool, packed: bo
             break
         bands += 1
     line = (band - 1) * pitch + along.out
-    merged = pointwise or (flat and pitch == along.out and line >= lanes)
+    merged = flat and pitch == along.out and line >= lanes
     return Cut(across, along, lanes, vectors, band, pitch, plane, True, flat, merged)
+
+
+def is_pointwise(conv: Conv2d) -> bool:
+    """Whether rows and columns can be one axis: 1x1, stride 1, no padding."""
+    return conv.kernel == conv.strides == (1, 1) and not any(conv.pads)
+
+
+def operations_of(conv: Conv2d) -> int:
+    """Multiply-adds of one run."""
+    results = conv.batch * conv.out_channels * conv.out_height * conv.out_width
+    return results * (conv.in_channels // conv.groups) * conv.kernel[0] * conv.kernel[1]
 
 
 def positions(writer: Writer, image: Cut) -> Iterator[Any]:
@@ -279,12 +298,20 @@ def pack_rows(
 ) -> None:
     """Fill ``packed`` with the input of the band that starts at output row ``first_row``, padding included.
 
-    ``channels`` input channels from ``channel`` on; what vectors may read behind the last one is zeroed
+    ``first_row`` is the first pixel of a pointwise convolution.  ``channels`` input channels from ``channel``
+    on; what vectors may read behind the last one is zeroed
     (anything will do, but numbers too small for the normal format slow multiply-adds down).
     """
-    across, along, data = image.across, image.along, writer.kernel.data
-    merged = conv.kernel == conv.strides == (1, 1) and not any(conv.pads)
-    source = writer.merged(data) if merged else data
+    across, along, source = image.across, image.along, writer.kernel.data
+    if image.pixels:
+        source = writer.merged(source)
+        with writer.loop(channels, "ic") as ic:
+            for begin, lanes, count in row_vectors(along.out, image.lanes):
+                with writer.loop(count, "vector") as vector, writer.loop(lanes, "lane", "vectorized") as lane:
+                    pixel = begin + vector * lanes + lane
+                    value = writer.load(source, n, channel + ic, first_row + pixel)
+                    writer.store(packed, value, ic * image.plane + pixel)
+        return
     rows = image.band + across.reach
     used = len(across.phases) * len(along.phases) * rows * image.pitch
     with writer.loop(channels, "ic") as ic:
@@ -300,18 +327,11 @@ def pack_rows(
                         and (image.across.out - 1 + across.reach) * across.stride < across.extent
                     )
                     with contextlib.nullcontext() if whole else writer.when(inside):
-                        _copy_row(
-                            writer,
-                            image,
-                            packed,
-                            start,
-                            phase,
-                            lambda column: (
-                                writer.load(source, n, channel + ic, column)
-                                if merged
-                                else writer.load(source, n, channel + ic, line, column)
-                            ),
-                        )
+
+                        def read(column: Any, line: Any = line, ic: Any = ic) -> Any:
+                            return writer.load(source, n, channel + ic, line, column)
+
+                        _copy_row(writer, image, packed, start, phase, read)
                     if not whole:
                         with writer.when(tirx.Not(inside)):
                             _zero(writer, packed, start, image.pitch, image.lanes)

@@ -244,7 +244,7 @@ def row_loops(plane: Plane) -> list[RowLoop]:
         return [RowLoop(tuple(range(across.taps)))]
     loops = []
     for phase in across.phases:
-        taps = [tap for tap in range(across.taps) if across.phase(tap) == phase]
+        taps = across.taps_of(phase)
         size = -(-len(taps) // -(-len(taps) // TAP_ROWS))
         full = len(taps) // size
         step = taps[size] - taps[0] if full > 1 else 0
@@ -311,7 +311,7 @@ class Tiles:
 
 
 def cut_axis(axis: Axis, size: int, margin: int) -> Tiles:
-    """Cut ``axis.out`` into tiles of ``size`` (the last may overlap); those less than ``margin`` inside are apart."""
+    """Cut ``axis.out`` into tiles of ``size``; the last may overlap, those within ``margin`` of the end are apart."""
     starts = [min(start, axis.out - size) for start in range(0, axis.out, size)]
 
     def is_inside(start: int) -> bool:

@@ -184,7 +184,7 @@ class Writer:
         stride: int,
         first: int,
     ) -> None:
-        """``buffer[place + i] = source[indices + first + i * stride]`` for ``lanes`` elements of the last axis.
+        """``buffer[place + i] = source[indices + first + i * stride]`` for ``lanes`` of the last axis.
 
         Whole vectors are read, ``lanes * stride`` elements from ``indices`` on, and shuffled: processors have
         no fast strided load.
