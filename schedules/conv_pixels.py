@@ -27,7 +27,7 @@ import numpy as np
 
 from deploycc.operators import Algorithm, Conv2d, Match, Skip
 from deploycc.scheduling.kernel import TASK_ANNOTATION
-from deploycc.scheduling.pixels import Cut, balanced, cut_image, pack_rows, positions
+from deploycc.scheduling.pixels import TASKS, Cut, balanced, cut_image, operations_of, pack_rows, positions
 from deploycc.scheduling.primitives import PARALLEL_OPERATIONS
 from deploycc.scheduling.writing import FusedKernel, Writer, row_vectors
 from deploycc.tvm_api import te, tirx
@@ -158,24 +158,19 @@ def apply(sch, match, knobs):
     """Write the kernel."""
     conv, image = match.operator, cut(match, knobs)
     writer = Writer(FusedKernel.of(sch))
-    out_group = conv.out_channels // conv.groups
-    blocks = balanced(out_group, knobs["channels"])
-    operations = conv.batch * conv.out_height * conv.out_width * conv.out_channels
-    operations *= conv.in_channels // conv.groups * conv.kernel[0] * conv.kernel[1]
-    parallel = operations // match.target.simd.lanes() >= PARALLEL_OPERATIONS
-    with writer.loop(
-        conv.batch * conv.groups * image.bands, "task", "parallel" if parallel else "serial"
-    ) as task:
-        band, group, n = (
-            task % image.bands,
-            task // image.bands % conv.groups,
-            task // (image.bands * conv.groups),
-        )
-        kernel = _Kernel(writer, conv, image, n, group, image.first_row(band))
+    blocks = balanced(conv.out_channels // conv.groups, knobs["channels"])
+    tasks = conv.batch * conv.groups * image.bands
+    worth = operations_of(conv) // match.target.simd.lanes() >= PARALLEL_OPERATIONS
+    # Images with few rows are packed once, and threads share their output channels.
+    over_tasks, over_blocks = ("parallel", "serial") if tasks >= TASKS else ("serial", "parallel")
+    with writer.loop(tasks, "task", over_tasks if worth else "serial") as task:
+        band, rest = task % image.bands, task // image.bands
+        group, n = rest % conv.groups, rest // conv.groups
+        kernel = _Kernel(writer, conv, image, n, group, image.first(band))
         kernel.read()
         for start, size, count in blocks:
-            with writer.loop(count, "block") as block:
-                kernel.block(start + block * size, size, start)
+            with writer.loop(count, "block", over_blocks if worth else "serial") as block:
+                kernel.block(start + block * size, size)
     return writer.finish()
 
 
@@ -190,7 +185,7 @@ class _Kernel:
         self.pixels = None
 
     def read(self):
-        """Pack the band's input, or look at it where it lies."""
+        """Pack the band's input, or leave it where it lies."""
         writer, image = self.writer, self.image
         if not image.packed:
             self.pixels = writer.merged(writer.kernel.data)
@@ -203,10 +198,12 @@ class _Kernel:
     def pixel(self, ic, kh, kw, place, lane):
         """One element of the packed input."""
         if not self.image.packed:
-            return self.writer.load(self.pixels, self.n, self.group * self.in_group + ic, place + lane)
+            return self.writer.load(
+                self.pixels, self.n, self.group * self.in_group + ic, self.row + place + lane
+            )
         return self.writer.load(self.pixels, ic * self.image.plane + self.image.offset(kh, kw) + place + lane)
 
-    def block(self, first, channels, start):
+    def block(self, first, channels):
         """All pixels of the band for ``channels`` output channels from ``first``."""
         writer, image, lanes = self.writer, self.image, self.image.lanes
         weights = self.group * (self.out_group * self.in_group * self.taps) + first * (
@@ -225,7 +222,8 @@ class _Kernel:
                             if line is not None:
                                 writer.store(line, value, k, place.packed + lane)
                             elif image.merged:
-                                pixel = self.row * self.conv.out_width + place.packed + lane
+                                line_start = self.row if image.pixels else self.row * self.conv.out_width
+                                pixel = line_start + place.packed + lane
                                 writer.result_of_pixels(value, self.n, channel, pixel)
                             else:
                                 writer.result(

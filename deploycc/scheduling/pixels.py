@@ -21,7 +21,7 @@ from deploycc.types import Target
 TASKS = 8
 """Bands x groups x images that a convolution worth threads is cut into at least, where it has the rows."""
 HALO = 4
-"""A band is cut smaller for threads' sake only while it has this many times the rows it shares with others."""
+"""Bands are made lower for threads only while they have this many times the rows they share."""
 
 PHASES = 16
 """Most remainders by the strides, rows times columns: each is packed by code of its own."""
@@ -193,7 +193,7 @@ class Cut:
         return tirx.min(band * part, whole - part) if whole % part else band * part
 
     def tap_loops(self, operations: int, most: int) -> list[TapLoop]:
-        """How to loop over kernel rows when each costs ``operations`` and a body should have at most ``most``."""
+        """How to loop over kernel rows of ``operations`` each when a body should have at most ``most``."""
         taps = self.across.taps
         if operations * taps <= most or taps == 1:
             return [TapLoop(tuple(range(taps)), 1, 0, 0)]
@@ -207,7 +207,7 @@ class Cut:
 
 
 def balanced(total: int, most: int) -> list[tuple[int, int, int]]:
-    """Cut ``total`` into parts of at most ``most`` that differ by one at most: (first, size, how many) by size."""
+    """Cut ``total`` into parts of at most ``most``, nearly equal: (first, size, how many) of both sizes."""
     parts = -(-total // most)
     size, larger = divmod(total, parts)
     cuts = [(0, size + 1, larger), (larger * (size + 1), size, parts - larger)]
@@ -267,7 +267,7 @@ def operations_of(conv: Conv2d) -> int:
 
 
 def positions(writer: Writer, image: Cut) -> Iterator[Any]:
-    """A context manager for each kind of tile of a band; entering it gives the places of the tile's vectors."""
+    """A context manager for each kind of tile of a band; it gives the places of the tile's vectors."""
     rows, columns = image.parts()
     for row_part in rows:
         for column_part in columns:
@@ -299,8 +299,8 @@ def pack_rows(
     """Fill ``packed`` with the input of the band that starts at output row ``first_row``, padding included.
 
     ``first_row`` is the first pixel of a pointwise convolution.  ``channels`` input channels from ``channel``
-    on; what vectors may read behind the last one is zeroed
-    (anything will do, but numbers too small for the normal format slow multiply-adds down).
+    on; what vectors may read behind the last one is zeroed: any number would do, but denormal
+    ones slow multiply-adds down.
     """
     across, along, source = image.across, image.along, writer.kernel.data
     if image.pixels:
@@ -324,7 +324,7 @@ def pack_rows(
                     start = ic * image.plane + (number * rows + row) * image.pitch
                     whole = (
                         across.before == 0
-                        and (image.across.out - 1 + across.reach) * across.stride < across.extent
+                        and (across.out - 1 + across.reach) * across.stride + row_phase < across.extent
                     )
                     with contextlib.nullcontext() if whole else writer.when(inside):
 
