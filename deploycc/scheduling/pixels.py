@@ -225,8 +225,10 @@ def cut_image(conv: Conv2d, target: Target, vectors: int, flat: bool, packed: bo
         pixels = conv.height * conv.width
         if flat or pixels < lanes:
             return None
-        # A band of one tile: its packed channels then lie one behind the other.
-        extent = min(pixels, vectors * lanes)
+        # The packed channels of one tile lie one behind the other; what is read where it lies is cut only
+        # where it is too much for the cache.
+        whole = not packed and 4 * pixels * (conv.in_channels // conv.groups) <= target.cache.l2 // 2
+        extent = pixels if whole else min(pixels, vectors * lanes)
         across, along = Axis(1, 1, 1, 1, 1, 0), Axis(extent, extent, 1, 1, 1, 0)
         plane = round_up(extent, lanes)
         return Cut(across, along, lanes, vectors, 1, plane, plane, packed, False, True, pixels)
