@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from deploycc.scheduling.strides import loads_of, strides_of
 from deploycc.tvm_api import tirx
 
 TASK_ANNOTATION = "deploycc.task"
@@ -13,12 +14,16 @@ TASK_ANNOTATION = "deploycc.task"
 
 @dataclass(frozen=True)
 class BlockView:
-    """One block: its name, spatial and reduction extents, and whether it is the kernel's anchor."""
+    """One block: its name, spatial and reduction extents, and whether it is the kernel's anchor.
+
+    ``strided`` says whether it reads an operand with a stride along its last axis, as transpositions do.
+    """
 
     name: str
     spatial: tuple[int, ...]
     reduction: tuple[int, ...]
     anchor: int | None
+    strided: bool = False
 
     @property
     def operations(self) -> int:
@@ -72,5 +77,24 @@ def _view_block(block: Any) -> BlockView:
         (reduction if variable.iter_type == tirx.IterVar.CommReduce else spatial).append(value)
     anchor = block.annotations.get(TASK_ANNOTATION)
     return BlockView(
-        block.name_hint, tuple(spatial), tuple(reduction), None if anchor is None else int(anchor)
+        block.name_hint,
+        tuple(spatial),
+        tuple(reduction),
+        None if anchor is None else int(anchor),
+        _strided(block),
     )
+
+
+def _strided(block: Any) -> bool:
+    if not isinstance(block.body, tirx.BufferStore):
+        return False
+    shape = block.body.buffer.ty.shape
+    last = max((axis for axis, extent in enumerate(shape) if int(extent) > 1), default=-1)
+    variables = [variable.var for variable in block.iter_vars]
+    number = next(
+        (n for n, v in enumerate(variables) if last >= 0 and block.body.indices[last].same_as(v)), -1
+    )
+    if number < 0:
+        return False
+    accesses = [strides_of(load, variables) for load in loads_of(block.body.value)]
+    return any(access is not None and access.strides[number] not in (0, 1) for access in accesses)

@@ -203,6 +203,13 @@ class Writer:
         value = tirx.Shuffle([self.load(vector, whole), zeros], [tirx.IntImm("int32", i) for i in chosen])
         self.store(vector, value, whole)
 
+    def prefetch(self, buffer: Any, *indices: Index) -> None:
+        """Ask for the cache line of ``buffer[indices]``, which may lie behind the buffer's end, in time for its use."""
+        address = tirx.address_of(self.load(buffer, *indices))
+        read, keep, data = (tirx.IntImm("int32", value) for value in (0, int(__import__("os").environ.get("PL","3")), 1))
+        call = tirx.call_intrin("void", "tirx.prefetch", address, read, keep, data)
+        self._bodies[-1].append(tirx.Evaluate(call))
+
     def result(self, value: Any, *indices: Index) -> None:
         """Write the kernel's result at ``indices`` (as many as it has axes), ``value`` being the operator's."""
         places = dict(zip(self.kernel.variables, map(_int64, indices), strict=True))
