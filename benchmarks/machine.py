@@ -38,10 +38,6 @@ class Peak:
         """Of the widest vectors."""
         return max(self.gflops.values())
 
-    def of(self, features: Sequence[str]) -> float:
-        """GFLOP/s of the widest vectors that a target with these features has."""
-        return max(rate for name, rate in self.gflops.items() if name in features)
-
 
 def cpu_model() -> str:
     """The processor's name as Linux tells it."""
@@ -102,6 +98,14 @@ def measured_peak(seconds: float = 0.3) -> Peak:
             if last is not None:
                 reads = {kib: _said(last, "read", str(kib), str(seconds)) for kib in (16, 1024, 1 << 18)}
     return Peak(gflops, reads)
+
+
+def fma_gflops(bits: int, seconds: float) -> float:
+    """GFLOP/s of multiply-adds on one core, vectors of ``bits``.  Raises ValueError for other widths."""
+    for name, (width, processor, flag) in _VECTORS.items():
+        if width * 8 == bits and _has(flag):
+            return _said(_program(name, width, processor), "fma", str(seconds))
+    raise ValueError(f"no vectors of {bits} bits on this processor")
 
 
 def _has(flag: str) -> bool:

@@ -29,13 +29,18 @@ def _counts(text: str) -> list[int]:
     return [int(word) for word in _names(text)]
 
 
-def add_measuring_options(parser: argparse.ArgumentParser, rounds: int) -> None:
-    """What is built, which engines run, how long."""
-    parser.add_argument("--target", default="host")
+def add_schedule_options(parser: argparse.ArgumentParser) -> None:
+    """What is built."""
     parser.add_argument("--schedule-dir", type=Path, action="append", default=[])
     parser.add_argument("--without", type=_names, default=[], help="schedules to leave out, comma-separated")
     parser.add_argument("--keep", action="store_true", help="reuse packages of an earlier run")
     parser.add_argument("--build-only", action="store_true", help="build the packages and stop")
+
+
+def add_measuring_options(parser: argparse.ArgumentParser, rounds: int) -> None:
+    """What is built, which engines run, how long."""
+    parser.add_argument("--target", default="host")
+    add_schedule_options(parser)
     parser.add_argument("--peers", type=_names, help=f"of {','.join(PEERS)} (default: all installed)")
     parser.add_argument("--only-peers", action="store_true", help="leave ourselves out; builds nothing")
     parser.add_argument("--threads", type=_counts, default=[1], help="comma-separated (default 1)")

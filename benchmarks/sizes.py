@@ -192,13 +192,13 @@ def reason_of(row: Row) -> str:
     return f"{found[2]} ({found[1]})" if found else failure.splitlines()[0]
 
 
-def write_page(text: str, page: Path = PAGE) -> None:
+def write_page(text: str, page: Path = PAGE, begin: str = BEGIN) -> None:
     """Put ``text`` between the page's markers.  Raises ValueError when they are not there."""
-    before, found_begin, rest = page.read_text(encoding="utf-8").partition(BEGIN)
+    before, found_begin, rest = page.read_text(encoding="utf-8").partition(begin)
     _, found_end, after = rest.partition(END)
     if not (found_begin and found_end):
-        raise ValueError(f"{page} lacks the markers {BEGIN} and {END}")
-    page.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
+        raise ValueError(f"{page} lacks the markers {begin} and {END}")
+    page.write_text(f"{before}{begin}\n\n{text}\n\n{END}{after}", encoding="utf-8")
 
 
 def main() -> int:
