@@ -23,7 +23,7 @@ import numpy as np
 from deploycc.packaging.toolchain import CFLAGS, call, find_compiler
 from deploycc.records import Unit
 from deploycc.tuning.runner import Array, Effort, Job, Measurement
-from deploycc.types import Buffer, Plan, Target
+from deploycc.types import Buffer, DeployccError, Diagnostic, Plan, Target
 
 GUARD = 4096
 """Bytes behind every buffer that must not change."""
@@ -82,8 +82,21 @@ class LocalRunner:
         return [m if m is not None else Measurement("failed", "seconds") for m in found]
 
     def peak(self) -> float:
-        """FLOP/s of independent vector multiply-adds on this core: what share of the peak refers to."""
-        library = ctypes.CDLL(str(self._link(None)))
+        """FLOP/s of independent vector multiply-adds on this core: what share of the peak refers to.
+
+        Raises ``DeployccError`` (DC600) where the target's code cannot be loaded.
+        """
+        try:
+            library = ctypes.CDLL(str(self._link(None)))
+        except OSError as error:
+            raise DeployccError(
+                Diagnostic(
+                    "DC600",
+                    f"kernels of target {self._target.name} cannot be measured on this machine",
+                    got=str(error),
+                    need="a processor that runs the target's code, or the target's emulator",
+                )
+            ) from None
         library.measure_peak.restype = ctypes.c_double
         library.measure_peak.argtypes = [ctypes.c_int64]
         library.measure_peak(_PEAK_ROUNDS)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -177,18 +178,18 @@ class Search:
     def next_round(self, waiting: Iterable[TaskState] = ()) -> tuple[TaskState, list[Candidate]] | None:
         """The task that promises most and its next candidates; ``None`` when nothing is left to try.
 
-        Tasks in ``waiting`` have a round under way and are passed over unless there is no other.
+        ``waiting`` has the task of every round under way: each one makes another of it promise less, since
+        that would be chosen without what the first has to teach.
         """
-        held = {task.name for task in waiting}
-        fresh = [task for task in self.tasks if task.rounds == 0 and task.name not in held]
+        under_way = Counter(task.name for task in waiting)
+        fresh = [task for task in self.tasks if task.rounds == 0]
         if fresh:
             task = max(fresh, key=lambda task: (task.uses * task.default.cost, task.name))
             return task, self._begin(task, [task.candidates[key] for key in task.first])
-        open_tasks = [task for task in self.tasks if task.rounds and task.left() and task.value is not None]
-        ready = [task for task in open_tasks if task.name not in held] or open_tasks
+        ready = [task for task in self.tasks if task.value is not None and task.left()]
         if not ready:
             return None
-        task = max(ready, key=lambda task: (self.promise(task), task.name))
+        task = max(ready, key=lambda task: (self.promise(task) / (1 + under_way[task.name]) ** 2, task.name))
         return task, self._begin(task, self._pick(task))
 
     def take(self, task: TaskState, before: float | None) -> None:
