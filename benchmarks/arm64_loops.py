@@ -70,7 +70,7 @@ def operator_of(conv: Conv) -> Conv2d:
 def assembly_of(
     operator: Operator, selection: Selection, target: Target, schedules: Sequence[Schedule]
 ) -> str:
-    """Assembly of the kernel of ``operator``, a bias and a ReLU.  Raises ValueError if it is not scheduled so."""
+    """Assembly of the kernel of ``operator`` with bias and ReLU.  Raises ValueError if not scheduled so."""
     program = schedule_with(Workload(operator).program, target, schedules, {0: selection})
     made = [choice.task for choice in program.choices if choice.schedule == selection.schedule.name]
     if not made:

@@ -92,6 +92,7 @@ def test_floors_are_the_ones_promised() -> None:
         "arm64-musl": "",
         "armv7": "2.17",
         "riscv64": "2.27",
+        "riscv64-v": "2.27",
         "rpi4": "2.17",
         "rpi5": "2.17",
         "x86-64": "2.17",

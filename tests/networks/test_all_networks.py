@@ -13,7 +13,7 @@ from benchmarks.networks import networks
 pytestmark = pytest.mark.slow
 
 CASCADES = ("mtcnn_pnet", "mtcnn_rnet", "mtcnn_onet", "ppocrv4_det", "ppocrv4_rec_ch", "ppocr_cls_v2")
-OTHER_TARGETS = ("x86-64-v4", "rpi4", "rpi5", "armv7", "arm64-musl", "riscv64")
+OTHER_TARGETS = ("x86-64-v4", "rpi4", "rpi5", "armv7", "arm64-musl", "riscv64", "riscv64-v")
 
 
 @pytest.mark.parametrize("name", list(networks()))
