@@ -20,6 +20,7 @@ _GROUPS = (
     ("3", "Types and quantisation"),
     ("4", "Operators and schedules"),
     ("5", "Targets and planning"),
+    ("6", "Tuning"),
     ("7", "Packages, the machine, PyTorch export"),
 )
 _MEANS = {
