@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 PairCosts = tuple[float, float, float, float]
 """Costs of the labels (0,0), (0,1), (1,0) and (1,1) of a pair; infinite for what cannot be."""
+
+ATTEMPTS = 6
+"""Most cuts for one problem with pairs that like to differ."""
 
 
 @dataclass
@@ -21,8 +24,9 @@ class Labelling:
     """Variables with labels 0 and 1 and the sum of costs that is to be least.
 
     Costs are rounded to whole numbers.  ``clamped`` holds the numbers of the pairs (in the order they
-    were added) that like to differ: the dearer of their two mixed labels counts as dearer than it is, so
-    that the labels found are the best of those that do not use it, and the best of all elsewhere.
+    were added) that like to differ, after ``solve``: without any, its labels are the best there are.
+    Of such a pair one mixed label at a time counts as dearer than it is, so that what is found is the best of
+    all that do not use it; from there the search goes on with the other one raised, as long as it gains.
     """
 
     single: list[tuple[float, float]] = field(default_factory=list)
@@ -58,6 +62,21 @@ class Labelling:
 
     def solve(self) -> list[int]:
         """Labels of least total; where several are, those with the fewest ones."""
+        raised = {n: 1 if costs[1] > costs[2] else 2 for n, (*_, costs) in enumerate(self.pairs)}
+        best = self._cut(raised)
+        labels, tried = best, 1
+        while self.clamped and tried < ATTEMPTS:
+            # A mixed label in use stays as it is, so that a further cut can only gain.
+            used = {n: 2 * labels[a] + labels[b] for n, (a, b, _) in enumerate(self.pairs)}
+            raised = {n: 3 - (label if label in (1, 2) else raised[n]) for n, label in used.items()}
+            labels, tried = self._cut(raised), tried + 1
+            if self.total(labels) >= self.total(best) and tried > 2:
+                break
+            best = min(best, labels, key=self.total)
+        return best
+
+    def _cut(self, raised: Mapping[int, int]) -> list[int]:
+        """One minimum cut; ``raised`` says which mixed label (1 or 2) of a pair may count as dearer."""
         finite = [cost for costs in self.single for cost in costs if math.isfinite(cost)]
         finite += [cost for *_, costs in self.pairs for cost in costs if math.isfinite(cost)]
         finite += [cost for *_, cost in self.conversions]
@@ -68,7 +87,7 @@ class Labelling:
         self.clamped = [
             number
             for number, (first, second, costs) in enumerate(self.pairs)
-            if network.pair(first, second, _completed(costs, impossible))
+            if network.pair(first, second, _completed(costs, impossible), raised[number])
         ]
         for made, readers, cost in self.conversions:
             if len(readers) == 1:
@@ -120,12 +139,12 @@ class _Network:
         elif one < 0:
             self._edge(self.SOURCE, variable + 2, -one)
 
-    def pair(self, first: int, second: int, costs: tuple[int, int, int, int]) -> bool:
-        """Costs of two labels; whether one had to be raised."""
+    def pair(self, first: int, second: int, costs: tuple[int, int, int, int], raised: int = 1) -> bool:
+        """Costs of two labels; whether the mixed one that may be ``raised`` (1: 0,1; 2: 1,0) had to be."""
         both_zero, second_one, first_one, both_one = costs
         excess = both_zero + both_one - second_one - first_one
         if excess > 0:
-            if second_one > first_one:
+            if raised == 1:
                 second_one += excess
             else:
                 first_one += excess

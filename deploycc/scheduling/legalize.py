@@ -79,10 +79,10 @@ def _plain_convolution(builder: Any, call: Any) -> Any:
         result = topi.nn.conv(
             data,
             weight,
-            attributes.strides,
-            attributes.padding,
-            attributes.dilation,
-            attributes.groups,
+            [int(stride) for stride in attributes.strides],
+            [int(pad) for pad in attributes.padding],
+            [int(step) for step in attributes.dilation],
+            int(attributes.groups),
             attributes.data_layout,
             attributes.kernel_layout,
         )
