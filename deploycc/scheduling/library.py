@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import itertools
+import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -156,6 +157,7 @@ def _load(path: Path) -> Schedule:
         if spec is None or spec.loader is None:
             raise ImportError("not a Python file")
         module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module  # a dataclass in the file looks itself up there
         spec.loader.exec_module(module)
     except Exception as error:  # a user's file may raise anything
         raise DeployccError(_failure(path, "cannot be loaded", error)) from error

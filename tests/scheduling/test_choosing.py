@@ -266,3 +266,12 @@ def test_plans_of_the_same_model_are_the_same_bytes() -> None:
     first, second = (compile_cases(built) for _ in range(2))
     assert first.kernels == second.kernels
     assert np.array_equal(np.frombuffer(first.weights, np.uint8), np.frombuffer(second.weights, np.uint8))
+
+
+def test_a_schedule_file_may_define_a_dataclass(tmp_path: Path) -> None:
+    source = (SCHEDULES / "elementwise.py").read_text()
+    source += "\nfrom dataclasses import dataclass\n\n@dataclass\nclass Cut:\n    rows: int\n"
+    if "from __future__" not in source:
+        source = "from __future__ import annotations\n" + source
+    (tmp_path / "with_dataclass.py").write_text(source)
+    assert [schedule.name for schedule in load_schedules([tmp_path])] == ["with_dataclass"]
