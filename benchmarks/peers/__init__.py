@@ -74,7 +74,7 @@ PEERS = {
         ),
         Peer(
             "ncnn", "ncnn", "ncnn", "ncnn",
-            "Winograd, SGEMM and packing on; fp16, bf16 and Vulkan off; "
+            "Winograd, SGEMM, packing and pool allocators on; fp16, bf16 and Vulkan off; "
             "single convolutions written as its own layers, networks converted by pnnx",
         ),
         Peer(
