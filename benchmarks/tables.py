@@ -13,11 +13,11 @@ CLOSE = 0.95
 
 def contest_lines(rows: Sequence[Row], peers: Sequence[str], flop: Mapping[str, float]) -> list[str]:
     """A heading and a line for each row; ``flop`` of one run, by name."""
-    heading = f"{'':22}{'deploycc':>10}" + "".join(f"{name:>10}" for name in peers)
+    heading = f"{'':24}{'deploycc':>10}" + "".join(f"{name:>10}" for name in peers)
     heading += f"{'lead':>7}  {'best':8}{'GFLOP/s':>8}{'error':>8}{'spread':>7}"
     lines = [heading]
     for row in rows:
-        text = f"{row.name:22}{cell(row, OURS):>10}" + "".join(f"{cell(row, name):>10}" for name in peers)
+        text = f"{row.name:24}{cell(row, OURS):>10}" + "".join(f"{cell(row, name):>10}" for name in peers)
         rate = flop[row.name] / row.ours.ms / 1e6 if row.counts else 0.0
         lead = f"{row.lead:.2f}" if row.lead == row.lead else "-"
         text += f"{lead:>7}  {row.best_peer:8}{rate:8.1f}{row.ours.error:8.0e}{row.ours.spread:6.0f}%"
