@@ -23,7 +23,7 @@ from deploycc.targets import load_target, target_names
 from deploycc.types import DeployccError, Limits
 from tests.models import BREAKS_THE_PLANNER, write_small_net
 
-STAGES = ["import", "simplify", "lint", "lower", "schedule", "plan", "golden", "package"]
+STAGES = ["import", "simplify", "lint", "lower", "layout", "schedule", "plan", "golden", "package"]
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +54,7 @@ def test_a_build_gives_a_package_and_tells_of_its_stages(net: Path, tmp_path: Pa
         "20-simplify.onnx",
         "30-lint.txt",
         "40-lower.py",
+        "45-layout.py",
         "50-schedule.py",
         "60-plan.o",
         "60-plan.txt",

@@ -14,7 +14,7 @@ import pytest
 from deploycc.diagnostics import CATALOGUE
 
 ROOT = Path(__file__).resolve().parents[1]
-STAGES = ("importing", "simplifying", "linting", "lowering", "scheduling", "planning", "packaging")
+STAGES = ("importing", "simplifying", "linting", "lowering", "layout", "scheduling", "planning", "packaging")
 LONGEST, LONGEST_TEST = 450, 750
 """Lines of a file: one of much more than 400 is two things; lists of test cases may be longer."""
 

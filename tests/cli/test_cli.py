@@ -70,7 +70,7 @@ def test_a_build_in_a_log_has_a_line_a_stage_and_a_summary(
     assert built.returncode == 0, built.stderr
     lines = built.stderr.splitlines()
     assert lines[0] == "small.onnx -> small, target arm64"
-    stages = ["import", "simplify", "lint", "lower", "schedule", "plan", "golden", "package"]
+    stages = ["import", "simplify", "lint", "lower", "layout", "schedule", "plan", "golden", "package"]
     assert [line.split()[0] for line in lines[1:]] == stages
     assert all(float(line.split()[1]) >= 0 and line.endswith(" s") for line in lines[1:])
     summary = built.stdout.splitlines()
