@@ -58,13 +58,13 @@ class Candidate:
 class TaskState:
     """One operator of the network and all that is known of it.
 
-    ``uses`` is how often the network has it, ``values`` the latest right measurement by candidate key (in the
-    runner's unit), ``failed`` the keys that are not tried again with their reason, ``default`` the static
-    choice.  ``gain`` is the share of time a round is expected to save.
+    ``uses`` is how often the network has it (or another weight), ``values`` the latest right measurement by
+    candidate key (in the runner's unit), ``failed`` the keys that are not tried again with their reason,
+    ``default`` the static choice.  ``gain`` is the share of time a round is expected to save.
     """
 
     operator: Operator
-    uses: int
+    uses: float
     default: Candidate
     candidates: dict[str, Candidate]
     first: list[str]
@@ -116,17 +116,19 @@ class TaskState:
 
 def make_task(
     operator: Operator,
-    uses: int,
+    uses: float,
     space: Mapping[str, Sequence[tuple[float, Mapping[str, int]]]],
     default: tuple[str, Mapping[str, int]],
     known: Iterable[Record],
     incumbent: str | None = None,
+    *,
+    anew: bool = True,
 ) -> TaskState:
     """A task of everything feasible (``workload.space``) that is not estimated far slower than the best.
 
     ``known`` are records of this machine that count: right ones are not measured again, others not tried
     again.  ``incumbent`` is the key of what a build would take today; like the static choice it is measured
-    in every session.
+    in every session, except where ``anew`` is false (the session goes on from one a moment ago).
     """
     cheapest = min(options[0][0] for options in space.values())
     candidates: dict[str, Candidate] = {}
@@ -150,12 +152,11 @@ def make_task(
             continue  # no longer feasible, or of a schedule that does not match any more
         task.candidates.setdefault(record.candidate, costs[record.candidate])
         task.note(record.candidate, record.status, record.value, record.status)
-    # The static choice is measured in every session: shares and gains refer to it.
     incumbent = incumbent if incumbent in costs else None
     if incumbent is not None:
         task.candidates.setdefault(incumbent, costs[incumbent])
     leading = [chosen.key, *filter(None, [incumbent]), *first]
-    known_before = {key for key in task.values if key not in (chosen.key, incumbent)}
+    known_before = {key for key in task.values if not anew or key not in (chosen.key, incumbent)}
     task.first = [key for key in dict.fromkeys(leading) if key not in task.failed and key not in known_before]
     return task
 

@@ -109,18 +109,20 @@ class _Final:
 class Session:
     """Tunes operators until the budget is spent; every answer is in the database at once.
 
+    ``operators`` have a weight each, their number of uses.  ``anew`` as in ``make_task``.
     ``on_event`` gets ``{"event": "tune", ...}`` with what a person wants to see (``snapshot``).  The budget
     begins with the first candidate: preparing the spaces and starting the workers come before.
     """
 
     def __init__(
         self,
-        operators: Mapping[Operator, int],
+        operators: Mapping[Operator, float],
         target: Target,
         schedule_dirs: Sequence[Path],
         database: Path,
         *,
         seed: int = 0,
+        anew: bool = True,
         on_event: Callable[[dict[str, Any]], None] | None = None,
     ) -> None:
         self.target, self.database = target, database
@@ -128,6 +130,7 @@ class Session:
         self._versions = {schedule.name: schedule.version for schedule in self._schedules}
         self._on_event = on_event or (lambda event: None)
         self._seed = seed
+        self._anew = anew
         self._operators = operators
         own, self.damaged = read(database)
         self.known = Records([own], target, self._versions, VERSION)
@@ -135,7 +138,7 @@ class Session:
         self.search = Search([], seed)
         self.trials = self.failures = 0
         self.seconds = 0.0
-        self.pool_replaced = 0
+        self.replaced = 0
         self._began = self._told = time.monotonic()
         self._budget = Budget(1, "trials")
         self._phase = "search"
@@ -155,7 +158,7 @@ class Session:
             self._finals(pool)
         finally:
             self.seconds = time.monotonic() - self._began
-            self.pool_replaced = pool.replaced
+            self.replaced = pool.replaced
         self._tell(force=True)
 
     def snapshot(self) -> dict[str, Any]:
@@ -208,7 +211,7 @@ class Session:
             known = self.known.known(operator, unit)
             default = (chosen.schedule.name, chosen.knobs)
             uses = self._operators[operator]
-            made.append(make_task(operator, uses, options, default, known, incumbent))
+            made.append(make_task(operator, uses, options, default, known, incumbent, anew=self._anew))
         return made
 
     # ---- search ----

@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from deploycc.build import explain_failure, reproduce_command, resolve_request
 from deploycc.host import detect_host
+from deploycc.operators import Operator
 from deploycc.records import default_database, operator_of
 from deploycc.request import request_to_json
 from deploycc.resources import data_dir
 from deploycc.supervise import ChildFailed, run_child
 from deploycc.tuning.pool import Pool, session_folder
-from deploycc.tuning.session import Session, free_cores, parse_budget
+from deploycc.tuning.session import Budget, Session, free_cores, parse_budget
 from deploycc.types import BuildRequest, DeployccError, Diagnostic, Limits, Target
 
 Event = dict[str, Any]
 
 LOCAL = "deploycc.tuning.local:LocalRunner"
 EMULATED = "deploycc.tuning.emulated:EmulatedRunner"
+
+_WORTH_PARTS = {"seconds": 20.0, "trials": 100.0}
+_FIRST_PART = 0.7
+_NOTHING = Diagnostic(
+    "DC604",
+    "the network has no convolution and no product with constant weights: nothing to tune",
+    severity="info",
+)
 
 SLOWER = 1.01
 """A tuned network that takes longer than an untuned one by more than this is reported."""
@@ -74,56 +84,82 @@ def tune(
     Raises ``DeployccError`` for everything that is wrong with the input or the machine (DC600 to DC603 are
     the tuner's own), and ``InternalError`` for faults of ours.
     """
-    limit = parse_budget(budget)
+    parts = _parts(parse_budget(budget))
     request = resolve_request(model, target, shapes=shapes, limits=limits, schedule_dirs=schedule_dirs)
     path = default_database(request.target.name) if database is None else Path(database).absolute()
-    request = replace(request, records=(path,) if path.exists() else ())
     runner = runner_for(request.target)
     command = reproduce_command(request, target)
-    answer = _child("tasks_in_child", {"request": request_to_json(request)}, request, command, on_event)
-    operators = {operator_of(text): int(uses) for text, uses in answer["tasks"]}
-    session = Session(
-        operators,
-        request.target,
-        (data_dir("schedules"), *request.schedule_dirs),
-        path,
-        seed=seed,
-        on_event=on_event,
-    )
-    if not operators:
-        nothing = Diagnostic(
-            "DC604",
-            "the network has no convolution and no product with constant weights: nothing to tune",
-            severity="info",
-        )
-        return Tuned(path, request.target, (), 0, 0, 0, 0.0, "seconds", diagnostics=(nothing,))
-    cores = free_cores(workers or 1 << 10)
-    with session_folder() as folder:
-        count = workers or max(1, len(cores))
-        pool = Pool(
-            request.target, (data_dir("schedules"), *request.schedule_dirs), runner, count, folder, cores
-        )
-        try:
-            session.run(pool, limit)
-        finally:
-            pool.close()
-    unit = pool.unit
+    directories = (data_dir("schedules"), *request.schedule_dirs)
+    trials = failures = replaced = 0
+    seconds = 0.0
+    unit = "seconds"
+    session: Session | None = None
+    with tuning_pool(request.target, request.schedule_dirs, runner, workers) as pool:
+        for number, part in enumerate(parts):
+            # With records the layouts may be others, and with them the operators.
+            operators = read_operators(with_records(request, path), command, on_event)
+            session = Session(
+                operators, request.target, directories, path, seed=seed, anew=number == 0, on_event=on_event
+            )
+            if not operators:
+                return Tuned(path, request.target, (), 0, 0, 0, 0.0, unit, diagnostics=(_NOTHING,))
+            session.run(pool, part)
+            trials, failures = trials + session.trials, failures + session.failures
+            seconds, replaced, unit = seconds + session.seconds, session.replaced, pool.unit
+    assert session is not None
     result = Tuned(
         database=path,
         target=request.target,
         tasks=session.snapshot()["tasks"],
-        trials=session.trials,
-        failures=session.failures,
-        replaced=session.pool_replaced,
-        seconds=session.seconds,
+        trials=trials,
+        failures=failures,
+        replaced=replaced,
+        seconds=seconds,
         unit=unit,
         diagnostics=_notes(session),
     )
     if not compare:
         return result
-    request = replace(request, records=(path,) if path.exists() else ())
-    message = {"request": request_to_json(request), "runner": runner}
+    message = {"request": request_to_json(with_records(request, path)), "runner": runner}
     return _compared(result, _child("compare_in_child", message, request, command, on_event))
+
+
+def _parts(budget: Budget) -> tuple[Budget, ...]:
+    """A budget worth dividing in two parts: in between the layouts are chosen anew."""
+    if budget.amount < _WORTH_PARTS[budget.kind]:
+        return (budget,)
+    first = budget.amount * _FIRST_PART
+    if budget.kind == "trials":
+        first = float(int(first))
+    return replace(budget, amount=first), replace(budget, amount=budget.amount - first)
+
+
+def with_records(request: BuildRequest, database: Path) -> BuildRequest:
+    """``request`` with the records of ``database``, if there is one."""
+    return replace(request, records=(database,) if database.exists() else ())
+
+
+def read_operators(
+    request: BuildRequest, command: str, on_event: Callable[[Event], None] | None = None
+) -> dict[Operator, float]:
+    """The operators of the request's model and how often it uses each.  ``command`` is for messages."""
+    answer = _child("tasks_in_child", {"request": request_to_json(request)}, request, command, on_event)
+    return {operator_of(text): float(uses) for text, uses in answer["tasks"]}
+
+
+@contextlib.contextmanager
+def tuning_pool(
+    target: Target, schedule_dirs: Sequence[Path], runner: str, workers: int | None
+) -> Iterator[Pool]:
+    """Workers that measure for ``target``, one a core this process may use unless their number is given."""
+    cores = free_cores(workers or 1 << 10)
+    count = workers or max(1, len(cores))
+    with session_folder() as folder:
+        pool = Pool(target, (data_dir("schedules"), *schedule_dirs), runner, count, folder, cores)
+        try:
+            yield pool
+        finally:
+            pool.close()
 
 
 def runner_for(target: Target) -> str:

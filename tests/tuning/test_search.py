@@ -169,8 +169,8 @@ def test_what_was_learned_of_one_operator_serves_another() -> None:
 
 
 def test_time_goes_where_it_is_spent() -> None:
-    """Two operators alike, one used fifty times: it gets most of the rounds."""
-    often, once = task(PRODUCT, 50), task(OTHER, 1)
+    """Two operators alike, one used a thousand times: it gets most of the rounds."""
+    often, once = task(PRODUCT, 1000), task(OTHER, 1)
     run(Search([often, once], 0), 12)
     assert often.rounds > 3 * once.rounds
     assert once.rounds >= 1
