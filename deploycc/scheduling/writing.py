@@ -195,6 +195,18 @@ class Writer:
         value = tirx.Shuffle([wide], chosen)
         self.store(buffer, value, tirx.Ramp(_int64(place), one, lanes) if lanes > 1 else place)
 
+    def interleaved(self, buffer: Any, indices: Sequence[int], count: int, lanes: int) -> Any:
+        """A ``local`` vector of ``buffer[indices, 0 ... count, 0]``, ``buffer[indices, 0 ... count, 1]`` and so on."""
+        one, zero = _int64(1), _int64(0)
+        lines = [
+            self.load(buffer, *indices, line, tirx.Ramp(zero, one, lanes) if lanes > 1 else 0)
+            for line in range(count)
+        ]
+        chosen = [tirx.IntImm("int32", lane % count * lanes + lane // count) for lane in range(count * lanes)]
+        result = self.local("interleaved", (count * lanes,))
+        self.store(result, tirx.Shuffle(lines, chosen), tirx.Ramp(zero, one, count * lanes))
+        return result
+
     def shift(self, vector: Any, lanes: int, by: int) -> None:
         """``vector[i] = vector[i + by]`` for a ``local`` vector of ``lanes``; zeros move in."""
         whole = tirx.Ramp(_int64(0), _int64(1), lanes)
@@ -204,10 +216,10 @@ class Writer:
         self.store(vector, value, whole)
 
     def prefetch(self, buffer: Any, *indices: Index) -> None:
-        """Ask for the cache line of ``buffer[indices]``, which may lie behind the buffer's end, in time for its use."""
+        """Ask for the cache line of ``buffer[indices]`` ahead of its use; it may lie behind the buffer's end."""
         address = tirx.address_of(self.load(buffer, *indices))
-        read, keep, data = (tirx.IntImm("int32", value) for value in (0, int(__import__("os").environ.get("PL","3")), 1))
-        call = tirx.call_intrin("void", "tirx.prefetch", address, read, keep, data)
+        read, near, data = (tirx.IntImm("int32", value) for value in (0, 3, 1))
+        call = tirx.call_intrin("void", "tirx.prefetch", address, read, near, data)
         self._bodies[-1].append(tirx.Evaluate(call))
 
     def result(self, value: Any, *indices: Index) -> None:
