@@ -160,7 +160,7 @@ def register_tile(
         units = [step, *units]
     sch.reorder(*reductions, *units, vector, lane)
     if steps > 1:
-        inputs = sch.cache_read(compute, 0, "local")
+        inputs = _cache_inputs(sch, compute)
         sch.compute_at(inputs, innermost, preserve_unit_loops=True)
         _unroll_and_vectorize(sch, sch.get_loops(inputs)[depth + len(reductions) :])
     for loop in (*units, vector):
@@ -171,6 +171,20 @@ def register_tile(
     row, lane = sch.get_loops(writer)[depth:]
     vector, lane = sch.split(lane, [None, lanes])
     _unroll_and_vectorize(sch, [row, vector, lane])
+
+
+def _cache_inputs(sch: Any, compute: Any) -> Any:
+    """Cache what ``compute`` reads of its first buffer, indexed by its loops: reads may stop at an edge."""
+    node = sch.get(compute)
+    read = node.reads[0].region
+    used = [variable for extent in read for variable in tirx.analysis.undefined_vars(extent.min)]
+    kept = [
+        number
+        for number, variable in enumerate(node.iter_vars)
+        if any(variable.var.same_as(other) for other in used)
+    ]
+    places = tirx.IndexMap.from_func(lambda *i: tuple(i[k] for k in kept), ndim=len(node.iter_vars))
+    return sch.reindex_cache_read(compute, 0, "local", places)
 
 
 def _unroll_and_vectorize(sch: Any, loops: list[Any]) -> None:

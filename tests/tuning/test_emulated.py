@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from deploycc.operators import Conv2d, Match
+from deploycc.operators import Conv2d, Match, MatMul, Operator
 from deploycc.scheduling.library import Schedule, load_schedules
 from deploycc.targets import load_target
 from deploycc.tuning import counting
@@ -68,6 +68,32 @@ def test_counts_repeat_and_grow_with_the_work(
     least = Workload(small).flops / 8
     assert least < first.value < 2 * least
     assert 3 < more.value / first.value < 4.2
+
+
+@pytest.mark.parametrize("tile", [3, 4])
+@pytest.mark.parametrize(
+    ("name", "operator"),
+    [
+        ("gemm", Conv2d(1, 5, 7, 8, 12, (1, 1), (1, 1), (0, 0, 0, 0), (1, 1), 1, "float32")),
+        ("gemm", MatMul((17,), 12, 20, "float16")),
+        ("conv_direct", Conv2d(1, 6, 9, 16, 24, (3, 3), (1, 1), (0, 0, 0, 0), (1, 1), 2, "float32")),
+        ("conv_direct", Conv2d(2, 13, 2, 4, 7, (3, 1), (2, 1), (1, 0, 0, 0), (1, 1), 1, "float32")),
+    ],
+)
+def test_steps_that_share_a_load_compute_the_same(
+    runner: EmulatedRunner, schedules: tuple[Schedule, ...], name: str, operator: Operator, tile: int
+) -> None:
+    """Tiles that the image does not fill, so that rows are read past the edge, too."""
+    (schedule,) = (schedule for schedule in schedules if schedule.name == name)
+    workload = Workload(operator)
+    knobs = {"tile": tile, "vectors": 1, "lanes": 4}
+    jobs = [
+        workload.job(schedule, {**knobs, "steps": steps}, ARM64, schedules, workload.expected())
+        for steps in (1, 4)
+    ]
+    plain, shared = runner.measure(jobs, ONCE)
+    assert (plain.status, shared.status) == ("ok", "ok"), (plain.note, shared.note)
+    assert shared.value < plain.value
 
 
 def test_a_wrong_result_is_no_measurement(runner: EmulatedRunner, schedules: tuple[Schedule, ...]) -> None:
