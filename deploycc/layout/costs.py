@@ -16,9 +16,9 @@ from deploycc.types import Target
 
 Shape = list[int]
 
-TRANSPOSE = 1.0
-"""Cycles an element of a transpose between NCHW and NHWC: 0.5 to 1.1 for tensors in the cache."""
-TRANSPOSE_FROM_MEMORY = 1.8
+TRANSPOSE = 0.6
+"""Cycles an element of a transpose between NCHW and NHWC: 0.45 to 0.67 for tensors in the cache."""
+TRANSPOSE_FROM_MEMORY = 1.2
 """The same where source and result together do not fit the level-2 cache."""
 TRANSPOSE_CALL = 200.0
 """Cycles of a kernel call that does nothing else."""
