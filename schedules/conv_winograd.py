@@ -26,7 +26,7 @@ import numpy as np
 from deploycc.operators import Algorithm, Conv2d, Match, Skip
 from deploycc.scheduling.kernel import TASK_ANNOTATION
 from deploycc.scheduling.primitives import PARALLEL_OPERATIONS, register_tile_cost, usable_steps
-from deploycc.scheduling.winograd import POINTS, estimated_error, operations
+from deploycc.scheduling.winograd import POINTS, estimated_error
 from deploycc.scheduling.winograd_kernel import Strip
 from deploycc.scheduling.winograd_tiling import PARALLEL_TASKS, strip_of, tiling_of
 from deploycc.scheduling.writing import FusedKernel, Writer
@@ -97,8 +97,8 @@ def distinct(conv, knobs):
 def transform_costs(tiling):
     """Cycles for one vector of input channels of a strip, and for one of output channels."""
     down, along, conv = tiling.down, tiling.along, tiling.conv
-    data = along.size * operations(down.data) + down.size * operations(along.data)
-    result = along.size * operations(down.result) + down.m * operations(along.result)
+    data = along.size * down.data_operations + down.size * along.data_operations
+    result = along.size * down.result_operations + down.m * along.result_operations
     pixels = tiling.in_rows * tiling.in_columns
     results = tiling.tiles * down.m * along.m
     read = tiling.tiles * (data / 2 + 2 * tiling.products) + pixels * (

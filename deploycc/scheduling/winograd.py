@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -54,6 +54,16 @@ class Transform:
     def size(self) -> int:
         """Inputs and multiplications: n."""
         return self.m + TAPS - 1
+
+    @cached_property
+    def data_operations(self) -> int:
+        """Vector operations that transform a line of inputs."""
+        return operations(self.data)
+
+    @cached_property
+    def result_operations(self) -> int:
+        """Vector operations that give a line of results."""
+        return operations(self.result)
 
     def kernel_terms(self, tap: int) -> tuple[tuple[int, float], ...]:
         """Rows of G g and factors whose sum is ``g[tap]``: the kernel read back from its transform."""
