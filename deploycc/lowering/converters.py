@@ -2,6 +2,7 @@
 
 * ``Max``, ``Min`` and ``Sum`` of several inputs become a stack and a reduction there, which copies every
   operand; ``Clip`` and ``Pad`` become opaque kernels that the layout and fusion passes cannot see through.
+* ``PRelu`` with one slope for all becomes a kernel of its own, because its operands have different ranks.
 """
 
 from __future__ import annotations
@@ -60,6 +61,21 @@ class Clip(OnnxOpConverter):  # type: ignore[misc]
         return result
 
 
+class PRelu(importer_converter("PRelu")):  # type: ignore[misc]
+    """A slope of one element as ``max(x, 0) + slope * min(x, 0)``: TVM's own form of it is not fused."""
+
+    @classmethod
+    def _impl_v1(cls, bb: Any, inputs: Any, attr: Any, params: Any) -> Any:
+        data, slope = inputs[0], inputs[1]
+        value = constant_value(slope)
+        if value is None or value.size != 1:
+            return super()._impl_v1(bb, inputs, attr, params)
+        zero = relax.const(np.zeros((), value.dtype), str(value.dtype))
+        slope = relax.const(value.reshape((1,) * data.ty.ndim), str(value.dtype))
+        above, below = relax.op.maximum(data, zero), relax.op.minimum(data, zero)
+        return relax.op.add(above, relax.op.multiply(below, slope))
+
+
 class Pad(importer_converter("Pad")):  # type: ignore[misc]
     """Constant padding as one Relax operator, which keeps layouts and fuses; other modes unchanged."""
 
@@ -80,4 +96,5 @@ CONVERTERS: dict[str, type] = {
     "Sum": _pairwise(relax.op.add),
     "Clip": Clip,
     "Pad": Pad,
+    "PRelu": PRelu,
 }

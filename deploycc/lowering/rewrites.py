@@ -3,14 +3,23 @@
 * ``ConvTranspose`` with one group becomes a convolution that computes all output phases as
   channels, then ``DepthToSpace``: TVM would dilate the input with zeros and multiply by them,
   ``stride_h * stride_w`` times the work.
-* One-dimensional convolution and pooling become two-dimensional ones of height 1.
+* One-dimensional convolution and pooling become two-dimensional ones of height 1, and so do the elementwise
+  operators behind them: a change of rank between a convolution and its activation would keep them apart.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper, shape_inference
+
+_UNARY = frozenset(
+    "Abs Clip Elu Erf Exp Gelu HardSigmoid HardSwish LeakyRelu Log Mish Neg Relu Selu Sigmoid Softplus Sqrt "
+    "Swish Tanh".split()
+)
+_BINARY = frozenset("Add Div Max Min Mul PRelu Sub".split())
 
 
 def rewrite_onnx(proto: onnx.ModelProto) -> onnx.ModelProto:
@@ -44,6 +53,8 @@ class _Editor:
         }
         self.shapes |= {name: array.shape for name, array in self.constants.items()}
         self.names = {o for n in self.graph.node for o in n.output} | set(self.constants) | set(self.shapes)
+        self.raised: dict[str, str] = {}
+        """Tensors that exist with an axis of extent 1 in front of the last, and that one's name."""
 
     def fresh(self, base: str) -> str:
         """A tensor name that is not in the graph yet."""
@@ -71,6 +82,8 @@ class _Editor:
             return self._conv_transpose(node, rank)
         if node.op_type in ("Conv", "MaxPool", "AveragePool") and rank == 3 and len(node.output) == 1:
             return self._one_dimensional(node)
+        if node.op_type in _UNARY | _BINARY or node.op_type == "BatchNormalization":
+            return self._elementwise(node)
         return [node]
 
     def _one_dimensional(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
@@ -86,10 +99,44 @@ class _Editor:
         if "pads" in attributes:
             left, right = attributes["pads"]
             attributes["pads"] = [0, left, 0, right]
-        raised, inner = self.fresh(f"{node.name}_raised"), self.fresh(f"{node.name}_2d")
-        inputs[0] = raised
+        before: list[onnx.NodeProto] = []
+        inputs[0] = self._raise(node.input[0], before)
+        return [*before, *self._lowered(node, inputs, attributes)]
+
+    def _elementwise(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
+        """An elementwise operator on a tensor that was made with one more axis, done there."""
+        operands = list(node.input if node.op_type in _BINARY else node.input[:1])
+        if not any(name in self.raised for name in operands) or len(node.output) != 1:
+            return [node]
+        if len(self.shapes.get(node.output[0], ())) != 3 or not all(name in self.shapes for name in operands):
+            return [node]
+        before: list[onnx.NodeProto] = []
+        inputs = list(node.input)
+        for index, name in enumerate(operands):
+            inputs[index] = self._raise(name, before)
+        attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        return [*before, *self._lowered(node, inputs, attributes)]
+
+    def _raise(self, name: str, before: list[onnx.NodeProto]) -> str:
+        """``name`` with an axis in front of its last; what that takes is added to ``before``."""
+        rank = len(self.shapes[name])
+        if rank < 2:
+            return name  # it has no other axis than the last: the new one comes by broadcasting
+        if name not in self.raised:
+            value = self.constants.get(name)
+            if value is not None:
+                return self.constant(f"{name}_raised", np.expand_dims(value, -2))
+            self.raised[name] = self.fresh(f"{name}_raised")
+            before.append(self._unsqueeze(name, self.raised[name], rank - 1))
+        return self.raised[name]
+
+    def _lowered(
+        self, node: onnx.NodeProto, inputs: list[str], attributes: dict[str, Any]
+    ) -> list[onnx.NodeProto]:
+        """``node`` on ``inputs`` of rank 4, and its result with the rank it has in the model."""
+        inner = self.fresh(f"{node.name}_2d")
+        self.raised[node.output[0]] = inner
         return [
-            self._unsqueeze(node.input[0], raised, 2),
             helper.make_node(node.op_type, inputs, [inner], name=node.name, **attributes),
             self._squeeze(inner, node.output[0], 2),
         ]
@@ -149,10 +196,10 @@ class _Editor:
 
         name = node.name or node.output[0]
         height, width = [1] * (2 - spatial) + list(shape[2:])
-        # Rows needed past the full result only appear with output_padding; one more tap of zeros covers them.
-        extra_h = max(0, begins[0] + sizes[0] - (height + taps_h - 1) * s_h)
-        extra_w = max(0, begins[1] + sizes[1] - (width + taps_w - 1) * s_w)
-        more_h, more_w = -(-extra_h // s_h), -(-extra_w // s_w)
+        # Whole groups of rows that the padding cuts off need not be computed: the convolution pads less.
+        top, rows, begins[0] = _rows(height, taps_h, s_h, begins[0], sizes[0])
+        left, columns, begins[1] = _rows(width, taps_w, s_w, begins[1], sizes[1])
+        bottom, right = rows - height - top + taps_h - 1, columns - width - left + taps_w - 1
         inputs = [node.input[0], self.constant(f"{name}_phases", phases)]
         bias = self.constants.get(node.input[2]) if len(node.input) > 2 and node.input[2] else None
         if len(node.input) > 2 and node.input[2]:
@@ -172,12 +219,11 @@ class _Editor:
                 [convolved],
                 name=name,
                 kernel_shape=[taps_h, taps_w],
-                pads=[taps_h - 1, taps_w - 1, taps_h - 1 + more_h, taps_w - 1 + more_w],
+                pads=[top, left, bottom, right],
                 strides=[1, 1],
             )
         )
         current = convolved
-        rows, columns = height + taps_h - 1 + more_h, width + taps_w - 1 + more_w
         if s_h == s_w and s_h > 1:
             spread = self.fresh(f"{name}_spread")
             nodes.append(
@@ -229,3 +275,15 @@ class _Editor:
             for part, values in (("starts", begins), ("ends", ends), ("axes", [2, 3]))
         ]
         return helper.make_node("Slice", [source, *constants], [result], name=result)
+
+
+def _rows(extent: int, taps: int, stride: int, begin: int, size: int) -> tuple[int, int, int]:
+    """How a convolution of ``taps`` gives groups of ``stride`` rows, of which ``size`` from ``begin`` count.
+
+    Returns the rows of zeros in front of the ``extent`` input rows, how many groups to compute, and where in
+    them the result then begins.  Rows past the input are zeros too (output_padding takes such).
+    """
+    skipped = min(begin // stride, taps - 1)
+    begin -= skipped * stride
+    groups = max(-(-(begin + size) // stride), extent - skipped)
+    return taps - 1 - skipped, groups, begin

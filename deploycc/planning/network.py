@@ -184,6 +184,11 @@ class _Reader:
             return None
         function = call.args[0].name_hint
         result = call.ty_args[0]
+        if relax.analysis.has_reshape_pattern(self.module[function]):
+            # TVM's own rewrite leaves one that gives a result of the graph.
+            source, nbytes = self._value(call.args[1].fields[0]), _nbytes(result)
+            if isinstance(source, View) and source.nbytes == nbytes:
+                return source
         fields = list(result.fields) if isinstance(result, relax.TupleType) else [result]
         sizes = [_nbytes(field) for field in fields]
         if any(size is None for size in sizes):

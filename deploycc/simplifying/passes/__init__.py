@@ -37,6 +37,7 @@ from deploycc.simplifying.passes.normalising import (
     write_out_lp_norm,
     write_out_rms_norm,
 )
+from deploycc.simplifying.passes.padding import fold_pad_into_convolution
 from deploycc.simplifying.passes.pooling import spatial_mean_to_global_average_pool
 from deploycc.simplifying.passes.recurrent import unroll_recurrent_layers
 from deploycc.simplifying.passes.resizing import (
@@ -67,6 +68,7 @@ FOLDING: tuple[Pass, ...] = (fold_constants,)
 LOWERING: tuple[Pass, ...] = (
     clip_to_min_max,
     spatial_mean_to_global_average_pool,
+    fold_pad_into_convolution,
     fold_batch_norm,
     upsample_to_resize,
     name_all_resize_axes,

@@ -12,7 +12,9 @@ Doubles = npt.NDArray[np.float64]
 
 
 def fold_batch_norm(editor: Editor) -> int:
-    """``BatchNormalization`` goes into the convolution before it, else becomes ``Mul`` and ``Add``.
+    """``BatchNormalization`` goes into a convolution beside it, else becomes ``Mul`` and ``Add``.
+
+    Into the one before it, or the only reader behind it: a convolution or matrix product.
 
     ``y = (x - mean) * scale / sqrt(var + epsilon) + bias`` is affine a channel.  Refuses
     training mode, used statistics outputs, parameters computed at run time and mixed types.
@@ -23,7 +25,9 @@ def fold_batch_norm(editor: Editor) -> int:
         if affine is None:
             continue
         factor, offset = affine
-        if not _into_convolution(editor, node, factor, offset):
+        if not (
+            _into_convolution(editor, node, factor, offset) or _into_reader(editor, node, factor, offset)
+        ):
             column = (len(factor), *[1] * (len(editor.types[node.input[0]].shape or ()) - 2))
             dtype = editor.dtype(node.input[0])
             new = Rewrite(editor, node)
@@ -78,6 +82,58 @@ def _into_convolution(editor: Editor, node: NodeProto, factor: Doubles, offset: 
     merged.input.append(editor.add_constant(f"{convolution.name}/bias", new_bias))
     merged.output[0] = node.output[0]
     editor.replace(convolution, [merged])
+    editor.remove([node])
+    return True
+
+
+def _into_reader(editor: Editor, node: NodeProto, factor: Doubles, offset: Doubles) -> bool:
+    """``W (f x + o) + b = (W f) x + (W o + b)``; refuses an offset where a convolution pads by zeros."""
+    result = node.output[0]
+    readers = editor.consumers.get(result, [])
+    if result in editor.outputs or len(readers) != 1 or list(readers[0].input).count(result) != 1:
+        return False
+    reader = readers[0]
+    if reader.domain or reader.input[0] != result:
+        return False
+    weights = editor.constant(reader.input[1])
+    has_bias = len(reader.input) > 2 and bool(reader.input[2])
+    bias = editor.constant(reader.input[2]) if has_bias else np.zeros(1)
+    if weights is None or bias is None or not weights.dtype.name.startswith("float"):
+        return False
+    if reader.op_type == "Conv":
+        padded = any(attribute(reader, "pads", [])) or attribute(reader, "auto_pad", "NOTSET") not in (
+            "NOTSET",
+            "VALID",
+        )
+        if padded and np.any(offset):
+            return False
+        groups = attribute(reader, "group", 1)
+        of_weight = (groups, len(weights) // groups, *weights.shape[1:])
+        channel = (groups, 1, weights.shape[1], *[1] * (weights.ndim - 2))
+    elif reader.op_type == "Gemm" and all(
+        attribute(reader, name, usual) == usual
+        for name, usual in (("alpha", 1.0), ("beta", 1.0), ("transA", 0))
+    ):
+        by_row = bool(attribute(reader, "transB", 0))
+        weights = weights if by_row else weights.T
+        of_weight, channel = (1, *weights.shape), (1, 1, weights.shape[1])
+    else:
+        return False
+    grouped = weights.astype(np.float64).reshape(of_weight)
+    new_weights = (grouped * factor.reshape(channel)).reshape(weights.shape)
+    shift = (grouped * offset.reshape(channel)).reshape(len(weights), -1).sum(axis=1)
+    if reader.op_type == "Gemm" and not attribute(reader, "transB", 0):
+        new_weights = new_weights.T
+    merged = NodeProto()
+    merged.CopyFrom(reader)
+    del merged.input[:]
+    merged.input.append(node.input[0])
+    dtype = weights.dtype
+    merged.input.append(editor.add_constant(f"{reader.name}/weights", new_weights.astype(dtype)))
+    if has_bias or np.any(shift):
+        new_bias = (bias.astype(np.float64) + shift).astype(dtype)
+        merged.input.append(editor.add_constant(f"{reader.name}/bias", new_bias))
+    editor.replace(reader, [merged])
     editor.remove([node])
     return True
 
