@@ -7,12 +7,13 @@ TORCH := .cache/torch-venv/.installed
 PEERS := .cache/bench-venv/.installed
 MEASURE := .cache/bench-venv/bin/python -m
 CACHE := $(CURDIR)/.cache
+BUDGET ?= 20min
 
 export ZIG_GLOBAL_CACHE_DIR ?= $(CACHE)/zig
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-torch lint type fmt golden docs bench bench-convs bench-dense performance
-.PHONY: table clean
+.PHONY: help demo test test-all test-torch lint type fmt golden docs bench bench-convs bench-dense bench-arm performance
+.PHONY: table records clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -71,11 +72,18 @@ bench-convs: $(PEERS) ## the convolution suite beside the other engines (BENCH="
 bench: $(PEERS) ## the networks beside the other engines (BENCH="--networks a,b --threads 1,2 --peers ort --keep")
 	$(MEASURE) benchmarks.run $(BENCH)
 
+bench-arm: $(PEERS) ## arm64 without a board: inner loops under llvm-mca, instructions under QEMU (an hour at first)
+	$(MEASURE) benchmarks.arm64_loops
+	$(MEASURE) benchmarks.arm64_counts $(BENCH)
+
 bench-dense: $(PEERS) ## the ten dense convolutions as a share of the core's peak
 	$(MEASURE) benchmarks.dense $(BENCH)
 
 performance: $(PEERS) ## write docs/performance.md from the newest results
 	$(MEASURE) benchmarks.performance
+
+records: $(STAMP) ## tune the public networks and convolutions for the shipped records (BUDGET=20min)
+	for target in x86-64-v4 x86-64 arm64; do $(RUN) benchmarks.records --target $$target --budget $(BUDGET) || exit; done
 
 table: $(STAMP) ## measure sizes and times and write docs/networks.md
 	$(RUN) benchmarks.sizes

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import selectors
 import shutil
@@ -36,6 +37,7 @@ START_SECONDS = 120.0
 """How long a worker may take to be ready: it loads TVM and compiles the harness."""
 STARTS = 3
 """How often in a row a worker may die before its first answer until the tuner gives up."""
+WAITING = 4
 _SUSPENDED_SECONDS = 5.0
 """A longer gap between two looks at the clock means that this process was stopped itself."""
 
@@ -49,7 +51,11 @@ class Request:
     effort: Effort
     tag: Any = None
     seconds: float = 30.0
-    """After how long a worker that has not answered is killed."""
+    """After how many seconds of its own processor time a worker that has not answered is killed.
+
+    After ``WAITING`` times as many of the clock it is killed in any case: a busy machine is no fault of the
+    candidate's, but it may also sleep.
+    """
 
 
 @dataclass(frozen=True)
@@ -71,6 +77,7 @@ class _Process:
     answers: int
     core: int | None
     deadline: float
+    processor_deadline: float = math.inf
     ready: bool = False
     request: Request | None = None
     at: int = TOGETHER
@@ -155,7 +162,7 @@ class Pool:
             now = time.monotonic()
             self._excuse(now)
             for process in list(self._processes):
-                if process.deadline < now and (process.request is not None or not process.ready):
+                if (process.request is not None or not process.ready) and _overdue(process, now):
                     self._replace(process, "timeout")
             for key, _ in self._selector.select(max(0.0, min(until - now, 0.2))):
                 self._read(key.data)
@@ -218,7 +225,8 @@ class Pool:
             if self._queue and process.ready and process.request is None:
                 request = self._queue.popleft()
                 process.request, process.at = request, 0
-                process.deadline = time.monotonic() + request.seconds
+                process.deadline = time.monotonic() + WAITING * request.seconds
+                process.processor_deadline = _processor_seconds(process) + request.seconds
                 effort = (request.effort.batches, request.effort.batch_seconds)
                 body = {"id": 0, "operator": request.operator, "effort": effort}
                 self._send(process, {**body, "candidates": [(s, dict(k)) for s, k in request.candidates]})
@@ -297,6 +305,20 @@ class Pool:
                 need="a processor that runs the target's code, or the target's emulator",
             )
         )
+
+
+def _overdue(process: _Process, now: float) -> bool:
+    return process.deadline < now or _processor_seconds(process) > process.processor_deadline
+
+
+def _processor_seconds(process: _Process) -> float:
+    """What the worker has used so far; ``/proc/PID/stat`` is described in proc_pid_stat(5)."""
+    try:
+        text = Path(f"/proc/{process.process.pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:  # it has just died, which is noticed where its answers are read
+        return 0.0
+    user, system = text.rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def _death(status: int | None) -> str:

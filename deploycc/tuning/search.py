@@ -164,11 +164,15 @@ def make_task(
 class Search:
     """Chooses rounds; knows nothing of processes or clocks.
 
-    ``peak`` is a core's FLOP/s (0 where the runner does not count seconds).
+    ``peak`` is a core's FLOP/s (0 where the runner does not count seconds), ``learned`` what was measured of
+    other operators before.
     """
 
-    def __init__(self, tasks: Sequence[TaskState], seed: int, peak: float = 0.0) -> None:
+    def __init__(
+        self, tasks: Sequence[TaskState], seed: int, peak: float = 0.0, learned: Sequence[Sample] = ()
+    ) -> None:
         self.tasks = list(tasks)
+        self._learned = list(learned)
         self.peak = peak
         self._seed = seed
         self._ranker = Ranker(seed)
@@ -265,6 +269,7 @@ class Search:
             if task.default.key in task.values
             for key, value in task.values.items()
         ]
+        samples += self._learned
         if len(samples) >= self._fitted + REFIT or (self._fitted == 0 and samples):
             self._ranker.fit(samples)
             self._fitted = len(samples)

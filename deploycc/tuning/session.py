@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from deploycc.operators import Operator
+from deploycc.operators import Match, Operator
 from deploycc.records import (
     AGAIN,
     FINAL,
@@ -31,6 +31,7 @@ from deploycc.records import (
 from deploycc.scheduling.library import Schedule, Selection, load_schedules, select
 from deploycc.scheduling.recorded import load_records, select_recorded
 from deploycc.tuning.pool import Answer, Pool, Request
+from deploycc.tuning.ranking import Sample
 from deploycc.tuning.runner import Effort, Measurement
 from deploycc.tuning.search import AHEAD, Candidate, Search, TaskState, make_task
 from deploycc.tuning.workload import flops, space
@@ -51,6 +52,8 @@ FINALS_SHARE = 0.2
 """Most of a budget in seconds that is kept back for finals."""
 FINAL_SECONDS = 0.5
 """What measuring a task again and its final take one worker, about: what is kept back for each."""
+LEARNED = 20
+"""Operators of earlier sessions that the model learns from beside the network's own."""
 PATIENCE = {"seconds": 15.0, "instructions": 300.0}
 """After how many seconds a candidate is given up, by the runner's unit."""
 _TELL_SECONDS = 0.25
@@ -150,7 +153,8 @@ class Session:
         while not pool.ready:
             pool.wait(0.1)
         peak = (pool.peak or 0.0) if pool.unit == "seconds" else 0.0
-        self.search = Search(self._tasks(spaces, pool.unit), self._seed, peak)
+        learned = self._learned(pool.unit)
+        self.search = Search(self._tasks(spaces, pool.unit), self._seed, peak, learned)
         self._began = time.monotonic()
         try:
             self._rounds(pool)
@@ -213,6 +217,36 @@ class Session:
             uses = self._operators[operator]
             made.append(make_task(operator, uses, options, default, known, incumbent, anew=self._anew))
         return made
+
+    def _learned(self, unit: Unit) -> list[Sample]:
+        """Samples of the operators that earlier sessions measured most, for the model."""
+        found: list[Sample] = []
+        by_name = {schedule.name: schedule for schedule in self._schedules}
+        right = {
+            operator: {r.candidate: r for r in self.known.known(operator, unit) if r.status == "ok"}
+            for operator in self.known.operators()
+            if operator not in self._operators
+        }
+        most = sorted(right, key=lambda operator: (-len(right[operator]), repr(operator)))[:LEARNED]
+        for operator in most:
+            chosen = select(self._schedules, operator, self.target, computing=True)
+            if chosen is None:
+                continue
+            default = right[operator].get(candidate_key(chosen.schedule.name, chosen.knobs))
+            base = chosen.schedule.cost(chosen.match, chosen.knobs)
+            if default is None or not base:
+                continue
+            for record in right[operator].values():
+                schedule = by_name[record.schedule]
+                match = schedule.match(operator, self.target)
+                cost = schedule.cost(match, record.knobs) if isinstance(match, Match) else None
+                if cost:
+                    found.append(
+                        Sample(
+                            operator, record.schedule, record.knobs, cost, record.value, base, default.value
+                        )
+                    )
+        return found
 
     # ---- search ----
 

@@ -240,3 +240,21 @@ def test_the_ranker_learns_a_factor() -> None:
 def test_features_are_finite_numbers(operator: Operator) -> None:
     row = features(operator, "s", {"a": 0, "b": -1, "c": 3}, 0.0)
     assert all(math.isfinite(value) for value in row.values())
+
+
+def test_what_earlier_sessions_measured_is_learned_from() -> None:
+    """Samples of another operator that say which tiles are fast: the first round of choice has only those."""
+    samples = []
+    other = task(OTHER)
+    for key, candidate in other.candidates.items():
+        samples.append(
+            Sample(
+                OTHER, candidate.schedule, candidate.knobs, candidate.cost, seconds(other, key),
+                other.default.cost, seconds(other, other.default.key),
+            )
+        )  # fmt: skip
+    state = task()
+    search = Search([state], 0, learned=samples)
+    log = run(search, 2, ahead=0)
+    chosen = [state.candidates[key].knobs.get("tile", 1) % 3 == 0 for key in log[1][:6]]
+    assert sum(chosen) >= 5
