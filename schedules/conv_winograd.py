@@ -44,7 +44,7 @@ KNOBS = {
 TOLERANCE = 5e-5
 """Transforms whose error may exceed this share of the largest result are left out: half of what may be."""
 
-NEAR, FAR = 24, 5
+NEAR, FAR = 24, 4
 """Bytes of weights a cycle from the level-2 cache and from beyond, beside the products."""
 
 
@@ -80,10 +80,10 @@ def cost(match, knobs):
     stream = (
         tiling.weight_bytes / tiling.blocks / (FAR if tiling.weight_bytes > target.cache.l2 // 2 else NEAR)
     )
-    read, written = transform_costs(tiling)
+    read, written = transform_costs(tiling, target.simd.registers)
     total = tiling.blocks * max(products, stream) + tiling.chunks * read + tiling.out_vectors * written
-    if tiling.scratch_bytes > target.cache.l2 * 3 // 4:
-        total += tiling.scratch_bytes / 8
+    if tiling.scratch_bytes > target.cache.l2 // 8:
+        total += tiling.scratch_bytes / (16 if tiling.scratch_bytes < target.cache.l2 * 3 // 4 else 4)
     return tiling.strips * total
 
 
@@ -94,19 +94,18 @@ def distinct(conv, knobs):
     return shapes[-1] not in shapes[:-1]
 
 
-def transform_costs(tiling):
+def transform_costs(tiling, registers):
     """Cycles for one vector of input channels of a strip, and for one of output channels."""
     down, along, conv = tiling.down, tiling.along, tiling.conv
     data = along.size * down.data_operations + down.size * along.data_operations
     result = along.size * down.result_operations + down.m * along.result_operations
-    pixels = tiling.in_rows * tiling.in_columns
-    results = tiling.tiles * down.m * along.m
-    read = tiling.tiles * (data / 2 + 2 * tiling.products) + pixels * (
-        2 if conv.data_layout == "NHWC" else 2 * tiling.chunk
-    )
-    written = tiling.tiles * (result / 2 + 2 * tiling.products) + results * (
-        2 if conv.out_layout == "NHWC" else 2 * tiling.lanes
-    )
+    # Two operations a cycle, a load and a store each; what finds no register between rows and columns, twice.
+    moved = tiling.products * (2 if tiling.products <= registers else 3)
+    copied, transposed = 2, 2 + 0.3 * tiling.lanes
+    read = tiling.tiles * (data / 2 + moved)
+    read += tiling.in_rows * tiling.in_columns * (copied if conv.data_layout == "NHWC" else transposed)
+    written = tiling.tiles * (result / 2 + moved)
+    written += tiling.tiles * down.m * along.m * (copied if conv.out_layout == "NHWC" else transposed)
     return read, written
 
 
