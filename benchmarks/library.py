@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _ctypes
 import ctypes
 import json
 from collections.abc import Sequence
@@ -100,9 +101,10 @@ class PackageLibrary:
             self._check(status, self._handle)
 
     def close(self) -> None:
-        """Free the handle."""
+        """Free the handle and unload the library: its thread-local words take a small room of glibc's."""
         self._function("destroy")(self._handle)
         self._handle = ctypes.c_void_p()
+        _ctypes.dlclose(self._c._handle)
 
     def _function(self, name: str) -> Any:
         return getattr(self._c, f"{self.name}_{name}")
