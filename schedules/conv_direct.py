@@ -63,7 +63,7 @@ def match(task, target):
     if task.pointwise:
         return Skip("a pointwise convolution is a matrix product (gemm)")
     if task.depthwise and task.out_channels == task.in_channels:
-        return Skip("depthwise: one input channel a group leaves nothing to broadcast (conv_depthwise)")
+        return Skip("depthwise: one input channel a group leaves nothing to broadcast (depthwise_channels)")
     return Match(task, target)
 
 

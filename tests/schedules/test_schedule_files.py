@@ -134,7 +134,7 @@ def test_the_estimate_grows_with_the_work() -> None:
         ("conv_direct", operator(), operator(out=64)),
         ("conv_direct", operator(), operator(kernel=(5, 5))),
         ("gemm", MatMul((8,), 8, 8, "float32"), MatMul((64,), 8, 8, "float32")),
-        ("conv_depthwise", operator(groups=16), operator(kernel=(5, 5), groups=16)),
+        ("depthwise_channels", operator(groups=16), operator(kernel=(5, 5), groups=16)),
     ]:
         costs = [_best_cost(LOADED[name], task) for task in (smaller, larger)]
         assert costs[0] < costs[1], name
@@ -150,7 +150,7 @@ def _best_cost(found: Schedule, task: Operator) -> float:
 
 DENSE: dict[str, tuple[Case, str]] = {
     "conv_direct": (conv(16, 32, (14, 28), (3, 3), pads=[1, 1, 1, 1]), "conv2d"),
-    "conv_depthwise": (conv(64, 64, (14, 28), (3, 3), group=64, pads=[1, 1, 1, 1]), "conv2d"),
+    "depthwise_channels": (conv(64, 64, (14, 28), (3, 3), group=64, pads=[1, 1, 1, 1]), "conv2d"),
     "gemm": (conv(64, 64, (14, 28), (1, 1)), "conv2d"),
     "gemm of a matrix product": (matmul((64, 32), 64, end="Relu"), "matmul"),
 }
@@ -174,7 +174,7 @@ def test_products_are_whole_vector_multiply_adds(name: str, target: Target) -> N
     assert [line for line in products if not VECTOR_FMA[target.name](line)] == []
     # The accumulators stay in registers: with a tile of them there are as many products in the code.
     assert len(products) >= choice.knobs["tile"] * choice.knobs["vectors"]
-    if choice.schedule == "conv_depthwise":
+    if choice.schedule == "depthwise_channels":
         return  # its taps are unrolled: what is written lies in the same loop
     inner = max(_loop_bodies(text), key=lambda body: sum("fmadd" in line or "fmla" in line for line in body))
     stores = [line for line in inner if re.search(r"^\s+(?:vmovup[sd]\s+[%\w]*mm\d+,.*\(|st[rp]\s+q)", line)]

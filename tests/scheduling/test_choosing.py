@@ -76,8 +76,8 @@ def test_choices_name_every_kernel_and_every_reason() -> None:
         assert choice.schedule not in choice.skipped
         assert all(reason and reason == reason.strip() for reason in choice.skipped.values())
     (direct,) = (choice for choice in program.choices if choice.schedule == "conv_direct")
-    assert set(direct.skipped) == {"conv_depthwise", "gemm"}
-    assert direct.skipped["conv_depthwise"] == "not a depthwise convolution"
+    assert set(direct.skipped) == {"depthwise_channels", "gemm"}
+    assert direct.skipped["depthwise_channels"] == "not a depthwise convolution"
     assert set(direct.knobs) == {"tile", "vectors", "lanes", "steps"}
 
 

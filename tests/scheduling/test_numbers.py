@@ -30,7 +30,7 @@ EVERY = {"fused": 3, "reductions": 2, "movements": 2}
 
 SCHEDULE = {
     "channels": "conv_direct",
-    "depthwise": "conv_depthwise",
+    "depthwise": "depthwise_channels",
     "pointwise": "gemm",
     "products": "gemm",
     "reductions": "reduction",
@@ -66,7 +66,7 @@ def test_matches_onnx_runtime_on_another_machine(target: Target) -> None:
     skip_unless_it_runs(target)
     step = 10 if target is X86_64_V4 else 20
     plan = check(some(step, offset=1), target)
-    assert {"conv_direct", "conv_depthwise", "gemm", "elementwise", "reduction"} <= schedules_of(plan)
+    assert {"conv_direct", "depthwise_channels", "gemm", "elementwise", "reduction"} <= schedules_of(plan)
 
 
 EVERYWHERE = [

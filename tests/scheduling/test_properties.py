@@ -170,7 +170,7 @@ def permutes(built: Built) -> int:
 def random_knobs(folder: Path, seed: int) -> Path:
     """Our schedules with an estimate that is a throw of dice, so that any feasible knobs are chosen."""
     folder.mkdir()
-    for name in ("conv_direct", "conv_depthwise", "gemm"):
+    for name in ("conv_direct", "depthwise_channels", "gemm"):
         text = (SCHEDULES / f"{name}.py").read_text(encoding="utf-8")
         text += (
             "\n\nimport zlib\n_estimate = cost\n\n\ndef cost(match, knobs):\n"
