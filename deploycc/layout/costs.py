@@ -23,6 +23,10 @@ TRANSPOSE_FROM_MEMORY = 1.2
 TRANSPOSE_CALL = 200.0
 """Cycles of a kernel call that does nothing else."""
 
+APART = 0.1
+"""Cycles an element where an elementwise operator reads another layout than its producer writes, beside the
+transpose (or view) and a call: it can no longer be fused behind it."""
+
 POOL_TAP = 1.6
 """Cycles of one tap of one window by one element: NCHW of stride above 1, NHWC by lanes of channels."""
 POOL_TAP_IN_ROW = 0.5
@@ -51,6 +55,11 @@ def transpose_cycles(shape: Shape, target: Target) -> float:
     elements = math.prod(shape)
     cached = 2 * 4 * elements <= target.cache.l2
     return TRANSPOSE_CALL + elements * (TRANSPOSE if cached else TRANSPOSE_FROM_MEMORY)
+
+
+def apart_cycles(shape: Shape) -> float:
+    """Cycles of not being fused behind a producer of another layout."""
+    return TRANSPOSE_CALL + APART * math.prod(shape)
 
 
 def operator_cycles(call: Any, target: Target) -> tuple[float, float]:

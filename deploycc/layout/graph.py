@@ -13,10 +13,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from deploycc.layout.costs import operator_cycles, transpose_cycles
+from deploycc.layout.costs import apart_cycles, operator_cycles, transpose_cycles
 from deploycc.layout.minimum_cut import Labelling
 from deploycc.layout.regrouping import find_regroupings
-from deploycc.layout.rules import TO_NCHW, TO_NHWC, Operands, constant_in_nhwc, permutation, rank, rule_of
+from deploycc.layout.rules import (
+    TO_NCHW,
+    TO_NHWC,
+    Operands,
+    constant_in_nhwc,
+    is_elementwise,
+    permutation,
+    rank,
+    rule_of,
+)
 from deploycc.operators import Conv2d, Layout, Operator
 from deploycc.relax_graph import constant_value, describe, static_shape
 from deploycc.tvm_api import ir, relax
@@ -195,6 +204,9 @@ class Graph:
         label = self.problem.variable(*operator_cycles(call, self.target))
         for operand in trial.read:
             self._reads(operand, label)
+            if is_elementwise(call) and operand in self.images and self.images[operand].made != self.fixed:
+                apart = apart_cycles(static_shape(operand))
+                self.problem.pair(self.images[operand].made, label, (0.0, apart, apart, 0.0))
         self._made(var, label)
         self.rules[var] = (label, rewrite)
 

@@ -58,6 +58,11 @@ def rule_of(call: Any) -> Rule | None:
     return RULES.get(name)
 
 
+def is_elementwise(call: Any) -> bool:
+    """Whether a call computes each element of its result from the same element of its operands."""
+    return getattr(call.op, "name", "") in ELEMENTWISE or getattr(call.op, "name", "") == "relax.nn.prelu"
+
+
 def rank(expression: Any) -> int:
     """The rank of a tensor expression, -1 for anything else and where it is unknown."""
     return int(getattr(expression.ty, "ndim", -1))
