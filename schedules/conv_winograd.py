@@ -21,6 +21,8 @@ than threads want, chunks and blocks run in parallel instead.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from deploycc.operators import Algorithm, Conv2d, Match, Skip
@@ -44,7 +46,7 @@ KNOBS = {
 TOLERANCE = 5e-5
 """Transforms whose error may exceed this share of the largest result are left out: half of what may be."""
 
-NEAR, FAR = 24, 4
+NEAR, FAR = 24, 7
 """Bytes of weights a cycle from the level-2 cache and from beyond, beside the products."""
 
 
@@ -71,27 +73,38 @@ def cost(match, knobs):
     step = register_tile_cost(target, rows, vectors, lanes, knobs["steps"])
     if step is None or (vectors > 1 and vectors * lanes >= out_group + lanes):
         return None
-    if min(conv.out_height, conv.out_width) < 2 or not distinct(conv, knobs):
+    strip = strip_cost(conv, target.simd, knobs["tile_rows"], knobs["tile_columns"], knobs["strip"])
+    if strip is None or rows > strip[0].tiles:
         return None
-    tiling = tiling_of(conv, target, knobs)
-    if rows > tiling.tiles or estimated_error(tiling.down, tiling.along, in_group) > TOLERANCE:
-        return None
+    (tiling, fixed), blocks = strip, -(-out_group // (vectors * lanes))
     products = tiling.products * -(-tiling.tiles // rows) * (in_group * step + 2 * rows * vectors + 20)
-    stream = (
-        tiling.weight_bytes / tiling.blocks / (FAR if tiling.weight_bytes > target.cache.l2 // 2 else NEAR)
-    )
-    read, written = transform_costs(tiling, target.simd.registers)
-    total = tiling.blocks * max(products, stream) + tiling.chunks * read + tiling.out_vectors * written
-    if tiling.scratch_bytes > target.cache.l2 // 8:
-        total += tiling.scratch_bytes / (16 if tiling.scratch_bytes < target.cache.l2 * 3 // 4 else 4)
+    weights = tiling.products * in_group * vectors * lanes * 4
+    stream = weights / (FAR if blocks * weights > target.cache.l2 // 2 else NEAR)
+    total = fixed + blocks * (max(products, stream) + min(products, stream) / 10)
+    scratch = tiling.scratch_bytes + 4 * tiling.products * tiling.tiles * (vectors - 1) * lanes
+    if scratch > target.cache.l2 // 8:
+        total += scratch / (16 if scratch < target.cache.l2 * 3 // 4 else 4)
     return tiling.strips * total
 
 
-def distinct(conv, knobs):
-    """Whether no smaller ``strip`` stands for the same strips."""
-    sizes = [strip for strip in KNOBS["strip"] if strip <= knobs["strip"]]
-    shapes = [strip_of(conv, knobs["tile_rows"], knobs["tile_columns"], strip) for strip in sizes]
-    return shapes[-1] not in shapes[:-1]
+@lru_cache(maxsize=4096)
+def strip_cost(conv, simd, tile_rows, tile_columns, strip):
+    """A strip and its cycles beside the products, whatever its register tile (the tiling's own is 1 x 1).
+
+    ``None`` where a smaller ``strip`` stands for the same or the result would be too inexact.
+    """
+    if min(conv.out_height, conv.out_width) < 2:
+        return None
+    shape = strip_of(conv, tile_rows, tile_columns, strip)
+    smaller = [most for most in KNOBS["strip"] if most < strip]
+    if any(strip_of(conv, tile_rows, tile_columns, most) == shape for most in smaller):
+        return None
+    knobs = {"tile_rows": tile_rows, "tile_columns": tile_columns, "strip": strip, "rows": 1, "vectors": 1}
+    tiling = tiling_of(conv, simd.lanes(), knobs)
+    if estimated_error(tiling.down, tiling.along, tiling.in_group) > TOLERANCE:
+        return None
+    read, written = transform_costs(tiling, simd.registers)
+    return tiling, tiling.chunks * read + tiling.out_vectors * written
 
 
 def transform_costs(tiling, registers):
@@ -111,7 +124,7 @@ def transform_costs(tiling, registers):
 
 def compute(match, knobs):
     """The transformed weights, and the convolution with the kernel read back from them."""
-    tiling = tiling_of(match.operator, match.target, knobs)
+    tiling = tiling_of(match.operator, match.target.simd.lanes(), knobs)
     conv, down, along = tiling.conv, tiling.down, tiling.along
     in_group, out_group, width, blocks = tiling.in_group, tiling.out_group, tiling.width, tiling.blocks
     top, left, _, _ = conv.pads
@@ -172,7 +185,7 @@ def compute(match, knobs):
 
 def apply(sch, match, knobs):
     """Write the kernel."""
-    tiling = tiling_of(match.operator, match.target, knobs)
+    tiling = tiling_of(match.operator, match.target.simd.lanes(), knobs)
     writer = Writer(FusedKernel.of(sch))
     work = tiling.strips * tiling.tiles * tiling.products * tiling.in_group * tiling.blocks * tiling.vectors
     parallel = "parallel" if work >= PARALLEL_OPERATIONS else "serial"

@@ -7,7 +7,6 @@ from functools import cached_property
 
 from deploycc.operators import Conv2d, Knobs
 from deploycc.scheduling.winograd import Transform, transform_of
-from deploycc.types import Target
 
 PARALLEL_TASKS = 8
 """Strips (or, with fewer of them, blocks of channels) from which on threads are kept busy."""
@@ -159,10 +158,9 @@ def strip_of(conv: Conv2d, down: int, along: int, most: int) -> tuple[int, int]:
     return -(-rows // -(-rows // (most // columns))), columns
 
 
-def tiling_of(conv: Conv2d, target: Target, knobs: Knobs) -> Tiling:
-    """The tiling that ``knobs`` stand for."""
+def tiling_of(conv: Conv2d, lanes: int, knobs: Knobs) -> Tiling:
+    """The tiling that ``knobs`` stand for where a register holds ``lanes`` elements."""
     high, wide = strip_of(conv, knobs["tile_rows"], knobs["tile_columns"], knobs["strip"])
-    lanes = target.simd.lanes()
     return Tiling(
         conv,
         transform_of(knobs["tile_rows"]),
