@@ -10,6 +10,7 @@ from deploycc.scheduling.identities import infinite_identities
 from deploycc.scheduling.intrinsics import expand_intrinsics
 from deploycc.scheduling.kernel import view
 from deploycc.scheduling.library import Schedule, Selection, select
+from deploycc.scheduling.writing import NotWritable
 from deploycc.tvm_api import ir, s_tir, structural_equal, structural_hash, tirx
 from deploycc.types import Choice, Target
 
@@ -101,7 +102,11 @@ def _attempt(function: Any, selection: Selection, skipped: dict[str, str]) -> An
         written = selection.schedule.apply(sch, selection.match, selection.knobs)
     except Exception as error:  # a schedule, ours or a user's, that does not fit must not end the build
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        skipped[selection.schedule.name] = f"failed: {type(error).__name__}: {(lines or [''])[-1][:200]}"
+        why = (lines or [""])[-1][:200]
+        if selection.schedule.compute is None and isinstance(error, NotWritable):
+            skipped[selection.schedule.name] = why  # only a look at its expressions can tell
+        else:
+            skipped[selection.schedule.name] = f"failed: {type(error).__name__}: {why}"
         return None
     scheduled = sch.mod["main"] if written is None else written
     return scheduled.with_attrs(function.attrs) if function.attrs else scheduled
