@@ -282,9 +282,56 @@ class Writer:
             if _uses(statement, buffer):
                 raise NotWritable(f"{buffer.name} is used with rows and columns apart and as one axis")
         parameters = [self._merged.get(parameter, parameter) for parameter in function.params]
-        root = s_tir.SBlock([], [], [], "root", statement, alloc_buffers=self._buffers)
+        root = s_tir.SBlock([], [], [], "root", self._with_buffers(statement))
         realize = s_tir.SBlockRealize([], tirx.IntImm("bool", 1), root)
         return tirx.PrimFunc(parameters, realize, function.ret_type, function.attrs)
+
+    def _with_buffers(self, statement: Any) -> Any:
+        """``statement`` with its buffers: each thread's own allocated in its parallel loop, the others in front.
+
+        Buffers of a block would be placed by TVM, which takes seconds for a kernel with many of them.
+        """
+        everywhere = _counted(statement)
+        inside: list[tuple[Any, list[Any]]] = []
+        placed: set[Any] = set()
+
+        def visit(loop: Any) -> None:
+            if loop.kind == tirx.ForKind.PARALLEL:
+                counts = _counted(loop.body)
+                own = [
+                    b
+                    for b in self._buffers
+                    if b not in placed and counts.get(b, 0) == everywhere.get(b, 0) > 0
+                ]
+                placed.update(own)
+                inside.append((loop, own))
+
+        structural_walk(statement, (tirx.For, visit), order="pre")
+
+        def allocate(loop: Any) -> Any:
+            own = next((own for other, own in inside if other.loop_var.same_as(loop.loop_var)), [])
+            if not own:
+                return loop
+            body = tirx.SeqStmt([*map(tirx.AllocBuffer, own), loop.body])
+            return tirx.For(loop.loop_var, loop.min, loop.extent, loop.kind, body)
+
+        statement = structural_map(statement, (tirx.For, allocate), order="post")
+        shared = [b for b in self._buffers if b not in placed and b in everywhere]
+        return tirx.SeqStmt([*map(tirx.AllocBuffer, shared), statement]) if shared else statement
+
+
+def _counted(statement: Any) -> dict[Any, int]:
+    """How often each buffer is read or written in ``statement``."""
+    counts: dict[Any, int] = {}
+
+    def load(node: Any) -> None:
+        counts[node.source] = counts.get(node.source, 0) + 1
+
+    def store(node: Any) -> None:
+        counts[node.buffer] = counts.get(node.buffer, 0) + 1
+
+    structural_walk(statement, ((ir.TensorLoad, load), (tirx.BufferStore, store)), order="pre")
+    return counts
 
 
 def row_vectors(extent: int, lanes: int) -> list[tuple[int, int, int]]:
