@@ -25,7 +25,7 @@ import numpy as np
 from deploycc.operators import Algorithm, Conv2d, Match, Skip
 from deploycc.scheduling.channels import Form, Tiles, cut_channels
 from deploycc.scheduling.kernel import TASK_ANNOTATION
-from deploycc.scheduling.primitives import PARALLEL_OPERATIONS
+from deploycc.scheduling.primitives import PARALLEL_OPERATIONS, step_cycles
 from deploycc.scheduling.transposing import transposed, vector
 from deploycc.scheduling.writing import FusedKernel, Writer, row_vectors
 from deploycc.tvm_api import te, tirx
@@ -33,7 +33,9 @@ from deploycc.tvm_api import te, tirx
 KNOBS = {
     "pixels": (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 16),
     "vectors": (1, 2, 3, 4, 5, 6, 8),
+    "taps": (0, 1),
 }
+"""``taps``: whether all taps of a row are one unrolled body, or the loop over input channels is the innermost."""
 
 TASKS = 8
 """What a convolution worth threads is cut into at least, where it has the rows."""
@@ -52,28 +54,27 @@ def match(task, target):
 
 def form(match, knobs):
     """How the convolution is cut up, ``None`` where these knobs do not fit it."""
-    return cut_channels(match.operator, match.target, knobs["pixels"], knobs["vectors"])
+    return cut_channels(match.operator, match.target, knobs["pixels"], knobs["vectors"], bool(knobs["taps"]))
 
 
 def cost(match, knobs):
     """Cycles: tiles x (reduction steps x cost of a step + epilogue)."""
     conv, target = match.operator, match.target
     pixels, vectors = knobs["pixels"], knobs["vectors"]
-    if pixels * vectors + vectors + 1 > target.simd.registers:
-        return None
     cut = form(match, knobs)
     if cut is None:
         return None
+    # LLVM keeps inputs that several taps of one body read.
+    shared = cut.taps > 1 and (cut.taps - 1) * cut.along.dilation >= cut.along.stride
+    # Where inputs are loaded to be lanes, LLVM needs registers beyond them, else it spills or shuffles.
+    spare = 2 if target.simd.fma_by_lane else 0
+    if pixels * vectors + vectors + (4 if shared else 1) > target.simd.registers - spare:
+        return None
     in_group, out_group = conv.in_channels // conv.groups, conv.out_channels // conv.groups
-    rate = 1 if target.simd.fma else 2
     rows, all_rows = cut.across.valid_taps(), cut.across.out
     total = 0.0
     for tile in cut.tiles:
-        steps = sum(
-            max(len(taps) * vectors / 2 * rate, len(taps) / 2 + vectors, 4.0 * rate)
-            for taps in tile.taps
-            if taps
-        )
+        steps = sum(step_cycles(target, len(taps), vectors) for taps in tile.taps if taps)
         stores = tile.pixels * vectors * 2
         if conv.out_layout == "NCHW":
             chunks = sum(count for _, _, count in row_vectors(tile.pixels, cut.lanes))

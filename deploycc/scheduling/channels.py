@@ -82,8 +82,11 @@ class Form:
         return -(-self.starts(channels) // self.vectors)
 
 
-def cut_channels(conv: Conv2d, target: Target, pixels: int, vectors: int) -> Form | None:
-    """Cut ``conv`` for tiles of ``pixels`` x ``vectors``; ``None`` where that does not fit its shape."""
+def cut_channels(conv: Conv2d, target: Target, pixels: int, vectors: int, together: bool) -> Form | None:
+    """Cut ``conv`` for tiles of ``pixels`` x ``vectors``, taps of a row in one body or not.
+
+    ``None`` where that does not fit its shape, or ``together`` changes nothing.
+    """
     out_group = conv.out_channels // conv.groups
     lanes = target.simd.lanes()
     while lanes > out_group:
@@ -110,12 +113,15 @@ def cut_channels(conv: Conv2d, target: Target, pixels: int, vectors: int) -> For
     tiles = _tiles(along, pixels)
     if tiles is None:
         return None
-    most = UNROLLED // (pixels * vectors)
-    taps = max([n for n in range(1, along.taps + 1) if along.taps % n == 0 and n <= most], default=1)
-    return Form(along, across, down, merged, lanes, vectors, tiles, taps if nchw else 1, channel_step)
+    taps = 1
+    if together:
+        most = UNROLLED // (pixels * vectors)
+        taps = max([n for n in range(1, along.taps + 1) if along.taps % n == 0 and n <= most], default=1)
+        if taps == 1:
+            return None
+    return Form(along, across, down, merged, lanes, vectors, tiles, taps, channel_step)
 
 
-@functools.lru_cache(maxsize=1024)
 def _tiles(along: Axis, pixels: int) -> tuple[Tiles, ...] | None:
     if along.whole:  # every tile has every tap: a long row need not be walked
         return tuple(
