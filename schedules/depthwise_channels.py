@@ -31,7 +31,7 @@ from deploycc.tvm_api import te, tirx
 
 KNOBS = {
     "tile": (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14),
-    "vectors": (1, 2, 3, 4, 5, 6),
+    "vectors": (1, 2, 3, 4),
     "lanes": (1, 2, 4, 8, 16, 32),
 }
 

@@ -102,9 +102,8 @@ def apply(sch, match, knobs):
     """Write the kernel."""
     conv = match.operator
     writer = Writer(FusedKernel.of(sch))
-    planes = conv.batch * conv.in_channels
-    operations = conv.batch * conv.out_channels * conv.out_height * conv.out_width
-    operations *= conv.kernel[0] * conv.kernel[1]
+    planes = conv.batch * conv.out_channels
+    operations = planes * conv.out_height * conv.out_width * conv.kernel[0] * conv.kernel[1]
     parallel = operations // match.target.simd.lanes() >= PARALLEL_OPERATIONS
     share = -(-planes // (TASKS if parallel else 1))
     tasks = -(-planes // share)
@@ -112,10 +111,12 @@ def apply(sch, match, knobs):
     outputs = conv.out_channels // conv.in_channels
     with writer.loop(tasks, "task", "parallel" if parallel else "serial") as task:
         mine = tirx.min(tirx.IntImm("int64", share), planes - task * share) if planes % share else share
-        with writer.loop(mine, "plane") as number, writer.loop(outputs, "output") as output:
+        # One loop over output planes: of a loop over the outputs of a channel LLVM would move the loads of
+        # border tiles out, into more registers than there are.
+        with writer.loop(mine, "plane") as number:
             plane = task * share + number
-            n, channel = plane // conv.in_channels, plane % conv.in_channels
-            kernel = _Kernel(writer, match, knobs, (n, channel, channel * outputs + output))
+            n, k = plane // conv.out_channels, plane % conv.out_channels
+            kernel = _Kernel(writer, match, knobs, (n, k // outputs, k))
             for row_start, row_step, row_count in down.runs:
                 with writer.loop(row_count, "down") as i:
                     for start, step, count in columns.runs:
