@@ -35,7 +35,7 @@ KNOBS = {
     "vectors": (1, 2, 3, 4, 5, 6, 8),
     "taps": (0, 1),
 }
-"""``taps``: whether all taps of a row are one unrolled body, or the loop over input channels is the innermost."""
+"""``taps``: whether the taps of a row are one unrolled body, or each has a loop over input channels."""
 
 TASKS = 8
 """What a convolution worth threads is cut into at least, where it has the rows."""

@@ -122,6 +122,7 @@ def cut_channels(conv: Conv2d, target: Target, pixels: int, vectors: int, togeth
     return Form(along, across, down, merged, lanes, vectors, tiles, taps, channel_step)
 
 
+@functools.cache
 def _tiles(along: Axis, pixels: int) -> tuple[Tiles, ...] | None:
     if along.whole:  # every tile has every tap: a long row need not be walked
         return tuple(
