@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import multiprocessing
+import os
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -19,9 +20,16 @@ from benchmarks.reference import TOLERANCE, Array, largest_error
 
 OURS = "deploycc"
 
-REST_SECONDS = 0.03
-"""Between turns on several threads: idle workers of the engine before spin for up to 20 ms (ncnn's do) and
+REST_SECONDS = 0.05
+"""Between turns on several threads: idle workers of the engine before spin (ONNX Runtime's for 40 ms) and
 would take the next one's core."""
+
+SPIN_US = 2000
+"""How long our idle workers spin: a sleeping processor of a virtual machine takes longer than the runtime's
+default to wake.  ONNX Runtime's spin twenty times as long."""
+
+WARM_SECONDS = 0.01
+"""Untimed runs on several threads: whoever sleeps at first is awake then."""
 
 
 @dataclass(frozen=True)
@@ -110,12 +118,13 @@ class Settings:
 
 def measure(entry: Entry, settings: Settings) -> Row:
     """Open all engines, check them and time them in turns, in this process."""
+    cpus = sorted(os.sched_getaffinity(0))
     opened: dict[str, Engine] = {}
     times: dict[str, Time] = {}
     for name in ([OURS] if entry.package else []) + list(settings.peers):
         try:
             engine: Engine = (
-                PackageLibrary(entry.package, settings.threads)
+                PackageLibrary(entry.package, settings.threads, cpus[: settings.threads], SPIN_US)
                 if name == OURS and entry.package
                 else PEERS[name].open(entry.model, settings.threads)
             )
@@ -124,13 +133,20 @@ def measure(entry: Entry, settings: Settings) -> Row:
             opened[name] = engine
         except (EngineFailed, RunFailed, OSError, ValueError, RuntimeError) as error:
             times[name] = Time(failure=(str(error).strip() or type(error).__name__).splitlines()[0])
-    seconds = interleave(
-        [engine.run for engine in opened.values()],
-        settings.rounds,
-        settings.round_seconds,
-        REST_SECONDS if settings.threads > 1 else 0.0,
-        time.process_time if settings.cpu_time and settings.threads == 1 else time.perf_counter,
-    )
+    # Only this thread: schedulers that put a woken worker beside its waker make two threads as slow as one.
+    # Workers stay where their engine put them; ours, like ONNX Runtime's, are pinned to the other cores.
+    os.sched_setaffinity(0, cpus[:1])
+    try:
+        seconds = interleave(
+            [engine.run for engine in opened.values()],
+            settings.rounds,
+            settings.round_seconds,
+            REST_SECONDS if settings.threads > 1 else 0.0,
+            time.process_time if settings.cpu_time and settings.threads == 1 else time.perf_counter,
+            WARM_SECONDS if settings.threads > 1 else 0.0,
+        )
+    finally:
+        os.sched_setaffinity(0, cpus)
     for name, values in zip(opened, seconds, strict=True):
         times[name] = dataclasses.replace(times[name], ms=median_ms(values), spread=spread_percent(values))
     for engine in opened.values():

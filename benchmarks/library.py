@@ -63,16 +63,29 @@ def manifest_of(package: Path) -> dict[str, Any]:
 
 
 class PackageLibrary:
-    """A loaded library with one handle of ``threads`` threads and its own aligned buffers."""
+    """A loaded library with one handle of ``threads`` threads and its own aligned buffers.
 
-    def __init__(self, package: Path, threads: int = 1) -> None:
+    Worker i is pinned to ``cpus[i]``, without ``cpus`` nothing is; idle workers spin for ``spin_us``
+    microseconds, -1 for the runtime's default.
+    """
+
+    def __init__(self, package: Path, threads: int = 1, cpus: Sequence[int] = (), spin_us: int = -1) -> None:
         self.name = package_name(package)
         self._c = ctypes.CDLL(str(package / "lib" / f"lib{self.name}.so"))
         if self._function("abi_version")() != ABI_VERSION:
             raise RunFailed(f"{self.name}: unknown version of the C interface")
         self._function("last_error").restype = ctypes.c_char_p
         self._run = self._function("run")
-        options = _Options(ctypes.sizeof(_Options), threads, -1, None, 0, None, 0)
+        chosen = (ctypes.c_int32 * len(cpus))(*cpus) if cpus else None
+        options = _Options(
+            ctypes.sizeof(_Options),
+            threads,
+            spin_us,
+            ctypes.cast(chosen, ctypes.c_void_p),
+            len(cpus),
+            None,
+            0,
+        )
         self._handle = ctypes.c_void_p()
         status = self._function("create")(ctypes.byref(options), ctypes.byref(self._handle))
         self._check(status, None)

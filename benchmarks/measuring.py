@@ -24,13 +24,15 @@ def interleave(
     round_seconds: float = 0.004,
     rest_seconds: float = 0.0,
     clock: Callable[[], float] = time.perf_counter,
+    warm_seconds: float = 0.0,
 ) -> list[list[float]]:
     """Seconds of one call, per engine and round.
 
     The engines take turns, the first one changing from round to round, so that a slower clock or a
     noisy neighbour hits all of them alike.  In its turn an engine runs once untimed, which brings its
     data back into the caches, and then often enough to fill ``round_seconds``; the mean counts.
-    ``rest_seconds`` lets worker threads of the engine before go to sleep.  With ``time.thread_time``
+    ``rest_seconds`` lets worker threads of the engine before go to sleep, and for ``warm_seconds`` more
+    untimed runs wake those of this one.  With ``time.thread_time``
     for ``clock`` the time that others had the core does not count, which only makes sense for engines
     that run in the calling thread.
     """
@@ -47,7 +49,10 @@ def interleave(
             engine, count = engines[index], repeats[index]
             if rest_seconds:
                 time.sleep(rest_seconds)
+            start = clock()
             engine()
+            while clock() - start < warm_seconds:
+                engine()
             start = clock()
             for _ in range(count):
                 engine()

@@ -40,6 +40,18 @@ def test_interleave_times_each_engine_and_changes_the_first() -> None:
     assert order == ["slow", "slow", "fast", "fast", *pair, *pair]
 
 
+def test_interleave_warms_up_untimed() -> None:
+    now = 0.0
+
+    def engine() -> None:
+        nonlocal now
+        now += 1.0 if now < 5.5 else 0.25
+
+    # A trial of two calls; then the turn runs untimed until 4 seconds are over, and only then counts.
+    (times,) = interleave([engine], rounds=1, round_seconds=0.25, clock=lambda: now, warm_seconds=4.0)
+    assert times == [0.25]
+
+
 def test_statistics() -> None:
     assert median_ms([0.001, 0.010, 0.002]) == pytest.approx(2.0)
     assert geometric_mean([1.0, 4.0]) == pytest.approx(2.0)
