@@ -1,12 +1,13 @@
 """Inner loops of the ten dense convolutions, as llvm-mca sees them: share of the peak of multiply-adds.
 
-    python -m benchmarks.arm64_loops [--target arm64] [--convs a,b] [--sweep] [--schedule-dir DIR]
+    python -m benchmarks.arm64_loops [--target arm64] [--convs a,b] [--sweep] [--counted] [--schedule-dir DIR]
 
 Each convolution of the suite with one group, at least 32 channels in and out and the most MFLOP is scheduled
 for the target, direct, channels last in and out.  The inner loops that hold its multiply-adds are taken out
 of the assembly and simulated on the core that benchmarks/mca.py names for the target; nothing is run.
-``--sweep`` does so for many knobs of each and compares the static cost with the simulated cycles.  Prints a
-table and writes ``benchmarks/results/loops-TARGET-TIME.json``.
+``--sweep`` does so for many knobs of each and compares the static cost with the simulated cycles, and with
+``--counted`` also with the instructions of the whole kernel under the target's emulator.  Prints a table and
+writes ``benchmarks/results/loops-TARGET-TIME.json``.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import argparse
 import dataclasses
 import datetime
 import json
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,6 +35,8 @@ from deploycc.resources import data_dir
 from deploycc.scheduling import schedule_with
 from deploycc.scheduling.library import Schedule, Selection, load_schedules, select
 from deploycc.targets import load_target
+from deploycc.tuning.emulated import EmulatedRunner
+from deploycc.tuning.runner import Effort, Runner
 from deploycc.tuning.workload import Workload, flops
 from deploycc.types import Target
 
@@ -51,6 +55,7 @@ class Judged:
     static_cycles: float
     loops: Estimate
     ideal_cycles: float
+    instructions: float = math.nan
 
     @property
     def simulated_cycles(self) -> float:
@@ -87,6 +92,20 @@ def judge(conv: Conv, selection: Selection, target: Target, schedules: Sequence[
     cost = selection.schedule.cost(selection.match, selection.knobs)
     ideal = flops(operator) / 2 / target.simd.lanes() / core.fmas
     return Judged(conv.name, selection.schedule.name, dict(selection.knobs), float(cost or 0), found, ideal)
+
+
+def count(
+    judged: Judged, operator: Operator, selection: Selection, schedules: Sequence[Schedule], runner: Runner
+) -> Judged:
+    """``judged`` with the instructions of the whole kernel.  Raises ValueError if it does not run right."""
+    workload = Workload(operator)
+    job = workload.job(
+        selection.schedule, selection.knobs, selection.match.target, schedules, workload.expected()
+    )
+    (found,) = runner.measure([job], Effort(1, 0.0))
+    if found.status != "ok":
+        raise ValueError(f"{judged.conv} {judged.knobs}: {found.status}, {found.note}")
+    return dataclasses.replace(judged, instructions=found.value)
 
 
 def chosen(conv: Conv, target: Target, schedules: Sequence[Schedule]) -> Selection:
@@ -127,7 +146,7 @@ def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float:
 def loop_table(judged: Sequence[Judged]) -> list[str]:
     """A Markdown table, one kernel a line."""
     titles = ["convolution", "schedule and knobs", "FMAs", "instructions / FMA", "loads / FMA", "stack"]
-    titles += ["share of peak", "share, 4 micro-operations"]
+    titles += ["share of peak", "share, 4 micro-operations", "static", "instructions"]
     lines = ["| " + " | ".join(titles) + " |", "|---|---|" + "---:|" * (len(titles) - 2)]
     for one in judged:
         loops = one.loops
@@ -135,7 +154,23 @@ def loop_table(judged: Sequence[Judged]) -> list[str]:
         cells = [one.conv, f"{one.schedule} {knobs}", f"{loops.vector_fmas}"]
         cells += [f"{loops.instructions / loops.vector_fmas:.2f}", f"{loops.loads / loops.vector_fmas:.2f}"]
         cells += [f"{loops.stack}", f"{100 * loops.share:.1f} %", f"{100 * loops.strict_share:.1f} %"]
+        cells += [f"{100 * one.ideal_cycles / one.static_cycles:.1f} %"]
+        cells += ["" if math.isnan(one.instructions) else f"{one.instructions / 1e6:.2f} M"]
         lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def correlations(judged: Sequence[Judged]) -> list[str]:
+    """Rank correlations over all kernels, each in units of its convolution's least possible cycles."""
+    static = [one.static_cycles / one.ideal_cycles for one in judged]
+    simulated = [one.simulated_cycles / one.ideal_cycles for one in judged]
+    lines = [f"rank correlation of static and simulated cycles: {rank_correlation(static, simulated):.2f}"]
+    if not any(math.isnan(one.instructions) for one in judged):
+        counted = [one.instructions / one.ideal_cycles for one in judged]
+        lines += [
+            f"of static cycles and instructions: {rank_correlation(static, counted):.2f}",
+            f"of simulated cycles and instructions: {rank_correlation(simulated, counted):.2f}",
+        ]
     return lines
 
 
@@ -145,6 +180,7 @@ def main() -> int:
     parser.add_argument("--target", default="arm64")
     parser.add_argument("--convs", help="names, comma-separated (default: the ten dense ones)")
     parser.add_argument("--sweep", action="store_true", help="many knobs: static cost against the simulation")
+    parser.add_argument("--counted", action="store_true", help="count instructions under the emulator, too")
     parser.add_argument("--count", type=int, default=12, help="knobs a convolution in a sweep (default 12)")
     parser.add_argument("--schedule-dir", type=Path, action="append", default=[])
     arguments = parser.parse_args()
@@ -152,6 +188,7 @@ def main() -> int:
     found = load_schedules([data_dir("schedules"), *arguments.schedule_dir])
     schedules = [schedule for schedule in found if schedule.name not in WITHOUT]
     shapes = [convs()[name] for name in arguments.convs.split(",")] if arguments.convs else dense()
+    runner = EmulatedRunner(target) if arguments.counted else None
     try:
         core = core_of(target)
         judged = []
@@ -160,16 +197,20 @@ def main() -> int:
             wanted = [best]
             if arguments.sweep:
                 wanted = some_knobs(best.schedule, operator_of(conv), target, arguments.count)
-            judged += [judge(conv, selection, target, schedules) for selection in wanted]
+            for selection in wanted:
+                judged.append(judge(conv, selection, target, schedules))
+                if runner is not None:
+                    judged[-1] = count(judged[-1], operator_of(conv), selection, schedules, runner)
     except McaUnavailable as error:
         print(error, file=sys.stderr)
         return 2
+    finally:
+        if runner is not None:
+            runner.close()
     print(f"{target.name} on llvm-mca's {core.cpu}, {core.fmas} multiply-adds a cycle\n")
     print("\n".join(loop_table(judged)))
     if arguments.sweep:
-        static = [one.static_cycles / one.ideal_cycles for one in judged]
-        simulated = [one.simulated_cycles / one.ideal_cycles for one in judged]
-        print(f"\nrank correlation of static and simulated cycles: {rank_correlation(static, simulated):.2f}")
+        print("\n" + "\n".join(correlations(judged)))
     worst = min(judged, key=lambda one: one.loops.share)
     print(f"\nthe least share: {100 * worst.loops.share:.1f} % ({worst.conv})")
     now = datetime.datetime.now(datetime.UTC)
