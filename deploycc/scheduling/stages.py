@@ -16,6 +16,9 @@ from deploycc.scheduling.primitives import (
 from deploycc.tvm_api import structural_equal, tirx
 from deploycc.types import Target
 
+_PARTITION = "pragma_loop_partition_hint"
+"""Makes of a loop whose last iteration is not whole one without a condition in it, and that iteration."""
+
 
 def schedule_spatial_blocks(sch: Any, target: Target) -> None:
     """Parallelise and vectorise every block that does not reduce."""
@@ -140,19 +143,23 @@ def _vectorize_spatial(
     size = extent(sch, spatial[last])
     if size % lanes and size <= 2 * lanes:
         lanes = size  # LLVM cuts an odd vector into registers better than a loop over its remainder
-    while size % lanes:
-        lanes //= 2
+    lanes = _lanes_of_ragged(size, lanes)
     width = lanes
     while width < vectors * lanes and size % (2 * width) == 0:
         width *= 2
     chunk, inner = sch.split(spatial[last], [None, width])
     vector, lane = sch.split(inner, [None, lanes])
-    outer = [*spatial[:last], chunk, *spatial[last + 1 :]]
-    sch.reorder(*outer, *reduction, vector, lane)
+    outer = [*spatial[:last], *spatial[last + 1 :]]
+    sch.reorder(*outer, chunk, *reduction, vector, lane)
     sch.vectorize(lane)
     sch.unroll(vector)
-    head = sch.fuse(*outer) if len(outer) > 1 else outer[0]
-    parallelize(sch, head, operations // lanes)
+    if size % width == 0:
+        outer.append(chunk)
+    else:
+        sch.annotate(chunk, _PARTITION, 1)
+    if outer:
+        head = sch.fuse(*outer) if len(outer) > 1 else outer[0]
+        parallelize(sch, head, operations // lanes)
     if reduction:
         start = sch.decompose_reduction(block, reduction[0])
         start_loops = sch.get_loops(start)
@@ -186,12 +193,37 @@ def _vectorize_reduction(
         return
     size = extent(sch, reduction[0])
     lanes = vector_lanes(target, bits, size)
-    while size % lanes:
-        lanes //= 2
     if lanes < 2 or len(sch.get(block).writes) != 1:
         return
+    width = _width_of_sum(size, lanes)
+    if width < 2:
+        return
     try:
-        _, lane = sch.split(reduction[0], [None, lanes])
-        sch.rfactor(lane, len(spatial))
+        chunk, lane = sch.split(reduction[0], [None, width])
+        partial = sch.rfactor(lane, len(spatial))
     except ScheduleError:
         return  # a reduction without an identity TVM knows stays one element at a time
+    *_, chunk, lane = sch.get_loops(partial)
+    sch.vectorize(lane)
+    if size % width:
+        sch.annotate(chunk, _PARTITION, 1)
+
+
+def _lanes_of_ragged(size: int, lanes: int) -> int:
+    """Lanes of the vectors of ``size`` elements in a row; a remainder takes about two steps an element."""
+    choices = [lanes >> shift for shift in range(lanes.bit_length())]
+    return min(choices, key=lambda width: size // width + (2 * width if size % width else 0))
+
+
+def _width_of_sum(size: int, lanes: int) -> int:
+    """In how many partial sums ``size`` elements are added: up to four vectors of ``lanes``.
+
+    The terms are cycles: the latency of an addition for every step, 14 for every lane of a last step that is
+    not whole (measured on softmax over 196: conditions, and scalars read back from a stored vector), the
+    latency again for every partial sum at the end.
+    """
+    choices = [4 * lanes >> shift for shift in range((4 * lanes).bit_length())]
+    return min(
+        (width for width in choices if width <= size),
+        key=lambda width: 4 * (size // width) + (14 * width if size % width else 0) + 4 * width,
+    )

@@ -242,6 +242,12 @@ REDUCTIONS = [
     pooled("AveragePool", 31, (5, 5), (5, 5)), pooled("MaxPool", 6, (13,), (3,), strides=[2], pads=[1, 1]),
     pooled("AveragePool", 9, (12,), (2,), strides=[2]), unary("GlobalAveragePool", (1, 23, 7, 5)),
     unary("GlobalMaxPool", (2, 8, 5, 7)), unary("GlobalAveragePool", (1, 16, 1, 1)),
+    # Sums and spatial extents above two vectors that fill no whole number of them.
+    unary("Softmax", (3, 97)), unary("Softmax", (2, 331)), unary("Softmax", (2, 6625)), layer_norm(2, 3, 97),
+    layer_norm(3, 331), instance_norm(1, 3, 9, 11), reduced("ReduceMean", (2, 5, 13, 17), [2, 3], 1),
+    reduced("ReduceMax", (2, 331), [1], 0), reduced("ReduceSum", (2, 97, 37), [1], 0),
+    pooled("MaxPool", 8, (37, 47), (3, 3), strides=[2, 2], pads=[1, 1, 1, 1]),
+    pooled("AveragePool", 5, (19, 43), (3, 3), pads=[1, 1, 1, 1]), unary("Softmax", (2, 61, 97), axis=1),
 ]  # fmt: skip
 
 
