@@ -165,6 +165,8 @@ def main() -> int:
             rows.append(share_of(conv, target, arguments, folders))
             print(line_of(rows[-1]), flush=True)
         of_it = [row.share for row in rows if row.target == target]
+        if arguments.build_only:
+            continue
         print(f"{target}: least {min(of_it):.1%}, mean {sum(of_it) / len(of_it):.1%}\n")
     if arguments.build_only:
         return 0

@@ -113,11 +113,12 @@ def figures_table(told: Words, measured: Measured) -> list[str]:
 
 
 def contest_table(measurement: Measurement, threads: int, work: Mapping[str, float]) -> list[str]:
-    """A row for each network of one thread count; ``work`` has millions of operations by name."""
+    """A row for each network of one thread count, in the order of ``work`` (MFLOP by name)."""
     titles = [PEERS[name].title for name in measurement.peers]
     lines = [f"| | MFLOP | deploycc | {' | '.join(titles)} | best peer / ours | |"]
     lines.append("|---|---:|---:|" + "---:|" * (len(titles) + 1) + "---|")
-    for row in _rows(measurement, threads):
+    order = {name: position for position, name in enumerate(work)}
+    for row in sorted(_rows(measurement, threads), key=lambda row: order[row.name]):
         times = " | ".join(cell(row, engine) for engine in (OURS, *measurement.peers))
         lead = f"{row.lead:.2f}" if row.lead == row.lead else "-"
         best = PEERS[row.best_peer].title if row.best_peer else "no right result"
