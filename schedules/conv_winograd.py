@@ -112,8 +112,9 @@ def transform_costs(tiling, registers):
     down, along, conv = tiling.down, tiling.along, tiling.conv
     data = along.size * down.data_operations + down.size * along.data_operations
     result = along.size * down.result_operations + down.m * along.result_operations
-    # Two operations a cycle, a load and a store each; what finds no register between rows and columns, twice.
-    moved = tiling.products * (2 if tiling.products <= registers else 3)
+    # Two operations a cycle, a load and a store each; what finds no register between rows and columns goes
+    # to memory and back, in the way of all else.
+    moved = 2 * tiling.products + 6 * max(0, tiling.products - registers)
     copied, transposed = 2, 2 + 0.3 * tiling.lanes
     read = tiling.tiles * (data / 2 + moved)
     read += tiling.in_rows * tiling.in_columns * (copied if conv.data_layout == "NHWC" else transposed)
