@@ -24,10 +24,6 @@ REST_SECONDS = 0.05
 """Between turns on several threads: idle workers of the engine before spin (ONNX Runtime's for 40 ms) and
 would take the next one's core."""
 
-SPIN_US = 2000
-"""How long our idle workers spin: a sleeping processor of a virtual machine takes longer than the runtime's
-default to wake.  ONNX Runtime's spin twenty times as long."""
-
 WARM_SECONDS = 0.01
 """Untimed runs on several threads: whoever sleeps at first is awake then."""
 
@@ -124,7 +120,7 @@ def measure(entry: Entry, settings: Settings) -> Row:
     for name in ([OURS] if entry.package else []) + list(settings.peers):
         try:
             engine: Engine = (
-                PackageLibrary(entry.package, settings.threads, cpus[: settings.threads], SPIN_US)
+                PackageLibrary(entry.package, settings.threads)
                 if name == OURS and entry.package
                 else PEERS[name].open(entry.model, settings.threads)
             )
@@ -133,8 +129,7 @@ def measure(entry: Entry, settings: Settings) -> Row:
             opened[name] = engine
         except (EngineFailed, RunFailed, OSError, ValueError, RuntimeError) as error:
             times[name] = Time(failure=(str(error).strip() or type(error).__name__).splitlines()[0])
-    # Only this thread: schedulers that put a woken worker beside its waker make two threads as slow as one.
-    # Workers stay where their engine put them; ours, like ONNX Runtime's, are pinned to the other cores.
+    # Only this thread: workers stay where their engine put them.
     os.sched_setaffinity(0, cpus[:1])
     try:
         seconds = interleave(

@@ -1,6 +1,10 @@
 /* What a kernel's parallel loop calls, and the state of the thread it is called on. */
 #include "deploycc_rt.h"
 
+/* A loop that leaves the count open is cut finer than there are threads: one that wakes late or shares its
+ * processor with somebody else then holds the others up for a part of its share only. */
+#define TASKS_PER_THREAD 4
+
 static DCC_THREAD_LOCAL dcc_thread this_thread;
 
 dcc_thread *dcc_this_thread(void) {
@@ -35,6 +39,9 @@ int dcc_parallel_launch(dcc_task task, void *data, int num_task) {
     if (thread->inside || thread->pool == NULL || thread->threads <= 1 || num_task == 1 || num_task > INT16_MAX) {
         return run_inline(task, data, num_task);
     }
-    int done = dcc_pool_launch(thread->pool, thread, task, data, num_task == 0 ? thread->threads : num_task);
+    if (num_task == 0) {
+        num_task = thread->threads * TASKS_PER_THREAD;
+    }
+    int done = dcc_pool_launch(thread->pool, thread, task, data, num_task);
     return done <= 0 ? done : run_inline(task, data, num_task);
 }

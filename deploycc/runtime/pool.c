@@ -60,6 +60,8 @@ struct dcc_pool {
     int32_t spin_us;
     size_t cpu_count;
     int32_t *cpus;
+    cpu_set_t allowed;    /* of the thread that made the pool */
+    int launcher_cpu;     /* where the launching thread was last seen */
     worker *workers;
     int32_t capacity;
     int32_t references;
@@ -192,21 +194,39 @@ static int start_worker(dcc_pool *pool, int32_t participant) {
     return failed == 0 ? 0 : -1;
 }
 
+static int confine(pthread_t thread, const cpu_set_t *set) {
 #if !defined(__ANDROID__)
+    return pthread_setaffinity_np(thread, sizeof *set, set);
+#else /* bionic does so by thread id only */
+    return sched_setaffinity(pthread_gettid_np(thread), sizeof *set, set);
+#endif
+}
+
 static int pin(pthread_t thread, int32_t cpu) {
     cpu_set_t set;
     CPU_ZERO(&set);
     CPU_SET((size_t)cpu, &set);
-    return pthread_setaffinity_np(thread, sizeof set, &set);
+    return confine(thread, &set);
 }
-#else
-static int pin(pthread_t thread, int32_t cpu) { /* bionic pins by thread id only */
-    cpu_set_t set;
-    CPU_ZERO(&set);
-    CPU_SET((size_t)cpu, &set);
-    return sched_setaffinity(pthread_gettid_np(thread), sizeof set, &set);
+
+/* Keeps the workers off the processor of the launching thread.  A scheduler that wakes both on one takes
+ * milliseconds to part them, and until then two threads are slower than one: each spins in the time the
+ * other needs.  Processors that the caller named are left as they are. */
+static void keep_apart(dcc_pool *pool) {
+    if (pool->cpu_count > 0 || CPU_COUNT(&pool->allowed) <= pool->worker_count) {
+        return;
+    }
+    int cpu = sched_getcpu();
+    if (cpu < 0 || cpu >= CPU_SETSIZE || cpu == pool->launcher_cpu) {
+        return;
+    }
+    pool->launcher_cpu = cpu;
+    cpu_set_t others = pool->allowed;
+    CPU_CLR((size_t)cpu, &others);
+    for (int32_t i = 0; i < pool->worker_count; i++) {
+        (void)confine(pool->workers[i].thread, &others);
+    }
 }
-#endif
 
 static int start_workers(dcc_pool *pool, int32_t count) {
     while (pool->worker_count < count) {
@@ -284,6 +304,10 @@ static dcc_pool *create(int32_t threads, int32_t spin_us, const int32_t *cpus, s
     pool->cpu_count = cpu_count;
     /* Spinning takes the core from the thread that has the work when there are too few. */
     pool->spin_us = threads > dcc_usable_cpus() ? 0 : spin_us < 0 ? DEFAULT_SPIN_US : spin_us;
+    if (sched_getaffinity(0, sizeof pool->allowed, &pool->allowed) != 0) {
+        CPU_ZERO(&pool->allowed);
+    }
+    pool->launcher_cpu = -1;
     atomic_store(&pool->owner, (int32_t)getpid());
     pool->references = 1;
     if (start_workers(pool, pool->capacity) != 0) {
@@ -370,6 +394,7 @@ int dcc_pool_enter(dcc_pool *pool) {
         return 1;
     }
     pool->worker_count = 0;
+    pool->launcher_cpu = -1;
     atomic_store(&pool->ticket, 0);
     atomic_store(&pool->pending, 0);
     atomic_store(&pool->sleepers, 0);
@@ -388,6 +413,7 @@ int dcc_pool_launch(dcc_pool *pool, const dcc_thread *launcher, dcc_task task, v
     if (atomic_exchange_explicit(&pool->launching, 1, memory_order_acquire)) {
         return 1;
     }
+    keep_apart(pool);
     int32_t participants = launcher->threads;
     int32_t present = pool->worker_count + 1;
     pool->task = task;

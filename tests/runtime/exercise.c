@@ -452,7 +452,7 @@ static int barrier_task(int id, dcc_group *group, void *data) {
 
 static int32_t barrier_steps(const void *const *in, void *const *out, void *arena, uint32_t *step) {
     before_barrier = 0;
-    if (dcc_parallel_launch(barrier_task, NULL, 0) != 0) {
+    if (dcc_parallel_launch(barrier_task, NULL, dcc_this_thread()->threads) != 0) {
         return -1;
     }
     return scale_steps(in, out, arena, step);
