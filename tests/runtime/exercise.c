@@ -689,6 +689,50 @@ static void affinity(void) {
     CHECK(strstr(dcc_last_error(NULL), "1 threads could not be started or pinned") != NULL);
 }
 
+static int apart_task(int id, dcc_group *group, void *data) {
+    (void)id, (void)group, (void)data;
+    if (!pthread_equal(pthread_self(), caller)) {
+        cpu_set_t set;
+        sched_getaffinity(0, sizeof set, &set);
+        elsewhere++;
+        wrong_cpu += CPU_ISSET((size_t)pinned_to, &set) != 0;
+    }
+    usleep(200);
+    return 0;
+}
+
+static int32_t apart_steps(const void *const *in, void *const *out, void *arena, uint32_t *step) {
+    return dcc_parallel_launch(apart_task, NULL, 16) != 0 ? -1 : scale_steps(in, out, arena, step);
+}
+MODEL(apart, apart_steps);
+
+/* Wherever the launching thread goes, the worker is kept off its processor. */
+static void kept_apart(void) {
+    cpu_set_t before;
+    caller = pthread_self();
+    sched_getaffinity(0, sizeof before, &before);
+    if (CPU_COUNT(&before) < 2) {
+        return; /* one processor for both: nothing to keep apart */
+    }
+    dcc_handle *handle = make(&apart, 2);
+    for (pinned_to = 0; pinned_to < CPU_SETSIZE; pinned_to++) {
+        if (!CPU_ISSET((size_t)pinned_to, &before)) {
+            continue;
+        }
+        cpu_set_t here;
+        CPU_ZERO(&here);
+        CPU_SET((size_t)pinned_to, &here);
+        CHECK(sched_setaffinity(0, sizeof here, &here) == 0);
+        elsewhere = 0;
+        for (int i = 0; i < 20; i++) {
+            run_and_check(handle, 1.0f);
+        }
+        CHECK(elsewhere > 0 && wrong_cpu == 0);
+    }
+    CHECK(sched_setaffinity(0, sizeof before, &before) == 0);
+    CHECK(dcc_destroy(handle) == DCC_OK);
+}
+
 static const struct {
     const char *name;
     void (*function)(void);
@@ -709,6 +753,7 @@ static const struct {
     {"own_memory", own_memory},
     {"no_allocation", no_allocation},
     {"affinity", affinity},
+    {"kept_apart", kept_apart},
 };
 
 int main(int argc, char **argv) {

@@ -18,7 +18,7 @@ WARNINGS = ["-std=c11", "-Wall", "-Wextra", "-Werror", "-pedantic"]
 WRAPPED = "-Wl,--wrap=malloc,--wrap=calloc,--wrap=posix_memalign"
 EXERCISES = (
     "results sleeping two_handles misuse contended cycles forked forked_inside nested barrier errors"
-    " bad_options workspace own_memory no_allocation affinity"
+    " bad_options workspace own_memory no_allocation affinity kept_apart"
 ).split()
 SANITIZERS = {"plain": "", "address-undefined": "address,undefined", "thread": "thread"}
 POOLS = {"private": [], "shared": ["-DDCC_SHARED_POOL"]}
