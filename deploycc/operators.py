@@ -25,7 +25,7 @@ Layout = Literal["NHWC", "NCHW"]
 
 @dataclass(frozen=True)
 class Conv2d:
-    """A 2-D convolution of an image in ``data_layout`` with constant HWIO weights, giving one in ``out_layout``.
+    """A 2-D convolution of an image in ``data_layout`` with constant HWIO weights, to one in ``out_layout``.
 
     ``height`` and ``width`` are the input's, before padding; ``pads`` are top, left, bottom,
     right; ``in_channels`` counts all groups.  The accumulator is float32.

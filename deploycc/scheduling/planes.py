@@ -311,7 +311,7 @@ class Tiles:
 
 
 def cut_axis(axis: Axis, size: int, margin: int) -> Tiles:
-    """Cut ``axis.out`` into tiles of ``size``; the last may overlap, those within ``margin`` of the end are apart."""
+    """Tiles of ``size`` of ``axis.out``; the last may overlap, those in ``margin`` of the end are apart."""
     starts = [min(start, axis.out - size) for start in range(0, axis.out, size)]
 
     def is_inside(start: int) -> bool:

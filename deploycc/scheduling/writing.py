@@ -63,11 +63,12 @@ class FusedKernel:
         reads = [buffer for buffer in reads if not buffer.same_as(accumulated)]
         if len(reads) != 2:
             raise NotWritable(f"the operator reads {len(reads)} buffers")
+        data, weight = reads
         others = [block for block in blocks if not block.same_as(anchor)]
         if not others:
             variables = tuple(v.var for v in anchor.iter_vars if v.iter_type == tirx.IterVar.DataPar)
             value = tirx.BufferLoad(accumulated, list(variables))
-            return cls(sch.mod["main"], *reads, accumulated, accumulated, variables, value)
+            return cls(sch.mod["main"], data, weight, accumulated, accumulated, variables, value)
         (last,) = output_blocks(sch)
         node = sch.get(last)
         if len(others) != 1 or not node.same_as(others[0]) or not isinstance(node.body, tirx.BufferStore):
@@ -75,14 +76,7 @@ class FusedKernel:
         variables = tuple(v.var for v in node.iter_vars)
         if not _same(node.body.indices, variables):
             raise NotWritable("the result is written in another order")
-        kernel = cls(
-            sch.mod["main"],
-            *reads,
-            accumulated,
-            node.body.buffer,
-            variables,
-            node.body.value,
-        )
+        kernel = cls(sch.mod["main"], data, weight, accumulated, node.body.buffer, variables, node.body.value)
         kernel._check_reads()
         return kernel
 
@@ -119,7 +113,7 @@ class Writer:
         self.kernel = kernel
         self._bodies: list[list[Any]] = [[]]
         self._buffers: list[Any] = []
-        self._merged: dict[Any, Any] = {}
+        self._views: dict[Any, dict[int, Any]] = {}
 
     @contextlib.contextmanager
     def loop(self, extent: Index, name: str = "i", kind: str = "serial") -> Iterator[Any]:
@@ -196,7 +190,7 @@ class Writer:
         self.store(buffer, value, tirx.Ramp(_int64(place), one, lanes) if lanes > 1 else place)
 
     def interleaved(self, buffer: Any, indices: Sequence[int], count: int, lanes: int) -> Any:
-        """A ``local`` vector of ``buffer[indices, 0 ... count, 0]``, ``buffer[indices, 0 ... count, 1]`` and so on."""
+        """A ``local`` vector of ``buffer[indices, 0 ... count, i]`` for i = 0, 1 and so on."""
         one, zero = _int64(1), _int64(0)
         lines = [
             self.load(buffer, *indices, line, tirx.Ramp(zero, one, lanes) if lanes > 1 else 0)
@@ -216,36 +210,35 @@ class Writer:
         self.store(vector, value, whole)
 
     def prefetch(self, buffer: Any, *indices: Index) -> None:
-        """Ask for the cache line of ``buffer[indices]`` ahead of its use; it may lie behind the buffer's end."""
+        """Ask for the cache line of ``buffer[indices]`` ahead of its use; it may lie behind the end."""
         address = tirx.address_of(self.load(buffer, *indices))
         read, near, data = (tirx.IntImm("int32", value) for value in (0, 3, 1))
         call = tirx.call_intrin("void", "tirx.prefetch", address, read, near, data)
         self._bodies[-1].append(tirx.Evaluate(call))
 
     def result(self, value: Any, *indices: Index) -> None:
-        """Write the kernel's result at ``indices`` (as many as it has axes), ``value`` being the operator's."""
+        """Write the kernel's result at ``indices`` (one an axis), ``value`` being the operator's."""
         places = dict(zip(self.kernel.variables, map(_int64, indices), strict=True))
         self.store(self.kernel.output, self._epilogue(value, places), *indices)
 
     def result_of_pixels(self, value: Any, n: Index, channel: Index, pixel: Index) -> None:
-        """As ``result`` for an NCHW result, its rows and columns counted as one axis.
-
-        Raises ``NotWritable`` where the epilogue treats rows or columns differently.
-        """
+        """As ``result`` for an NCHW result, its rows and columns counted as one axis."""
         row, column = tirx.Var("row", "int64"), tirx.Var("column", "int64")
         places = dict(zip(self.kernel.variables, (_int64(n), _int64(channel), row, column), strict=True))
         image = [int(extent) for extent in self.kernel.output.ty.shape[-2:]]
 
         def flatten(load: Any) -> Any:
-            *leading, y, x = load.indices if len(load.indices) > 1 else (None, None)
-            whole = [int(extent) for extent in load.source.ty.shape[-2:]] == image
-            if whole and (y.same_as(row) or image[0] == 1) and (x.same_as(column) or image[1] == 1):
+            if [int(extent) for extent in load.source.ty.shape[-2:]] != image:
+                return load
+            *leading, y, x = load.indices
+            if (y.same_as(row) or image[0] == 1) and (x.same_as(column) or image[1] == 1):
                 return tirx.BufferLoad(self.merged(load.source), [*leading, _int64(pixel)])
             return load
 
         epilogue = structural_map(self._epilogue(value, places), (ir.TensorLoad, flatten), order="post")
-        if _uses(epilogue, row) or _uses(epilogue, column):
-            raise NotWritable("the epilogue depends on rows or columns")
+        if _uses(epilogue, row) or _uses(epilogue, column):  # a division for each element, but rare
+            apart = {row: _int64(pixel) // image[1], column: _int64(pixel) % image[1]}
+            epilogue = structural_map(epilogue, (ir.Var, lambda node: apart.get(node, node)), order="post")
         self.store(self.merged(self.kernel.output), epilogue, n, channel, pixel)
 
     def _epilogue(self, value: Any, places: dict[Any, Any]) -> Any:
@@ -257,37 +250,65 @@ class Writer:
         return structural_map(self.kernel.value, ((ir.Var, ir.TensorLoad), replace), order="post")
 
     def merged(self, buffer: Any) -> Any:
-        """The parameter ``buffer`` with its last two axes counted as one; the kernel then has only this."""
-        if buffer not in self._merged:
-            shape = list(buffer.ty.shape)
-            extent = tirx.IntImm("int64", int(shape[-2]) * int(shape[-1]))
-            self._merged[buffer] = tirx.decl_buffer([*shape[:-2], extent], buffer.ty.dtype, buffer.name)
-        return self._merged[buffer]
+        """The parameter ``buffer`` with its last two axes counted as one."""
+        return self._view(buffer, len(buffer.ty.shape) - 1)
 
     def flat(self, buffer: Any) -> Any:
-        """The parameter ``buffer`` with all its axes counted as one; the kernel then has only this."""
-        if buffer not in self._merged:
-            extent = math.prod(int(extent) for extent in buffer.ty.shape)
-            self._merged[buffer] = tirx.decl_buffer(
-                [tirx.IntImm("int64", extent)], buffer.ty.dtype, buffer.name
+        """The parameter ``buffer`` with all its axes counted as one."""
+        return self._view(buffer, 1)
+
+    def _view(self, buffer: Any, axes: int) -> Any:
+        views = self._views.setdefault(buffer, {})
+        if axes not in views:
+            extents = [int(extent) for extent in buffer.ty.shape]
+            shape = [*extents[: axes - 1], math.prod(extents[axes - 1 :])]
+            views[axes] = tirx.decl_buffer(
+                [tirx.IntImm("int64", extent) for extent in shape], buffer.ty.dtype, buffer.name
             )
-        return self._merged[buffer]
+        return views[axes]
 
     def finish(self) -> Any:
         """The PrimFunc, with the parameters of the kernel it stands for in their order."""
         (body,) = self._bodies
         function = self.kernel.function
-        statement = _sequence(body)
-        for buffer in self._merged:
-            if _uses(statement, buffer):
-                raise NotWritable(f"{buffer.name} is used with rows and columns apart and as one axis")
-        parameters = [self._merged.get(parameter, parameter) for parameter in function.params]
+        statement, flattest = self._with_one_view(_sequence(body))
+        parameters = [flattest.get(parameter, parameter) for parameter in function.params]
         root = s_tir.SBlock([], [], [], "root", self._with_buffers(statement))
         realize = s_tir.SBlockRealize([], tirx.IntImm("bool", 1), root)
         return tirx.PrimFunc(parameters, realize, function.ret_type, function.attrs)
 
+    def _with_one_view(self, statement: Any) -> tuple[Any, dict[Any, Any]]:
+        """``statement`` with one view of each parameter, and that view: the one of the fewest axes."""
+        flattest = {buffer: views[min(views)] for buffer, views in self._views.items()}
+        used = _counted(statement)
+        others = {
+            other: flattest[buffer]
+            for buffer, views in self._views.items()
+            for other in (buffer, *views.values())
+            if other in used and not other.same_as(flattest[buffer])
+        }
+        if not others:
+            return statement, flattest
+
+        def load(node: Any) -> Any:
+            view = others.get(node.source)
+            if view is None:
+                return node
+            return tirx.BufferLoad(view, _flattened(node.source, node.indices, view))
+
+        def store(node: Any) -> Any:
+            view = others.get(node.buffer)
+            if view is None:
+                return node
+            return tirx.BufferStore(view, node.value, _flattened(node.buffer, node.indices, view))
+
+        statement = structural_map(
+            statement, ((ir.TensorLoad, load), (tirx.BufferStore, store)), order="post"
+        )
+        return statement, flattest
+
     def _with_buffers(self, statement: Any) -> Any:
-        """``statement`` with its buffers: each thread's own allocated in its parallel loop, the others in front.
+        """``statement`` with its buffers: each thread's own in its parallel loop, the others in front.
 
         Buffers of a block would be placed by TVM, which takes seconds for a kernel with many of them.
         """
@@ -346,6 +367,15 @@ def row_vectors(extent: int, lanes: int) -> list[tuple[int, int, int]]:
     if extent % lanes:
         cuts.append((extent - lanes, lanes, 1))
     return cuts
+
+
+def _flattened(buffer: Any, indices: Sequence[Any], view: Any) -> list[Any]:
+    """``indices`` of ``buffer`` as those of a view of it whose last axis stands for several."""
+    axes = len(view.ty.shape)
+    place = indices[axes - 1]
+    for index, extent in zip(indices[axes:], buffer.ty.shape[axes:], strict=True):
+        place = place * int(extent) + index
+    return [*indices[: axes - 1], place]
 
 
 def _int64(index: Index) -> Any:

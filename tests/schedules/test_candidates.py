@@ -1,7 +1,7 @@
 """Every schedule, with any knobs that its cost admits, computes what its operator is defined to compute.
 
-Operators and knobs are drawn anew in every run (the seed is in the failure, ``DEPLOYCC_TEST_SEED`` sets it);
-the reference is float64.  Workspaces start out poisoned and buffers are guarded (``tests/planning/harness.py``).
+Operators and knobs are drawn anew in every run (a failure tells the seed, ``DEPLOYCC_TEST_SEED`` sets it);
+the reference is float64.  Workspaces start out poisoned, buffers are guarded (``tests/planning/harness.py``).
 """
 
 from __future__ import annotations
