@@ -138,7 +138,7 @@ def fused_operators(module: Any) -> dict[str, tuple[str, ...]]:
     """The operators in every kernel of a module that is fused but not yet flattened, in program order.
 
     They have the names of the tensor programs that stand for them, without the number TVM gives to the
-    second one of a name.
+    second one of a name and without what tells a copy that is not fused (``cutting.py``).
     """
     found: dict[str, tuple[str, ...]] = {}
     for variable, function in module.functions.items():
@@ -157,4 +157,4 @@ def fused_operators(module: Any) -> dict[str, tuple[str, ...]]:
 
 
 def _operator_name(program: str) -> str:
-    return re.sub(r"(?<=[a-z_])\d+$", "", program).removeprefix("tir_").strip("_") or program
+    return re.sub(r"(?<=[a-z_])\d*(_alone\d*)?$", "", program).removeprefix("tir_").strip("_") or program

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,10 +82,12 @@ class FusedKernel:
 
     def _check_reads(self) -> None:
         found = []
+        shapes = [[int(extent) for extent in b.ty.shape] for b in (self.accumulated, self.output)]
+        same_shape = shapes[0] == shapes[1]
 
         def visit(load: Any) -> None:
             if load.source.same_as(self.accumulated):
-                found.append(_same(load.indices, self.variables))
+                found.append(same_shape and _same(load.indices, self.variables))
 
         structural_walk(self.value, (ir.TensorLoad, visit), order="pre")
         if not found or not all(found):
@@ -103,17 +105,54 @@ def _is_zero(index: Any) -> bool:
     return isinstance(index, tirx.IntImm) and int(index) == 0
 
 
+@dataclass(frozen=True)
+class _Flat:
+    """A buffer as memory: one axis, and how far apart neighbours along each of the original's axes lie."""
+
+    buffer: Any
+    strides: tuple[int, ...]
+
+    @classmethod
+    def of(cls, buffer: Any) -> _Flat:
+        shape = [int(extent) for extent in buffer.ty.shape]
+        if len(shape) == 1:
+            return cls(buffer, (1,))
+        strides = tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
+        size = tirx.IntImm("int64", math.prod(shape))
+        flat = tirx.decl_buffer([size], buffer.ty.dtype, buffer.name, scope=buffer.scope())
+        return cls(flat, strides)
+
+    def place(self, indices: Sequence[Index]) -> Any:
+        """The element's place; of a vector (the last index a ``Ramp``) that of all its lanes."""
+        constant, rest, lanes = 0, None, None
+        for index, stride in zip(indices, self.strides, strict=True):
+            if isinstance(index, tirx.Ramp):
+                lanes, index = index, index.base
+            if isinstance(index, int | tirx.IntImm):
+                constant += int(index) * stride
+            else:
+                term = index * stride if stride != 1 else index
+                rest = term if rest is None else rest + term
+        place = tirx.IntImm("int64", constant)
+        if rest is not None:
+            place = rest + constant if constant else rest
+        return place if lanes is None else tirx.Ramp(place, lanes.stride, lanes.lanes)
+
+
 class Writer:
     """Writes one PrimFunc statement by statement.
 
     ``loop`` and ``when`` are context managers; ``store`` appends.  Indices may be ``int`` or expressions.
+    What is written has buffers of one axis and no block but the root: to flatten the buffers of an unrolled
+    kernel TVM takes seconds, since it simplifies every index with all loops of the kernel in view.
     """
 
     def __init__(self, kernel: FusedKernel) -> None:
         self.kernel = kernel
         self._bodies: list[list[Any]] = [[]]
         self._buffers: list[Any] = []
-        self._views: dict[Any, dict[int, Any]] = {}
+        self._flat: dict[Any, _Flat] = {}
+        self._merged: dict[Any, Any] = {}
 
     @contextlib.contextmanager
     def loop(self, extent: Index, name: str = "i", kind: str = "serial") -> Iterator[Any]:
@@ -155,18 +194,20 @@ class Writer:
         buffer = tirx.decl_buffer(
             [tirx.IntImm("int64", extent) for extent in shape], dtype, name, scope=scope
         )
-        self._buffers.append(buffer)
+        self._buffers.append(self._flat_of(buffer).buffer)
         return buffer
 
     def load(self, buffer: Any, *indices: Index) -> Any:
         """The element of ``buffer`` at ``indices``."""
-        return tirx.BufferLoad(buffer, [_int64(index) for index in indices])
+        flat = self._flat_of(buffer)
+        return tirx.BufferLoad(flat.buffer, [flat.place(indices)])
 
     def store(self, buffer: Any, value: Any, *indices: Index) -> None:
         """``buffer[indices] = value``."""
         if isinstance(value, int | float):
             value = tirx.const(value, buffer.ty.dtype)
-        self._bodies[-1].append(tirx.BufferStore(buffer, value, [_int64(index) for index in indices]))
+        flat = self._flat_of(buffer)
+        self._bodies[-1].append(tirx.BufferStore(flat.buffer, value, [flat.place(indices)]))
 
     def store_strided(
         self,
@@ -219,7 +260,8 @@ class Writer:
     def result(self, value: Any, *indices: Index) -> None:
         """Write the kernel's result at ``indices`` (one an axis), ``value`` being the operator's."""
         places = dict(zip(self.kernel.variables, map(_int64, indices), strict=True))
-        self.store(self.kernel.output, self._epilogue(value, places), *indices)
+        epilogue = self._epilogue(value, places, lambda load: self.load(load.source, *load.indices))
+        self.store(self.kernel.output, epilogue, *indices)
 
     def result_of_pixels(self, value: Any, n: Index, channel: Index, pixel: Index) -> None:
         """As ``result`` for an NCHW result, its rows and columns counted as one axis."""
@@ -227,85 +269,55 @@ class Writer:
         places = dict(zip(self.kernel.variables, (_int64(n), _int64(channel), row, column), strict=True))
         image = [int(extent) for extent in self.kernel.output.ty.shape[-2:]]
 
-        def flatten(load: Any) -> Any:
-            if [int(extent) for extent in load.source.ty.shape[-2:]] != image:
-                return load
-            *leading, y, x = load.indices
-            if (y.same_as(row) or image[0] == 1) and (x.same_as(column) or image[1] == 1):
-                return tirx.BufferLoad(self.merged(load.source), [*leading, _int64(pixel)])
-            return load
+        def read(load: Any) -> Any:
+            if [int(extent) for extent in load.source.ty.shape[-2:]] == image:
+                *leading, y, x = load.indices
+                if (y.same_as(row) or image[0] == 1) and (x.same_as(column) or image[1] == 1):
+                    return self.load(self.merged(load.source), *leading, pixel)
+            return self.load(load.source, *load.indices)
 
-        epilogue = structural_map(self._epilogue(value, places), (ir.TensorLoad, flatten), order="post")
+        epilogue = self._epilogue(value, places, read)
         if _uses(epilogue, row) or _uses(epilogue, column):  # a division for each element, but rare
             apart = {row: _int64(pixel) // image[1], column: _int64(pixel) % image[1]}
             epilogue = structural_map(epilogue, (ir.Var, lambda node: apart.get(node, node)), order="post")
         self.store(self.merged(self.kernel.output), epilogue, n, channel, pixel)
 
-    def _epilogue(self, value: Any, places: dict[Any, Any]) -> Any:
+    def _epilogue(self, value: Any, places: dict[Any, Any], read: Callable[[Any], Any]) -> Any:
         def replace(node: Any) -> Any:
             if isinstance(node, ir.TensorLoad):
-                return value if node.source.same_as(self.kernel.accumulated) else node
+                return value if node.source.same_as(self.kernel.accumulated) else read(node)
             return places.get(node, node)
 
         return structural_map(self.kernel.value, ((ir.Var, ir.TensorLoad), replace), order="post")
 
     def merged(self, buffer: Any) -> Any:
         """The parameter ``buffer`` with its last two axes counted as one."""
-        return self._view(buffer, len(buffer.ty.shape) - 1)
+        if buffer not in self._merged:
+            *leading, rows, columns = (int(extent) for extent in buffer.ty.shape)
+            shape = [tirx.IntImm("int64", extent) for extent in (*leading, rows * columns)]
+            merged = tirx.decl_buffer(shape, buffer.ty.dtype, buffer.name)
+            flat = self._flat_of(buffer)
+            self._flat[merged] = _Flat(flat.buffer, (*flat.strides[:-2], 1))
+            self._merged[buffer] = merged
+        return self._merged[buffer]
 
     def flat(self, buffer: Any) -> Any:
         """The parameter ``buffer`` with all its axes counted as one."""
-        return self._view(buffer, 1)
+        return self._flat_of(buffer).buffer
 
-    def _view(self, buffer: Any, axes: int) -> Any:
-        views = self._views.setdefault(buffer, {})
-        if axes not in views:
-            extents = [int(extent) for extent in buffer.ty.shape]
-            shape = [*extents[: axes - 1], math.prod(extents[axes - 1 :])]
-            views[axes] = tirx.decl_buffer(
-                [tirx.IntImm("int64", extent) for extent in shape], buffer.ty.dtype, buffer.name
-            )
-        return views[axes]
+    def _flat_of(self, buffer: Any) -> _Flat:
+        if buffer not in self._flat:
+            self._flat[buffer] = _Flat.of(buffer)
+        return self._flat[buffer]
 
     def finish(self) -> Any:
         """The PrimFunc, with the parameters of the kernel it stands for in their order."""
         (body,) = self._bodies
         function = self.kernel.function
-        statement, flattest = self._with_one_view(_sequence(body))
-        parameters = [flattest.get(parameter, parameter) for parameter in function.params]
-        root = s_tir.SBlock([], [], [], "root", self._with_buffers(statement))
+        parameters = [self.flat(parameter) for parameter in function.params]
+        root = s_tir.SBlock([], [], [], "root", self._with_buffers(_sequence(body)))
         realize = s_tir.SBlockRealize([], tirx.IntImm("bool", 1), root)
         return tirx.PrimFunc(parameters, realize, function.ret_type, function.attrs)
-
-    def _with_one_view(self, statement: Any) -> tuple[Any, dict[Any, Any]]:
-        """``statement`` with one view of each parameter, and that view: the one of the fewest axes."""
-        flattest = {buffer: views[min(views)] for buffer, views in self._views.items()}
-        used = _counted(statement)
-        others = {
-            other: flattest[buffer]
-            for buffer, views in self._views.items()
-            for other in (buffer, *views.values())
-            if other in used and not other.same_as(flattest[buffer])
-        }
-        if not others:
-            return statement, flattest
-
-        def load(node: Any) -> Any:
-            view = others.get(node.source)
-            if view is None:
-                return node
-            return tirx.BufferLoad(view, _flattened(node.source, node.indices, view))
-
-        def store(node: Any) -> Any:
-            view = others.get(node.buffer)
-            if view is None:
-                return node
-            return tirx.BufferStore(view, node.value, _flattened(node.buffer, node.indices, view))
-
-        statement = structural_map(
-            statement, ((ir.TensorLoad, load), (tirx.BufferStore, store)), order="post"
-        )
-        return statement, flattest
 
     def _with_buffers(self, statement: Any) -> Any:
         """``statement`` with its buffers: each thread's own in its parallel loop, the others in front.
@@ -367,15 +379,6 @@ def row_vectors(extent: int, lanes: int) -> list[tuple[int, int, int]]:
     if extent % lanes:
         cuts.append((extent - lanes, lanes, 1))
     return cuts
-
-
-def _flattened(buffer: Any, indices: Sequence[Any], view: Any) -> list[Any]:
-    """``indices`` of ``buffer`` as those of a view of it whose last axis stands for several."""
-    axes = len(view.ty.shape)
-    place = indices[axes - 1]
-    for index, extent in zip(indices[axes:], buffer.ty.shape[axes:], strict=True):
-        place = place * int(extent) + index
-    return [*indices[: axes - 1], place]
 
 
 def _int64(index: Index) -> Any:

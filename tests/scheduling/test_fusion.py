@@ -14,7 +14,7 @@ from deploycc.planning.network import Network, Storage, read_network
 from deploycc.simplifying import simplify
 from deploycc.types import Limits, Model, Program
 from tests.planning.harness import X86_64, run_plan
-from tests.scheduling.graphs import Case, Graph, build, reference, schedule, wrong
+from tests.scheduling.graphs import Case, Graph, build, compile_cases, reference, schedule, wrong
 
 MOVES = frozenset({"transpose", "pad", "reshape", "expand_dims", "squeeze", "strided_slice", "concatenate"})
 """Operators that only move data: a kernel of these alone changes the layout of what others compute."""
@@ -123,6 +123,8 @@ EPILOGUES: dict[str, Operand] = {
     "scale and shift": lambda g, y, shape, channel: g.add(
         "Add", g.add("Mul", y, g.weight(*channel)), g.weight(*channel)
     ),
+    "map": lambda g, y, shape, channel: g.add("Add", y, g.weight(1, *shape[len(shape) - len(channel) + 1 :])),
+    "columns": lambda g, y, shape, channel: g.add("Mul", y, g.weight(shape[-1])),
     "gate": lambda g, y, shape, channel: g.add("Mul", y, g.input(*channel)),
     "gate, residual": lambda g, y, shape, channel: g.add(
         "Add", g.add("Mul", y, g.input(*channel)), g.input(*shape)
@@ -156,16 +158,59 @@ def _leading_to(network: Network, output: Storage) -> list[str]:
     return names[::-1]
 
 
-@pytest.mark.parametrize("layouts", [None, "NHWC"])
+COMBINATIONS = [f"{data}->{out}" for data in ("NCHW", "NHWC") for out in ("NCHW", "NHWC")]
+
+
 @pytest.mark.parametrize("producer", PRODUCERS, ids=repr)
-def test_what_follows_is_in_the_same_kernel(producer: Producer, layouts: str | None) -> None:
+def test_what_follows_is_in_the_same_kernel(producer: Producer) -> None:
     built = build([_case(producer, name) for name in EPILOGUES], opset=20)
-    program = schedule(built.model, X86_64, layouts=layouts)
+    program = schedule(built.model, X86_64)
     found = dict(zip(EPILOGUES, kernels_of_outputs(program), strict=True))
     apart = {name: kernels for name, kernels in found.items() if len(kernels) > producer.kernels}
     assert apart == {}
     assert all(kernels[0].startswith(("conv2d", "matmul")) for kernels in found.values())
     got = run_plan(plan(program, X86_64), built.feeds, X86_64)
+    assert wrong(built, got, reference(built.model.proto, built.feeds)) == []
+
+
+def _around(kernel: tuple[int, int], group: int, size: tuple[int, int]) -> Case:
+    def make(graph: Graph) -> str:
+        x = graph.input(1, 16, *size)
+        pads = [extent // 2 for extent in kernel] * 2
+        return str(
+            graph.add("Relu", graph.add("Add", graph.conv(x, 16, 16, kernel, pads=pads, group=group), x))
+        )
+
+    return Case(f"around {kernel} of {group} groups, {size}", make)
+
+
+AROUND = [
+    _around(kernel, group, size)
+    for kernel, group in [((1, 1), 1), ((3, 3), 1), ((3, 3), 16), ((7, 7), 16)]
+    for size in [(9, 13), (16, 32)]
+]
+
+
+@pytest.mark.parametrize("layouts", COMBINATIONS)
+def test_a_kernel_may_add_its_own_input(layouts: str) -> None:
+    built = build(AROUND)
+    planned = compile_cases(built, X86_64, layouts=layouts)
+    assert wrong(built, run_plan(planned, built.feeds), reference(built.model.proto, built.feeds)) == []
+
+
+def _gated(graph: Graph) -> str:
+    x = graph.input(1, 10, 5, 9)
+    gate = graph.add("Sigmoid", graph.conv(graph.input(1, 6, 1, 1), 6, 10, (1, 1)))
+    return str(graph.add("Relu", graph.add("Sub", graph.add("Mul", x, gate), graph.input(1, 10, 5, 9))))
+
+
+@pytest.mark.parametrize("layouts", ["NCHW->NCHW", "NHWC->NCHW"])
+def test_a_gate_is_computed_once_a_channel(layouts: str) -> None:
+    built = build([Case("gated", _gated)])
+    program = schedule(built.model, X86_64, layouts=layouts)
+    (kernels,) = kernels_of_outputs(program)
+    assert kernels == ["conv2d add sigmoid", "multiply subtract relu"]
+    got = run_plan(plan(program, X86_64), built.feeds)
     assert wrong(built, got, reference(built.model.proto, built.feeds)) == []
 
 
