@@ -60,8 +60,7 @@ def to_c_functions(functions: Sequence[tuple[str, Any]], target: Any) -> Any:
     """
     tvm_s_tir, tvm_tirx = s_tir.transform, tirx.transform
     module = tvm.IRModule({ir.GlobalVar(symbol): _stripped(func, symbol) for symbol, func in functions})
-    passes = [
-        tvm_tirx.BindTarget(target),
+    flatten = [
         tvm_s_tir.CanonicalizeLoop(),
         tvm_s_tir.LowerInitBlock(),
         tvm_s_tir.PlanAndUpdateBufferAllocationLocation(),
@@ -73,6 +72,17 @@ def to_c_functions(functions: Sequence[tuple[str, Any]], target: Any) -> Any:
         tvm_s_tir.InjectSoftwarePipeline(),
         tvm_s_tir.LowerOpaqueBlock(),
         tvm_tirx.FlattenBuffer(),
+    ]
+    written, others = {}, {}
+    for variable, func in tvm_tirx.BindTarget(target)(module).functions.items():
+        if _is_flat(func):
+            written[variable] = func.with_body(func.body.block.body)
+        else:
+            others[variable] = func
+    simplified = tvm_tirx.StmtSimplify()(tvm.IRModule(written))
+    flattened = transform.Sequential(flatten)(tvm.IRModule(others))
+    module = tvm.IRModule({**simplified.functions, **flattened.functions})
+    passes = [
         tvm_tirx.BF16ComputeLegalize(),
         tvm_tirx.NarrowDataType(32),
         tvm_s_tir.LoopPartition(),
@@ -106,6 +116,30 @@ def _stripped(func: Any, symbol: str) -> Any:
     attributes = {"global_symbol": symbol, **kept}
     bare = tirx.PrimFunc(func.params, func.body, func.ret_type, ir.make_node("ir.DictAttrs"))
     return bare.with_attrs(attributes)
+
+
+def _is_flat(func: Any) -> bool:
+    """Whether a PrimFunc has no block but its root and all its buffers one axis, as written ones have.
+
+    ``FlattenBuffer`` has nothing left to do for it but would take seconds: it simplifies every index
+    with all loops of the function in view.  It also makes booleans bytes, which no other pass does.
+    """
+    root = func.body.block if isinstance(func.body, s_tir.SBlockRealize) else None
+    if root is None or len(root.iter_vars) or len(root.alloc_buffers) or len(root.match_buffers):
+        return False
+    others: list[Any] = []
+
+    def allocation(statement: Any) -> None:
+        if not _plain(statement.buffer):
+            others.append(statement)
+
+    rules = ((s_tir.SBlock, others.append), (tirx.AllocBuffer, allocation))
+    structural_walk(root.body, rules, order="pre")
+    return not others and all(map(_plain, func.params))
+
+
+def _plain(buffer: Any) -> bool:
+    return len(buffer.ty.shape) == 1 and str(buffer.ty.dtype) != "bool"
 
 
 def _make_c_api() -> Any:
