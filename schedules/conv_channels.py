@@ -37,6 +37,9 @@ KNOBS = {
 }
 """``taps``: whether the taps of a row are one unrolled body, or each has a loop over input channels."""
 
+LONG_ROWS = 5
+"""Taps of a kernel's row from which on wide tiles were measured to fall off, see ``cost``."""
+
 TASKS = 8
 """What a convolution worth threads is cut into at least, where it has the rows."""
 
@@ -80,6 +83,13 @@ def cost(match, knobs):
             chunks = sum(count for _, _, count in row_vectors(tile.pixels, cut.lanes))
             stores = chunks * vectors * cut.lanes * 3
         total += tile.count * (rows * in_group * steps + all_rows * (stores + 20))
+    if cut.along.taps >= LONG_ROWS:
+        # Measured beside the same tiles over 3 taps, on AVX-512 (7x7 and 11x11 stems, 1x9 of 80 channels):
+        # tiles of 12 and more pixels take twice as long (why is not known), few channels a quarter longer.
+        if pixels >= 12 and len(cut.tiles) > 1:
+            total *= 2
+        if in_group < target.simd.lanes():
+            total *= 1.25
     return conv.batch * conv.groups * cut.blocks(out_group) * total
 
 
