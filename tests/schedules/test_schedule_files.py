@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import re
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -36,8 +38,11 @@ TASKS: list[Operator | Kernel] = [
     operator(groups=16),
     operator(out=32, groups=16),
     operator(groups=4),
+    replace(operator(), data_layout="NCHW", out_layout="NCHW"),
+    replace(operator(groups=16), data_layout="NCHW", out_layout="NCHW"),
     MatMul((5,), 7, 9, "float32"),
     Kernel("moves", (BlockView("move", (3, 4), (), None),)),
+    Kernel("turns", (BlockView("turn", (3, 4), (), None, strided=True),)),
     Kernel("adds", (BlockView("add_up", (3,), (4,), None),)),
 ]
 
@@ -167,9 +172,11 @@ VECTOR_FMA: dict[str, Callable[[str], bool]] = {
 
 @pytest.mark.parametrize("target", [X86_64, X86_64_V4, ARM64], ids=lambda target: target.name)
 @pytest.mark.parametrize("name", DENSE)
-def test_products_are_whole_vector_multiply_adds(name: str, target: Target) -> None:
+def test_products_are_whole_vector_multiply_adds(name: str, target: Target, tmp_path: Path) -> None:
     case, kernel = DENSE[name]
-    program = schedule(build([case]).model, target, layouts="NHWC->NHWC")
+    for of_kind in (name.split()[0], "elementwise", "reduction"):
+        shutil.copy(SCHEDULES / f"{of_kind}.py", tmp_path)
+    program = schedule(build([case]).model, target, layouts="NHWC->NHWC", ours=tmp_path)
     (choice,) = (choice for choice in program.choices if kernel in choice.task)
     assert choice.schedule == name.split()[0]
     text = source_of(program.module[choice.task], target, "asm")

@@ -157,12 +157,14 @@ def reference(proto: onnx.ModelProto, feeds: dict[str, Array]) -> list[Array]:
     return results
 
 
-def in_layouts(model: Model, target: Target = X86_64, *more: Path, layouts: str | None = None) -> Program:
-    """``model`` lowered and laid out by the estimates of our schedules and those of the folders in ``more``.
+def in_layouts(
+    model: Model, target: Target = X86_64, *more: Path, layouts: str | None = None, ours: Path = SCHEDULES
+) -> Program:
+    """``model`` lowered and laid out by the estimates of ``ours`` and the folders in ``more``.
 
     With ``layouts`` (such as ``"NHWC->NHWC"``) every convolution gets these if any schedule takes them.
     """
-    estimate = estimator(target, (SCHEDULES, *more))
+    estimate = estimator(target, (ours, *more))
 
     def preferring(operator: Operator) -> float | None:
         cycles = estimate(operator)
@@ -173,9 +175,11 @@ def in_layouts(model: Model, target: Target = X86_64, *more: Path, layouts: str 
     return choose_layouts(lower(model, target), target, preferring)
 
 
-def schedule(model: Model, target: Target = X86_64, *more: Path, layouts: str | None = None) -> Program:
-    """Lower ``model`` and choose layouts and schedules (from ours and the folders in ``more``)."""
-    return choose(in_layouts(model, target, *more, layouts=layouts), target, (SCHEDULES, *more))
+def schedule(
+    model: Model, target: Target = X86_64, *more: Path, layouts: str | None = None, ours: Path = SCHEDULES
+) -> Program:
+    """Lower ``model`` and choose layouts and schedules (from ``ours`` and the folders in ``more``)."""
+    return choose(in_layouts(model, target, *more, layouts=layouts, ours=ours), target, (ours, *more))
 
 
 def compile_cases(built: Built, target: Target = X86_64, *more: Path, layouts: str | None = None) -> Plan:

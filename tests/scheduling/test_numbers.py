@@ -28,14 +28,15 @@ GROUPS: dict[str, Sequence[Case]] = {
 EVERY = {"fused": 3, "reductions": 2, "movements": 2}
 """Of these groups every second or third case is in the quick run; all are in the slow one."""
 
-SCHEDULE = {
-    "channels": "conv_direct",
-    "depthwise": "depthwise_channels",
-    "pointwise": "gemm",
+SCHEDULES = {
+    "channels": "conv_",
+    "depthwise": "depthwise_",
+    "pointwise": "conv_",
     "products": "gemm",
     "reductions": "reduction",
     "movements": "elementwise",
 }
+"""How the names of the schedules begin of which a group's plan has at least one."""
 
 
 def some(step: int, offset: int = 0) -> list[Case]:
@@ -54,11 +55,16 @@ def schedules_of(plan: Plan) -> set[str]:
     return {call.schedule for call in plan.calls if call.symbol != "memcpy"}
 
 
+def has(plan: Plan, name: str) -> bool:
+    """Whether a kernel's schedule begins with ``name``."""
+    return any(schedule.startswith(name) for schedule in schedules_of(plan))
+
+
 @pytest.mark.parametrize("group", GROUPS)
 def test_matches_onnx_runtime(group: str) -> None:
     plan = check(GROUPS[group][:: EVERY.get(group, 1)], X86_64)
     assert "none" not in schedules_of(plan)
-    assert SCHEDULE.get(group, "elementwise") in schedules_of(plan)
+    assert has(plan, SCHEDULES.get(group, "elementwise"))
 
 
 @pytest.mark.parametrize("target", [X86_64_V4, ARM64], ids=lambda target: target.name)
@@ -66,7 +72,7 @@ def test_matches_onnx_runtime_on_another_machine(target: Target) -> None:
     skip_unless_it_runs(target)
     step = 10 if target is X86_64_V4 else 20
     plan = check(some(step, offset=1), target)
-    assert {"conv_direct", "depthwise_channels", "gemm", "elementwise", "reduction"} <= schedules_of(plan)
+    assert all(has(plan, name) for name in SCHEDULES.values())
 
 
 EVERYWHERE = [
