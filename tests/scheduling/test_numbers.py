@@ -30,6 +30,8 @@ EVERY = {"fused": 3, "reductions": 2, "movements": 2}
 
 SCHEDULES = {
     "channels": "conv_",
+    "groups": "conv_",
+    "one-dimensional": "conv_",
     "depthwise": "depthwise_",
     "pointwise": "conv_",
     "products": "gemm",

@@ -74,7 +74,10 @@ def test_bad_candidates_cost_no_other_anything(tmp_path: Path, folder: Path) -> 
     assert all(m.value == float("inf") for m in measurements[1:5])
 
 
-def test_a_candidate_that_hangs_is_given_up(tmp_path: Path, folder: Path) -> None:
+def test_a_candidate_that_hangs_is_given_up(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deploycc.tuning.pool.WAITING", 3)
     schedules = write_schedule(tmp_path / "s", fates={1: "hang"})
     pool = pool_of(schedules, folder)
     try:
