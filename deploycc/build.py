@@ -298,8 +298,13 @@ def tasks_of(request: BuildRequest, trace: Trace) -> tuple[Model, Report, Progra
     from deploycc.scheduling import estimator
 
     directories = (data_dir("schedules"), *request.schedule_dirs)
-    estimate = estimator(request.target, directories, (*shipped(), *request.records))
-    return model, report, trace("layout", choose_layouts, program, request.target, estimate)
+
+    def layout(program: Program) -> Program:
+        # Within the stage: schedule files are loaded here, and users' may hang.
+        estimate = estimator(request.target, directories, (*shipped(), *request.records))
+        return choose_layouts(program, request.target, estimate)
+
+    return model, report, trace("layout", layout, program)
 
 
 def build_in_child(message: dict[str, Any], emit: Callable[[Event], None]) -> dict[str, Any]:

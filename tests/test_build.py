@@ -173,7 +173,7 @@ def test_dc755_a_stage_that_hangs(net: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     limits = Limits(stage_seconds=10.0)
     text = refused(lambda: deploycc.build(net, "arm64", out, schedule_dirs=[folder], limits=limits))
-    assert "error[DC755]: the stage 'schedule' was stopped: no result after 10 s" in text
+    assert "error[DC755]: the stage 'layout' was stopped: no result after 10 s" in text
     assert "--stage-seconds" in text
     assert [path.name for path in tmp_path.iterdir()] == ["bad"]
 
@@ -185,7 +185,7 @@ def test_dc756_a_stage_that_eats_memory(net: Path, tmp_path: Path) -> None:
     text = refused(
         lambda: deploycc.build(net, "arm64", tmp_path / "out", schedule_dirs=[folder], limits=limits)
     )
-    assert "error[DC756]: the stage 'schedule' was stopped" in text
+    assert "error[DC756]: the stage 'layout' was stopped" in text
     assert "the limit is 1024 MiB" in text
     assert "--memory-mib" in text
 
@@ -195,9 +195,9 @@ def test_dc757_a_stage_that_crashes(net: Path, tmp_path: Path) -> None:
     with pytest.raises(deploycc.InternalError) as caught:
         deploycc.build(net, "arm64", tmp_path / "out", schedule_dirs=[folder])
     text = render(caught.value.diagnostic)
-    assert "error[DC757]: the stage 'schedule' failed: the child process was killed by SIGABRT" in text
+    assert "error[DC757]: the stage 'layout' failed: the child process was killed by SIGABRT" in text
     assert f"to reproduce it: deploycc build {net} --target arm64" in text
-    assert caught.value.stage == "schedule"
+    assert caught.value.stage == "layout"
     assert "bad.py" in caught.value.details
     assert not (tmp_path / "out").exists()
 
