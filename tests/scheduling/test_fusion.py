@@ -185,9 +185,10 @@ def _around(kernel: tuple[int, int], group: int, size: tuple[int, int]) -> Case:
 
 
 AROUND = [
-    _around(kernel, group, size)
-    for kernel, group in [((1, 1), 1), ((3, 3), 1), ((3, 3), 16), ((7, 7), 16)]
-    for size in [(9, 13), (16, 32)]
+    _around((1, 1), 1, (9, 13)),
+    _around((1, 1), 1, (4, 16)),
+    _around((3, 3), 1, (9, 13)),
+    _around((3, 3), 16, (8, 16)),
 ]
 
 
