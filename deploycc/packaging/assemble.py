@@ -130,7 +130,7 @@ def _write_sources(plan: Plan, interface: Interface, source: str, staging: Path)
     )
     (folder / f"{name}.map").write_text(generate_c.version_script(interface.symbols), encoding="ascii")
     sources = runtime_sources()
-    for path in (runtime_directory() / "deploycc_rt.h", *sources):
+    for path in (*sorted(runtime_directory().glob("*.h")), *sources):
         shutil.copyfile(path, folder / "runtime" / path.name)
     (folder / "CMakeLists.txt").write_text(
         generate_build.sources_cmake(interface, tuple(path.name for path in sources)), encoding="ascii"

@@ -99,7 +99,7 @@ def _objects(
 ) -> list[str]:
     name = interface.name
     (scratch / "kernels.o").write_bytes(plan.kernels)
-    for header in (runtime_directory() / "deploycc_rt.h", staging / "include" / f"{name}.h"):
+    for header in (*sorted(runtime_directory().glob("*.h")), staging / "include" / f"{name}.h"):
         shutil.copyfile(header, scratch / header.name)
     (scratch / f"{name}.c").write_text(source, encoding="ascii")
     call(

@@ -100,7 +100,8 @@ def to_c_functions(functions: Sequence[tuple[str, Any]], target: Any) -> Any:
     module = transform.Sequential(lower_loops)(module)
     # What repeats in a written kernel are sums of indices, which LLVM finds in a tenth of the time.
     names = {variable.name_hint for variable in written}
-    kept, shared = {}, {}
+    kept: dict[Any, Any] = {}
+    shared: dict[Any, Any] = {}
     for variable, func in module.functions.items():
         (kept if variable.name_hint in names else shared)[variable] = func
     shared = dict(tvm_tirx.CommonSubexprElim()(tvm.IRModule(shared)).functions)

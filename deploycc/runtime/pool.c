@@ -11,6 +11,8 @@
 #endif
 #include "deploycc_rt.h"
 
+#include "placement.h"
+
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -81,18 +83,6 @@ static int64_t now_us(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
-}
-
-int32_t dcc_usable_cpus(void) {
-    cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set) == 0) {
-        int count = CPU_COUNT(&set);
-        if (count > 0) {
-            return count;
-        }
-    }
-    long online = sysconf(_SC_NPROCESSORS_ONLN);
-    return online > 0 && online <= DCC_MAX_THREADS ? (int32_t)online : 1;
 }
 
 static int may_claim(uint64_t ticket, int32_t participant) {
@@ -194,21 +184,6 @@ static int start_worker(dcc_pool *pool, int32_t participant) {
     return failed == 0 ? 0 : -1;
 }
 
-static int confine(pthread_t thread, const cpu_set_t *set) {
-#if !defined(__ANDROID__)
-    return pthread_setaffinity_np(thread, sizeof *set, set);
-#else /* bionic does so by thread id only */
-    return sched_setaffinity(pthread_gettid_np(thread), sizeof *set, set);
-#endif
-}
-
-static int pin(pthread_t thread, int32_t cpu) {
-    cpu_set_t set;
-    CPU_ZERO(&set);
-    CPU_SET((size_t)cpu, &set);
-    return confine(thread, &set);
-}
-
 /* Keeps the workers off the processor of the launching thread.  A scheduler that wakes both on one takes
  * milliseconds to part them, and until then two threads are slower than one: each spins in the time the
  * other needs.  Processors that the caller named are left as they are. */
@@ -224,7 +199,7 @@ static void keep_apart(dcc_pool *pool) {
     cpu_set_t others = pool->allowed;
     CPU_CLR((size_t)cpu, &others);
     for (int32_t i = 0; i < pool->worker_count; i++) {
-        (void)confine(pool->workers[i].thread, &others);
+        (void)dcc_confine(pool->workers[i].thread, &others);
     }
 }
 
@@ -236,7 +211,7 @@ static int start_workers(dcc_pool *pool, int32_t count) {
         pool->worker_count++;
         if (pool->cpu_count > 0) {
             int32_t cpu = pool->cpus[(size_t)pool->worker_count % pool->cpu_count];
-            if (cpu < 0 || cpu >= CPU_SETSIZE || pin(pool->workers[pool->worker_count - 1].thread, cpu) != 0) {
+            if (cpu < 0 || cpu >= CPU_SETSIZE || dcc_pin(pool->workers[pool->worker_count - 1].thread, cpu) != 0) {
                 return -1;
             }
         }

@@ -640,11 +640,10 @@ static void no_allocation(void) {
     free(b);
 }
 
-/* ---- affinity ---- */
-
 static _Atomic int wrong_cpu, elsewhere;
 static pthread_t caller;
 static int32_t pinned_to;
+static int kept_off; /* whether other threads must not be there, or there only */
 
 static int where_task(int id, dcc_group *group, void *data) {
     (void)id, (void)group, (void)data;
@@ -652,7 +651,8 @@ static int where_task(int id, dcc_group *group, void *data) {
         cpu_set_t set;
         sched_getaffinity(0, sizeof set, &set);
         elsewhere++;
-        wrong_cpu += CPU_COUNT(&set) != 1 || !CPU_ISSET((size_t)pinned_to, &set);
+        wrong_cpu += kept_off ? CPU_ISSET((size_t)pinned_to, &set) != 0
+                              : CPU_COUNT(&set) != 1 || !CPU_ISSET((size_t)pinned_to, &set);
     }
     usleep(200);
     return 0;
@@ -689,39 +689,18 @@ static void affinity(void) {
     CHECK(strstr(dcc_last_error(NULL), "1 threads could not be started or pinned") != NULL);
 }
 
-static int apart_task(int id, dcc_group *group, void *data) {
-    (void)id, (void)group, (void)data;
-    if (!pthread_equal(pthread_self(), caller)) {
-        cpu_set_t set;
-        sched_getaffinity(0, sizeof set, &set);
-        elsewhere++;
-        wrong_cpu += CPU_ISSET((size_t)pinned_to, &set) != 0;
-    }
-    usleep(200);
-    return 0;
-}
-
-static int32_t apart_steps(const void *const *in, void *const *out, void *arena, uint32_t *step) {
-    return dcc_parallel_launch(apart_task, NULL, 16) != 0 ? -1 : scale_steps(in, out, arena, step);
-}
-MODEL(apart, apart_steps);
-
 /* Wherever the launching thread goes, the worker is kept off its processor. */
 static void kept_apart(void) {
-    cpu_set_t before;
+    cpu_set_t before, here;
     caller = pthread_self();
     sched_getaffinity(0, sizeof before, &before);
-    if (CPU_COUNT(&before) < 2) {
-        return; /* one processor for both: nothing to keep apart */
-    }
-    dcc_handle *handle = make(&apart, 2);
+    if (CPU_COUNT(&before) < 2) return; /* one processor for both: nothing to keep apart */
+    kept_off = 1;
+    dcc_handle *handle = make(&where, 2);
     for (pinned_to = 0; pinned_to < CPU_SETSIZE; pinned_to++) {
-        if (!CPU_ISSET((size_t)pinned_to, &before)) {
-            continue;
-        }
-        cpu_set_t here;
         CPU_ZERO(&here);
         CPU_SET((size_t)pinned_to, &here);
+        if (!CPU_ISSET((size_t)pinned_to, &before)) continue;
         CHECK(sched_setaffinity(0, sizeof here, &here) == 0);
         elsewhere = 0;
         for (int i = 0; i < 20; i++) {
