@@ -23,11 +23,11 @@ from __future__ import annotations
 import numpy as np
 
 from deploycc.operators import Algorithm, Conv2d, Match, Skip
-from deploycc.scheduling.channels import Form, Tiles, cut_channels
 from deploycc.scheduling.kernel import TASK_ANNOTATION
 from deploycc.scheduling.primitives import PARALLEL_OPERATIONS, step_cycles
-from deploycc.scheduling.transposing import transposed, vector
-from deploycc.scheduling.writing import FusedKernel, Writer, row_vectors
+from deploycc.scheduling.written.channels import Form, Tiles, cut_channels
+from deploycc.scheduling.written.transposing import transposed, vector
+from deploycc.scheduling.written.writing import FusedKernel, Writer, row_vectors
 from deploycc.tvm_api import te, tirx
 
 KNOBS = {

@@ -27,9 +27,17 @@ import numpy as np
 
 from deploycc.operators import Algorithm, Conv2d, Match, Skip
 from deploycc.scheduling.kernel import TASK_ANNOTATION
-from deploycc.scheduling.pixels import TASKS, Cut, balanced, cut_image, operations_of, pack_rows, positions
 from deploycc.scheduling.primitives import PARALLEL_OPERATIONS
-from deploycc.scheduling.writing import FusedKernel, Writer, row_vectors
+from deploycc.scheduling.written.pixels import (
+    TASKS,
+    Cut,
+    balanced,
+    cut_image,
+    operations_of,
+    pack_rows,
+    positions,
+)
+from deploycc.scheduling.written.writing import FusedKernel, Writer, row_vectors
 from deploycc.tvm_api import te, tirx
 
 KNOBS = {

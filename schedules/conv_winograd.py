@@ -28,10 +28,10 @@ import numpy as np
 from deploycc.operators import Algorithm, Conv2d, Match, Skip
 from deploycc.scheduling.kernel import TASK_ANNOTATION
 from deploycc.scheduling.primitives import PARALLEL_OPERATIONS, register_tile_cost, usable_steps
-from deploycc.scheduling.winograd import POINTS, estimated_error
-from deploycc.scheduling.winograd_kernel import Strip
-from deploycc.scheduling.winograd_tiling import PARALLEL_TASKS, strip_of, tiling_of
-from deploycc.scheduling.writing import FusedKernel, Writer
+from deploycc.scheduling.written.winograd import POINTS, estimated_error
+from deploycc.scheduling.written.winograd_kernel import Strip
+from deploycc.scheduling.written.winograd_tiling import PARALLEL_TASKS, strip_of, tiling_of
+from deploycc.scheduling.written.writing import FusedKernel, Writer
 from deploycc.tvm_api import te, tirx
 
 KNOBS = {

@@ -24,9 +24,9 @@ import numpy as np
 
 from deploycc.operators import Algorithm, Conv2d, Match, Skip
 from deploycc.scheduling.kernel import TASK_ANNOTATION
-from deploycc.scheduling.planes import axes_of, cut_axis, turned
 from deploycc.scheduling.primitives import PARALLEL_OPERATIONS
-from deploycc.scheduling.writing import FusedKernel, Writer
+from deploycc.scheduling.written.planes import axes_of, cut_axis, turned
+from deploycc.scheduling.written.writing import FusedKernel, Writer
 from deploycc.tvm_api import te, tirx
 
 KNOBS = {

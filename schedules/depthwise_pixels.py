@@ -20,7 +20,8 @@ from __future__ import annotations
 
 import math
 
-from deploycc.scheduling.planes import (
+from deploycc.scheduling.primitives import PARALLEL_OPERATIONS
+from deploycc.scheduling.written.planes import (
     cut_plane,
     depthwise_of_planes,
     match_planes,
@@ -30,8 +31,7 @@ from deploycc.scheduling.planes import (
     row_loops,
     turned,
 )
-from deploycc.scheduling.primitives import PARALLEL_OPERATIONS
-from deploycc.scheduling.writing import FusedKernel, Writer, row_vectors
+from deploycc.scheduling.written.writing import FusedKernel, Writer, row_vectors
 from deploycc.tvm_api import tirx
 
 KNOBS = {

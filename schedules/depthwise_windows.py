@@ -14,7 +14,8 @@ out, lanes that fall on padding are replaced by zeros after a load that stays in
 
 from __future__ import annotations
 
-from deploycc.scheduling.planes import (
+from deploycc.scheduling.primitives import PARALLEL_OPERATIONS
+from deploycc.scheduling.written.planes import (
     axes_of,
     cut_axis,
     depthwise_of_planes,
@@ -22,8 +23,7 @@ from deploycc.scheduling.planes import (
     registers_suffice,
     turned,
 )
-from deploycc.scheduling.primitives import PARALLEL_OPERATIONS
-from deploycc.scheduling.writing import FusedKernel, Writer
+from deploycc.scheduling.written.writing import FusedKernel, Writer
 from deploycc.tvm_api import tirx
 
 KNOBS = {

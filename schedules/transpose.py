@@ -18,9 +18,9 @@ import math
 from deploycc.operators import Match, Skip
 from deploycc.scheduling.kernel import Kernel
 from deploycc.scheduling.primitives import PARALLEL_OPERATIONS, bits_of
-from deploycc.scheduling.strided_kernel import StridedKernel
-from deploycc.scheduling.transposing import transposed, vector
-from deploycc.scheduling.writing import NotWritable, Writer
+from deploycc.scheduling.written.strided_kernel import StridedKernel
+from deploycc.scheduling.written.transposing import transposed, vector
+from deploycc.scheduling.written.writing import NotWritable, Writer
 from deploycc.tvm_api import tirx
 
 KNOBS = {}

@@ -18,7 +18,7 @@ from deploycc.packaging.libraries import BuiltLibrary, build_library
 from deploycc.packaging.licences import licence_files
 from deploycc.packaging.listings import LISTINGS, write_listings
 from deploycc.packaging.manifest import write_manifest
-from deploycc.packaging.toolchain import runtime_directory, runtime_sources
+from deploycc.packaging.toolchain import runtime_headers, runtime_sources
 from deploycc.types import BuildRequest, DeployccError, Diagnostic, Golden, Model, Package, Plan
 
 WEIGHT_LIMIT = (2 << 30) - (64 << 20)
@@ -130,7 +130,7 @@ def _write_sources(plan: Plan, interface: Interface, source: str, staging: Path)
     )
     (folder / f"{name}.map").write_text(generate_c.version_script(interface.symbols), encoding="ascii")
     sources = runtime_sources()
-    for path in (*sorted(runtime_directory().glob("*.h")), *sources):
+    for path in (*runtime_headers(), *sources):
         shutil.copyfile(path, folder / "runtime" / path.name)
     (folder / "CMakeLists.txt").write_text(
         generate_build.sources_cmake(interface, tuple(path.name for path in sources)), encoding="ascii"

@@ -20,7 +20,7 @@ from deploycc.packaging.toolchain import (
     build_runtime,
     call,
     find_compiler,
-    runtime_directory,
+    runtime_headers,
     shared_link_flags,
 )
 from deploycc.types import BuildRequest, Plan
@@ -99,7 +99,7 @@ def _objects(
 ) -> list[str]:
     name = interface.name
     (scratch / "kernels.o").write_bytes(plan.kernels)
-    for header in (*sorted(runtime_directory().glob("*.h")), staging / "include" / f"{name}.h"):
+    for header in (*runtime_headers(), staging / "include" / f"{name}.h"):
         shutil.copyfile(header, scratch / header.name)
     (scratch / f"{name}.c").write_text(source, encoding="ascii")
     call(

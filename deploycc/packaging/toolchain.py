@@ -171,6 +171,11 @@ def runtime_sources() -> tuple[Path, ...]:
     return tuple(sorted(runtime_directory().glob("*.c")))
 
 
+def runtime_headers() -> tuple[Path, ...]:
+    """The headers of the runtime, in name order."""
+    return tuple(sorted(runtime_directory().glob("*.h")))
+
+
 def runtime_directory() -> Path:
     """Where ``deploycc_rt.h`` and the C files lie."""
     return Path(__file__).resolve().parent.parent / "runtime"
@@ -179,7 +184,7 @@ def runtime_directory() -> Path:
 def _runtime_key(compiler: Compiler, flags: Sequence[str]) -> str:
     digest = hashlib.sha256()
     for path in (
-        runtime_directory() / "deploycc_rt.h",
+        *runtime_headers(),
         runtime_directory() / "deploycc_rt.map",
         *runtime_sources(),
     ):
@@ -209,7 +214,8 @@ def build_runtime(compiler: Compiler, *, shared: bool) -> tuple[Path, ...]:
         objects = []
         for path in runtime_sources():
             shutil.copy(path, aside / path.name)
-            shutil.copy(runtime_directory() / "deploycc_rt.h", aside)
+            for header in runtime_headers():
+                shutil.copy(header, aside)
             arguments = [*flags, "-c", path.name, "-o", f"{path.stem}.o"]
             call(compiler, arguments, aside, f"compile the runtime's {path.name}")
             objects.append(f"{path.stem}.o")

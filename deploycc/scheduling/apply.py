@@ -10,7 +10,7 @@ from deploycc.scheduling.identities import infinite_identities
 from deploycc.scheduling.intrinsics import expand_intrinsics
 from deploycc.scheduling.kernel import view
 from deploycc.scheduling.library import Schedule, Selection, select
-from deploycc.scheduling.writing import NotWritable
+from deploycc.scheduling.written.writing import NotWritable
 from deploycc.tvm_api import ir, s_tir, structural_equal, structural_hash, tirx
 from deploycc.types import Choice, Target
 

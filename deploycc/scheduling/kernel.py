@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from deploycc.scheduling.strides import loads_of, strides_of
+from deploycc.scheduling.written.strides import loads_of, strides_of
 from deploycc.tvm_api import tirx
 
 TASK_ANNOTATION = "deploycc.task"

@@ -10,7 +10,7 @@ import pytest
 
 from deploycc.operators import Conv2d, Layout, Match, Skip
 from deploycc.scheduling.library import Schedule, load_schedules
-from deploycc.scheduling.planes import axes_of, cut_axis, cut_plane, row_loops, turned
+from deploycc.scheduling.written.planes import axes_of, cut_axis, cut_plane, row_loops, turned
 from deploycc.tuning.workload import Workload
 from deploycc.types import Target
 from tests.planning.harness import ARM64, X86_64, X86_64_V4, find_emulator, host_can_run, run_plan

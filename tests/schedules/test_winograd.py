@@ -9,7 +9,7 @@ import pytest
 
 from deploycc.operators import Conv2d, Match, Skip
 from deploycc.scheduling.library import load_schedules
-from deploycc.scheduling.winograd import POINTS, estimated_error, operations, transform_of
+from deploycc.scheduling.written.winograd import POINTS, estimated_error, operations, transform_of
 from deploycc.tuning.workload import Workload
 from deploycc.types import Target
 from tests.planning.harness import ARM64, X86_64, X86_64_V4, find_emulator, host_can_run, run_plan

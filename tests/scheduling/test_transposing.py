@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from deploycc.planning.codegen import sources_of
-from deploycc.scheduling.transposing import transposed, vector
-from deploycc.scheduling.writing import Writer
+from deploycc.scheduling.written.transposing import transposed, vector
+from deploycc.scheduling.written.writing import Writer
 from deploycc.tvm_api import tirx
 from deploycc.types import Target
 from tests.planning.harness import ARM64, X86_64, X86_64_V4, load_kernels

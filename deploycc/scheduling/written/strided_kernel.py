@@ -9,8 +9,8 @@ from typing import Any
 
 from deploycc.scheduling.kernel import child_blocks
 from deploycc.scheduling.primitives import inline_elementwise, output_blocks
-from deploycc.scheduling.strides import Access, loads_of, strides_of
-from deploycc.scheduling.writing import NotWritable
+from deploycc.scheduling.written.strides import Access, loads_of, strides_of
+from deploycc.scheduling.written.writing import NotWritable
 from deploycc.tvm_api import ir, structural_map, tirx
 
 

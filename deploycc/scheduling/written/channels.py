@@ -10,7 +10,7 @@ import functools
 from dataclasses import dataclass
 
 from deploycc.operators import Conv2d
-from deploycc.scheduling.pixels import balanced
+from deploycc.scheduling.written.pixels import balanced
 from deploycc.types import Target
 
 UNROLLED = 400

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from deploycc.scheduling.writing import Writer
+from deploycc.scheduling.written.writing import Writer
 
 Matrix = npt.NDArray[np.float64]
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from deploycc.operators import Conv2d
 from deploycc.scheduling.primitives import PARALLEL_OPERATIONS, round_up
-from deploycc.scheduling.writing import Writer, row_vectors
+from deploycc.scheduling.written.writing import Writer, row_vectors
 from deploycc.tvm_api import tirx
 from deploycc.types import Target
 

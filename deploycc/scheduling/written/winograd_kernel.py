@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from deploycc.scheduling.transposing import transposed, vector
-from deploycc.scheduling.winograd import Matrix, Vector, linear, register
-from deploycc.scheduling.winograd_tiling import Tiling
-from deploycc.scheduling.writing import Index, Writer, row_vectors
+from deploycc.scheduling.written.transposing import transposed, vector
+from deploycc.scheduling.written.winograd import Matrix, Vector, linear, register
+from deploycc.scheduling.written.winograd_tiling import Tiling
+from deploycc.scheduling.written.writing import Index, Writer, row_vectors
 from deploycc.tvm_api import tirx
 
 AHEAD = 4096

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from deploycc.operators import Conv2d, Knobs
-from deploycc.scheduling.winograd import Transform, transform_of
+from deploycc.scheduling.written.winograd import Transform, transform_of
 
 PARALLEL_TASKS = 8
 """Strips (or, with fewer of them, blocks of channels) from which on threads are kept busy."""

@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from deploycc.operators import Algorithm, Conv2d, Match, Skip
 from deploycc.scheduling.kernel import TASK_ANNOTATION
-from deploycc.scheduling.pixels import Axis
 from deploycc.scheduling.primitives import round_up
+from deploycc.scheduling.written.pixels import Axis
 from deploycc.tvm_api import te, tirx
 from deploycc.types import Target
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from deploycc.scheduling.writing import Index, Writer
+from deploycc.scheduling.written.writing import Index, Writer
 from deploycc.tvm_api import tirx
 
 
