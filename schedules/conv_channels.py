@@ -37,6 +37,8 @@ KNOBS = {
 }
 """``taps``: whether the taps of a row are one unrolled body, or each has a loop over input channels."""
 
+WIDE = 12
+"""Pixels of a tile from which on it was measured to fall off, see ``cost``."""
 LONG_ROWS = 5
 """Taps of a kernel's row from which on wide tiles were measured to fall off, see ``cost``."""
 
@@ -83,13 +85,14 @@ def cost(match, knobs):
             chunks = sum(count for _, _, count in row_vectors(tile.pixels, cut.lanes))
             stores = chunks * vectors * cut.lanes * 3
         total += tile.count * (rows * in_group * steps + all_rows * (stores + 20))
-    if cut.along.taps >= LONG_ROWS:
-        # Measured beside the same tiles over 3 taps, on AVX-512 (7x7 and 11x11 stems, 1x9 of 80 channels):
-        # tiles of 12 and more pixels take twice as long (why is not known), few channels a quarter longer.
-        if pixels >= 12 and len(cut.tiles) > 1:
-            total *= 2
-        if in_group < target.simd.lanes():
-            total *= 1.25
+    # Measured beside smaller tiles of the same shapes on AVX-512 (3x3, 1x3, 1x9, 7x7 and 11x11): wide tiles
+    # take a third longer, over long rows of taps twice as long (why is not known), and few channels under
+    # long rows a quarter longer.
+    long_rows = cut.along.taps >= LONG_ROWS
+    if pixels >= WIDE and len(cut.tiles) > 1 and cut.along.taps * cut.across.taps > 1:
+        total *= 2 if long_rows else 1.3
+    if long_rows and in_group < target.simd.lanes():
+        total *= 1.25
     return conv.batch * conv.groups * cut.blocks(out_group) * total
 
 
