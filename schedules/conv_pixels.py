@@ -33,7 +33,6 @@ from deploycc.scheduling.written.pixels import (
     Cut,
     balanced,
     cut_image,
-    operations_of,
     pack_rows,
     positions,
 )
@@ -168,7 +167,7 @@ def apply(sch, match, knobs):
     writer = Writer(FusedKernel.of(sch))
     blocks = balanced(conv.out_channels // conv.groups, knobs["channels"])
     tasks = conv.batch * conv.groups * image.bands
-    worth = operations_of(conv) // match.target.simd.lanes() >= PARALLEL_OPERATIONS
+    worth = conv.flops // 2 // match.target.simd.lanes() >= PARALLEL_OPERATIONS
     # Images with few rows are packed once, and threads share their output channels.
     over_tasks, over_blocks = ("parallel", "serial") if tasks >= TASKS else ("serial", "parallel")
     with writer.loop(tasks, "task", over_tasks if worth else "serial") as task:

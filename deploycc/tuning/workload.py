@@ -7,7 +7,6 @@ legalise, fuse, schedule, plan.
 
 from __future__ import annotations
 
-import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -134,10 +133,7 @@ class Workload:
 
 def flops(operator: Operator) -> float:
     """Multiplications and additions of the operator's definition."""
-    if isinstance(operator, Conv2d):
-        taps = operator.kernel[0] * operator.kernel[1] * operator.in_channels // operator.groups
-        return 2.0 * operator.batch * operator.out_height * operator.out_width * operator.out_channels * taps
-    return 2.0 * math.prod(operator.leading) * operator.inner * operator.columns
+    return float(operator.flops)
 
 
 def _shapes(operator: Operator) -> tuple[tuple[int, ...], tuple[int, ...], int]:

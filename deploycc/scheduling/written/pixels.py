@@ -243,7 +243,7 @@ def cut_image(conv: Conv2d, target: Target, vectors: int, flat: bool, packed: bo
         pitch = along.out + along.reach
     in_group = conv.in_channels // conv.groups
     bands = 1
-    if operations_of(conv) // lanes >= PARALLEL_OPERATIONS:
+    if conv.flops // 2 // lanes >= PARALLEL_OPERATIONS:
         enough_rows = max(1, HALO * across.reach)
         bands = max(1, min(-(-TASKS // (conv.batch * conv.groups)), across.out // enough_rows))
     while True:
@@ -260,12 +260,6 @@ def cut_image(conv: Conv2d, target: Target, vectors: int, flat: bool, packed: bo
 def is_pointwise(conv: Conv2d) -> bool:
     """Whether rows and columns can be one axis: 1x1, stride 1, no padding."""
     return conv.kernel == conv.strides == (1, 1) and not any(conv.pads)
-
-
-def operations_of(conv: Conv2d) -> int:
-    """Multiply-adds of one run."""
-    results = conv.batch * conv.out_channels * conv.out_height * conv.out_width
-    return results * (conv.in_channels // conv.groups) * conv.kernel[0] * conv.kernel[1]
 
 
 def positions(writer: Writer, image: Cut) -> Iterator[Any]:
