@@ -26,6 +26,7 @@ from deploycc.operators import Algorithm, Conv2d, Match, Skip
 from deploycc.scheduling.kernel import TASK_ANNOTATION
 from deploycc.scheduling.primitives import PARALLEL_OPERATIONS, step_cycles
 from deploycc.scheduling.written.channels import Form, Tiles, cut_channels
+from deploycc.scheduling.written.pixels import TASKS
 from deploycc.scheduling.written.transposing import transposed, vector
 from deploycc.scheduling.written.writing import FusedKernel, Writer, row_vectors
 from deploycc.tvm_api import te, tirx
@@ -41,9 +42,6 @@ WIDE = 12
 """Pixels of a tile from which on it was measured to fall off, see ``cost``."""
 LONG_ROWS = 5
 """Taps of a kernel's row from which on wide tiles were measured to fall off, see ``cost``."""
-
-TASKS = 8
-"""What a convolution worth threads is cut into at least, where it has the rows."""
 
 
 def match(task, target):

@@ -10,7 +10,7 @@ import functools
 from dataclasses import dataclass
 
 from deploycc.operators import Conv2d
-from deploycc.scheduling.written.pixels import balanced
+from deploycc.scheduling.written.pixels import balanced, is_pointwise
 from deploycc.types import Target
 
 UNROLLED = 400
@@ -96,7 +96,7 @@ def cut_channels(conv: Conv2d, target: Target, pixels: int, vectors: int, togeth
     row = conv.width * column
     channel_step = conv.height * conv.width if nchw else 1
     top, left, _, _ = conv.pads
-    pointwise = conv.kernel == conv.strides == (1, 1) and not any(conv.pads)
+    pointwise = is_pointwise(conv)
     merged = pointwise and conv.height > 1 and conv.width > 1
     if merged:
         extent = conv.height * conv.width
