@@ -284,22 +284,29 @@ class Session:
                     self._submit(pool, task, [candidate], SCREENING, (one, SCREEN))
             if not under_way:
                 return
-            for answer in pool.wait(0.2):
-                self._note(answer)
-                one = answer.request.tag[0]
-                one.answers[answer.request.tag[2][0].key] = answer.measurements[0]
-            while under_way and under_way[0].complete:
+            # One at a time: the next round is chosen from as many complete ones however fast answers come.
+            while not under_way[0].complete and not self._out_of_time(pool):
+                self._collect(pool)
+            if under_way[0].complete:
                 self._absorb(under_way.popleft())
-            self._tell()
-            if self._budget.kind == "seconds" and self._spent(self._reserve(pool.workers)):
+            if self._out_of_time(pool):
                 pool.cancel()
                 while pool.busy:  # what a worker has begun is worth its second
-                    for answer in pool.wait(0.2):
-                        self._note(answer)
-                        answer.request.tag[0].answers[answer.request.tag[2][0].key] = answer.measurements[0]
+                    self._collect(pool)
                 for one in under_way:
                     self._absorb(one)
                 return
+
+    def _out_of_time(self, pool: Pool) -> bool:
+        return self._budget.kind == "seconds" and self._spent(self._reserve(pool.workers))
+
+    def _collect(self, pool: Pool) -> None:
+        """Take what the workers answer to rounds."""
+        for answer in pool.wait(0.2):
+            self._note(answer)
+            one, _, candidates = answer.request.tag
+            one.answers[candidates[0].key] = answer.measurements[0]
+        self._tell()
 
     def _absorb(self, one: _Round) -> None:
         before = one.task.value

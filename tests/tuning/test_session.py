@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,8 @@ from deploycc.scheduling.library import load_schedules, select
 from deploycc.scheduling.recorded import load_records, select_recorded
 from deploycc.targets import load_target
 from deploycc.tuning import tune
-from deploycc.tuning.pool import Pool, session_folder
+from deploycc.tuning.pool import Answer, Pool, Request, session_folder
+from deploycc.tuning.runner import Measurement
 from deploycc.tuning.session import Session, parse_budget
 from deploycc.tuning.tuner import runner_for, runs_here
 from deploycc.types import DeployccError
@@ -104,6 +106,49 @@ def test_the_same_seed_gives_the_same_candidates(tmp_path: Path, fake: Path, wor
         sets.append(sorted(screened(database)))
     assert sets[0] == sets[1]
     assert sets[0] != sets[2]
+
+
+class _Hoarding:
+    """A pool without processes that says ``at_once`` answers at a time, with times that follow from the names."""
+
+    ready, peak, unit, workers, replaced = True, None, "seconds", 1, 0
+
+    def __init__(self, at_once: int) -> None:
+        self._at_once = at_once
+        self._requests: list[Request] = []
+
+    @property
+    def busy(self) -> int:
+        return len(self._requests)
+
+    def submit(self, request: Request) -> None:
+        self._requests.append(request)
+
+    def cancel(self) -> None:
+        self._requests.clear()
+
+    def wait(self, seconds: float) -> list[Answer]:
+        said, self._requests = self._requests[: self._at_once], self._requests[self._at_once :]
+        return [
+            Answer(
+                request,
+                tuple(
+                    Measurement("ok", "seconds", 1e-6 * (1 + zlib.crc32(repr(pair).encode()) % 1000), 0.0, 3)
+                    for pair in request.candidates
+                ),
+            )
+            for request in said
+        ]
+
+
+def test_rounds_do_not_depend_on_how_many_answers_come_at_once(tmp_path: Path, fake: Path) -> None:
+    """Two complete rounds are two, even where the second was complete when the first was looked at."""
+    asked = []
+    for at_once in (1, 1000):
+        session = Session({PRODUCT: 2, SECOND: 1}, X86_64, (fake,), tmp_path / f"db{at_once}", seed=5)
+        session.run(_Hoarding(at_once), parse_budget("24trials"))  # type: ignore[arg-type]
+        asked.append(sorted(screened(tmp_path / f"db{at_once}")))
+    assert asked[0] == asked[1]
 
 
 def test_a_second_session_goes_on_where_the_first_ended(tmp_path: Path, fake: Path) -> None:
