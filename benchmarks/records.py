@@ -1,7 +1,7 @@
 """Make the tuning records that come with deploycc.
 
-    python -m benchmarks.records --target x86-64-v4 [--budget 20min] [--networks a,b] [--no-convs]
-                                 [--workers N] [--write-only]
+    python -m benchmarks.records --target x86-64-v4 [--host-caches] [--budget 20min] [--networks a,b]
+                                 [--no-convs] [--workers N] [--write-only]
 
 The operators of all public networks and of the convolution suite are tuned in one session, each weighted by
 its share of its network's estimated time, so that a small network counts as much as a large one.
@@ -9,6 +9,10 @@ Everything measured goes to ``out/records/TARGET.jsonl``, where a later call goe
 each operator then goes to ``schedules/records/TARGET.jsonl``.  Operators depend on the layouts that were
 chosen, and those on the records: a second call tunes what the first brought up.  A target that cannot run
 here is measured by its emulator's instruction counts, where it has one.
+
+Records of machines with other cache sizes stay in the file: a build takes the nearest ones.  New ones stand
+under the target's own cache sizes, so that all their candidates are feasible for it, or with
+``--host-caches`` under this machine's, for machines that have more than the target promises.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ import argparse
 import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.convs import convs, model_file
@@ -24,8 +29,9 @@ from benchmarks.networks import fetch, networks
 from benchmarks.pinned import ROOT
 from deploycc.build import resolve_request
 from deploycc.cli.tuning_progress import TuningProgress, task_line
+from deploycc.host import detect_host
 from deploycc.operators import Operator
-from deploycc.records import Record, append, read
+from deploycc.records import Record, append, cache_key, read
 from deploycc.resources import data_dir
 from deploycc.scheduling import estimator
 from deploycc.scheduling.library import load_schedules
@@ -74,12 +80,13 @@ def best_records(target: Target, database: Path) -> list[Record]:
 
 
 def write(target: Target, database: Path, output: Path) -> int:
-    """Replace ``output`` by the best records of ``database``; returns how many."""
+    """Put the best records of ``database`` in the place of those of this cache size; returns how many."""
     best = best_records(target, database)
+    others = [record for record in read(output)[0] if record.cache != cache_key(target)]
     part = output.with_suffix(".part")
     part.unlink(missing_ok=True)
     if best:
-        append(part, best)
+        append(part, sorted([*best, *others], key=lambda record: (record.operator, record.cache)))
         part.replace(output)
     return len(best)
 
@@ -88,6 +95,7 @@ def main() -> int:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--target", required=True)
+    parser.add_argument("--host-caches", action="store_true", help="for this machine's cache sizes")
     parser.add_argument("--budget", default="20min")
     parser.add_argument("--networks", default=",".join(networks()), help="names with commas, or none")
     parser.add_argument("--no-convs", action="store_true")
@@ -97,6 +105,8 @@ def main() -> int:
     )
     arguments = parser.parse_args()
     target = load_target(arguments.target)
+    if arguments.host_caches:
+        target = replace(target, cache=detect_host().cache)
     database = ROOT / "out" / "records" / f"{target.name}.jsonl"
     if not arguments.write_only:
         names = [name for name in arguments.networks.split(",") if name]

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from deploycc.packaging.names import check_library_name, suggest_library_name
-from deploycc.records import shipped
+from deploycc.records import databases
 from deploycc.request import request_from_json, request_to_json
 from deploycc.resources import data_dir
 from deploycc.staging import disk_full, staging
@@ -72,6 +72,7 @@ def build(
     schedule_dirs: Sequence[str | Path] = (),
     keep_kernels: bool = False,
     records: Sequence[str | Path] = (),
+    shipped_records: bool = True,
     tune: str | None = None,
     on_event: Callable[[Event], None] | None = None,
 ) -> Package:
@@ -84,7 +85,8 @@ def build(
     into one.  ``seed`` is that of the golden inputs.  ``keep_kernels`` puts every kernel as text into the
     package, for ``deploycc inspect --kernel``.
 
-    ``records`` are tuning databases over the ones that come with deploycc, later ones over earlier.
+    ``records`` are tuning databases over the ones that come with deploycc, later ones over earlier; with
+    ``shipped_records`` false those alone count.
     ``tune`` is a budget (``60s``, ``500trials``): the network's operators are tuned first, into the last of
     ``records`` or the default database, and what is found is used unless the network comes out slower with
     it.  Without either a build depends on its arguments alone.  ``on_event`` gets the stages as they pass
@@ -108,6 +110,7 @@ def build(
         keep_kernels=keep_kernels,
         # The database that is tuned into need not be there yet.
         records=records if tune is None else records[:-1],
+        shipped_records=shipped_records,
     )
     found: tuple[Diagnostic, ...] = ()
     if tune is not None:
@@ -137,6 +140,7 @@ def resolve_request(
     schedule_dirs: Sequence[str | Path] = (),
     keep_kernels: bool = False,
     records: Sequence[str | Path] = (),
+    shipped_records: bool = True,
 ) -> BuildRequest:
     """The request that ``build`` makes of its arguments, with every path absolute."""
     findings: list[Diagnostic] = []
@@ -175,6 +179,7 @@ def resolve_request(
         schedule_dirs=tuple(Path(folder).absolute() for folder in schedule_dirs),
         keep_kernels=keep_kernels,
         records=tuple(Path(path).absolute() for path in records),
+        shipped_records=shipped_records,
     )
 
 
@@ -196,6 +201,7 @@ def _tuned(
         database=database,
         schedule_dirs=request.schedule_dirs,
         limits=request.limits,
+        shipped_records=request.shipped_records,
         on_event=on_event,
     )
     worth = all(diagnostic.code != "DC606" for diagnostic in result.diagnostics)
@@ -264,6 +270,8 @@ def reproduce_command(request: BuildRequest, target: str | Path | Target) -> str
         words.append("--keep-kernels")
     for path in request.records:
         words += ["--records", str(path)]
+    if not request.shipped_records:
+        words.append("--no-shipped-records")
     return shlex.join([*words, "--dump-dir", "dump", "-v"])
 
 
@@ -301,7 +309,7 @@ def tasks_of(request: BuildRequest, trace: Trace) -> tuple[Model, Report, Progra
 
     def layout(program: Program) -> Program:
         # Within the stage: schedule files are loaded here, and users' may hang.
-        estimate = estimator(request.target, directories, (*shipped(), *request.records))
+        estimate = estimator(request.target, directories, databases(request))
         return choose_layouts(program, request.target, estimate)
 
     return model, report, trace("layout", layout, program)
@@ -319,7 +327,7 @@ def build_in_child(message: dict[str, Any], emit: Callable[[Event], None]) -> di
 
         # A later folder's schedule replaces an earlier one's of the same name.
         directories = (data_dir("schedules"), *request.schedule_dirs)
-        program = trace("schedule", choose, program, target, directories, (*shipped(), *request.records))
+        program = trace("schedule", choose, program, target, directories, databases(request))
 
         from deploycc.planning import plan
 

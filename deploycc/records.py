@@ -29,7 +29,7 @@ from typing import Any, BinaryIO, Literal
 
 from deploycc.operators import Conv2d, MatMul, Operator
 from deploycc.resources import cache_directory, data_dir
-from deploycc.types import DeployccError, Diagnostic, Target
+from deploycc.types import BuildRequest, DeployccError, Diagnostic, Target
 
 Unit = Literal["seconds", "instructions"]
 Status = Literal["ok", "wrong", "crash", "timeout", "failed"]
@@ -246,6 +246,11 @@ class Records:
 def shipped() -> tuple[Path, ...]:
     """The databases that come with deploycc."""
     return tuple(sorted((data_dir("schedules") / "records").glob("*.jsonl")))
+
+
+def databases(request: BuildRequest) -> tuple[Path, ...]:
+    """What a build of ``request`` reads, later ones over earlier."""
+    return (*shipped(), *request.records) if request.shipped_records else request.records
 
 
 def default_database(target: str) -> Path:

@@ -148,6 +148,8 @@ class BuildRequest:
     schedule_dirs: tuple[Path, ...] = ()
     records: tuple[Path, ...] = ()
     """Tuning databases over the ones that come with deploycc, later ones over earlier."""
+    shipped_records: bool = True
+    """Whether those that come with deploycc count."""
     keep_kernels: bool = False
     """Whether the package has its kernels as text (``Listing``)."""
 

@@ -221,10 +221,11 @@ def test_the_command_to_reproduce_says_everything(tmp_path: Path) -> None:
         shapes={"x": (1, 3), "y": (2,)},
         emit="static",
         runtime="shared",
+        shipped_records=False,
     )
     assert reproduce_command(request, "./r pi.toml") == (
         f"deploycc build '{tmp_path}/my net.onnx' --target './r pi.toml' --name n --shape x=1x3 --shape y=2"
-        " --emit static --runtime shared --dump-dir dump -v"
+        " --emit static --runtime shared --no-shipped-records --dump-dir dump -v"
     )
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from deploycc.build import resolve_request
 from deploycc.operators import Conv2d, MatMul
 from deploycc.records import (
     Records,
@@ -18,10 +19,12 @@ from deploycc.records import (
     cache_key,
     candidate_key,
     code_key,
+    databases,
     default_database,
     merge,
     operator_of,
     read,
+    shipped,
 )
 from deploycc.tvm_api import VERSION
 from deploycc.types import Cache, DeployccError
@@ -45,6 +48,15 @@ def test_what_is_appended_is_read_again(tmp_path: Path) -> None:
     assert [one.value for one in found] == [1e-6, math.inf, 2e-6]
     assert found[0] == record()
     assert all(json.loads(line) for line in path.read_text().splitlines())
+
+
+def test_what_comes_with_deploycc_counts_under_the_users_own(tmp_path: Path) -> None:
+    own = tmp_path / "own.jsonl"
+    own.touch()
+    request = resolve_request("model.onnx", X86_64, records=[own])
+    assert databases(request) == (*shipped(), own)
+    assert databases(replace(request, shipped_records=False)) == (own,)
+    assert shipped()
 
 
 def test_a_missing_database_is_empty(tmp_path: Path) -> None:

@@ -90,6 +90,11 @@ is interrupted leaves nothing.""",
     help="Tuning database to use over the one that comes with deploycc; a later one over an earlier.",
 )
 @click.option(
+    *("--shipped-records/--no-shipped-records", "shipped_records"),
+    default=True,
+    help="Whether the tuning records that come with deploycc count.",
+)
+@click.option(
     "--tune",
     metavar="TIME|TRIALS",
     help="Tune first, for 60s or 500trials, into the last of --records or the default database.",
@@ -123,6 +128,7 @@ def build_command(
     keep_kernels: bool,
     schedule_dirs: tuple[Path, ...],
     records: tuple[Path, ...],
+    shipped_records: bool,
     tune: str | None,
     stage_seconds: float,
     memory_mib: int,
@@ -151,6 +157,7 @@ def build_command(
             schedule_dirs=schedule_dirs,
             keep_kernels=keep_kernels,
             records=records,
+            shipped_records=shipped_records,
             tune=tune,
             on_event=progress,
         )

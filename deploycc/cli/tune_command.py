@@ -78,6 +78,11 @@ Ctrl-C keeps what was found; the next session goes on from there.""",
     metavar="DIR",
     help="Folder of schedules; a file there replaces the one of its name that comes with deploycc.",
 )
+@click.option(
+    *("--shipped-records/--no-shipped-records", "shipped_records"),
+    default=True,
+    help="Whether the search begins with what comes with deploycc.",
+)
 @click.option("--no-compare", is_flag=True, help="Do not run the whole network tuned and untuned at the end.")
 @click.option(
     "--stage-seconds",
@@ -99,6 +104,7 @@ def tune_command(
     seed: int,
     workers: int | None,
     schedule_dirs: tuple[Path, ...],
+    shipped_records: bool,
     no_compare: bool,
     stage_seconds: float,
     as_json: bool,
@@ -127,6 +133,7 @@ def tune_command(
             workers=workers,
             schedule_dirs=schedule_dirs,
             limits=replace(_DEFAULT_LIMITS, stage_seconds=stage_seconds),
+            shipped_records=shipped_records,
             compare=not no_compare,
             on_event=progress,
         )

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from deploycc.build import tasks_of
-from deploycc.records import shipped
+from deploycc.records import databases
 from deploycc.request import request_from_json
 from deploycc.resources import data_dir
 from deploycc.trace import Trace
@@ -52,8 +52,9 @@ def compare_in_child(message: dict[str, Any], emit: Callable[[Event], None]) -> 
     plans = []
     for records in ((), request.records):
         # Records also decide the layouts, so each has a whole line of its own.
-        model, _, program = tasks_of(replace(request, records=records), trace)
-        program = trace("schedule", choose, program, target, directories, (*shipped(), *records))
+        one = replace(request, records=records)
+        model, _, program = tasks_of(one, trace)
+        program = trace("schedule", choose, program, target, directories, databases(one))
         plans.append(trace("plan", plan, program, target))
     if plans[0].kernels == plans[1].kernels and plans[0].calls == plans[1].calls:
         return {"same": True}

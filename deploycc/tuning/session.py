@@ -112,7 +112,8 @@ class _Final:
 class Session:
     """Tunes operators until the budget is spent; every answer is in the database at once.
 
-    ``operators`` have a weight each, their number of uses.  ``anew`` as in ``make_task``.
+    ``operators`` have a weight each, their number of uses.  ``anew`` as in ``make_task``; without
+    ``shipped_records`` only ``database`` says what a build takes today.
     ``on_event`` gets ``{"event": "tune", ...}`` with what a person wants to see (``snapshot``).  The budget
     begins with the first candidate: preparing the spaces and starting the workers come before.
     """
@@ -126,6 +127,7 @@ class Session:
         *,
         seed: int = 0,
         anew: bool = True,
+        shipped_records: bool = True,
         on_event: Callable[[dict[str, Any]], None] | None = None,
     ) -> None:
         self.target, self.database = target, database
@@ -137,7 +139,9 @@ class Session:
         self._operators = operators
         own, self.damaged = read(database)
         self.known = Records([own], target, self._versions, VERSION)
-        self._in_use = load_records((*shipped(), database), target, self._schedules)
+        self._in_use = load_records(
+            (*(shipped() if shipped_records else ()), database), target, self._schedules
+        )
         self.search = Search([], seed)
         self.trials = self.failures = 0
         self.seconds = 0.0

@@ -70,6 +70,7 @@ def tune(
     workers: int | None = None,
     schedule_dirs: Sequence[str | Path] = (),
     limits: Limits | None = None,
+    shipped_records: bool = True,
     compare: bool = True,
     on_event: Callable[[Event], None] | None = None,
 ) -> Tuned:
@@ -78,14 +79,22 @@ def tune(
     ``budget`` is a time (``60s``, ``10min``) or a number of candidates (``500trials``); reading the model
     before and comparing the whole network afterwards (``compare``) come on top.  What is measured goes
     to ``database`` at once (``default_database`` unless given), where a later session goes on from it and
-    ``build(records=...)`` finds it.  ``workers`` processes measure, one a core; all cores unless given.
+    ``build(records=...)`` finds it; with ``shipped_records`` false the search knows nothing else.
+    ``workers`` processes measure, one a core; all cores unless given.
     ``on_event`` gets the stages of reading and ``Session.snapshot`` in the calling thread.
 
     Raises ``DeployccError`` for everything that is wrong with the input or the machine (DC600 to DC603 are
     the tuner's own), and ``InternalError`` for faults of ours.
     """
     parts = _parts(parse_budget(budget))
-    request = resolve_request(model, target, shapes=shapes, limits=limits, schedule_dirs=schedule_dirs)
+    request = resolve_request(
+        model,
+        target,
+        shapes=shapes,
+        limits=limits,
+        schedule_dirs=schedule_dirs,
+        shipped_records=shipped_records,
+    )
     path = default_database(request.target.name) if database is None else Path(database).absolute()
     runner = runner_for(request.target)
     command = reproduce_command(request, target)
@@ -99,7 +108,14 @@ def tune(
             # With records the layouts may be others, and with them the operators.
             operators = read_operators(with_records(request, path), command, on_event)
             session = Session(
-                operators, request.target, directories, path, seed=seed, anew=number == 0, on_event=on_event
+                operators,
+                request.target,
+                directories,
+                path,
+                seed=seed,
+                anew=number == 0,
+                shipped_records=shipped_records,
+                on_event=on_event,
             )
             if not operators:
                 return Tuned(path, request.target, (), 0, 0, 0, 0.0, unit, diagnostics=(_NOTHING,))

@@ -109,7 +109,7 @@ def test_the_same_seed_gives_the_same_candidates(tmp_path: Path, fake: Path, wor
 
 
 class _Hoarding:
-    """A pool without processes that says ``at_once`` answers at a time, with times that follow from the names."""
+    """A pool without processes: ``at_once`` answers at a time, with times that follow from the names."""
 
     ready, peak, unit, workers, replaced = True, None, "seconds", 1, 0
 
