@@ -143,15 +143,27 @@ def model_file(conv: Conv) -> Path:
 
 
 def package_of(
-    conv: Conv, target: str, keep: bool, schedule_dirs: Sequence[Path] = (), variant: str = ""
+    conv: Conv,
+    target: str,
+    keep: bool,
+    schedule_dirs: Sequence[Path] = (),
+    variant: str = "",
+    shipped_records: bool = True,
 ) -> Path:
-    """The package of ``conv`` under ``out/convs``; ``variant`` keeps builds with other schedules apart."""
+    """The package of ``conv`` under ``out/convs``; ``variant`` keeps builds with other choices apart."""
     folder = ROOT / "out" / "convs" / (f"{target}-{variant}" if variant else target) / conv.name
     if keep and folder.is_dir():
         return folder
     shutil.rmtree(folder, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    return build(model_file(conv), target, folder, name=conv.name, schedule_dirs=schedule_dirs).path
+    return build(
+        model_file(conv),
+        target,
+        folder,
+        name=conv.name,
+        schedule_dirs=schedule_dirs,
+        shipped_records=shipped_records,
+    ).path
 
 
 def entry_of(conv: Conv, package: Path | None) -> Entry:
@@ -173,10 +185,11 @@ def build_all(names: Sequence[str], arguments: argparse.Namespace) -> dict[str, 
     """The package of each, or why there is none."""
     built: dict[str, Path | str] = {}
     folders = schedule_folders(arguments)
+    variant = "-".join([*arguments.without, *([] if arguments.shipped_records else ["static"])])
     for name in names:
         try:
             built[name] = package_of(
-                convs()[name], arguments.target, arguments.keep, folders, "-".join(arguments.without)
+                convs()[name], arguments.target, arguments.keep, folders, variant, arguments.shipped_records
             )
         except (DeployccError, InternalError, OSError, ValueError) as error:
             built[name] = (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -90,7 +90,9 @@ def channels_last(conv: Conv) -> onnx.ModelProto:
     return helper.make_model(whole, opset_imports=list(model.opset_import), ir_version=model.ir_version)
 
 
-def package_of(conv: Conv, target: str, keep: bool, schedule_dirs: Sequence[Path]) -> Path:
+def package_of(
+    conv: Conv, target: str, keep: bool, schedule_dirs: Sequence[Path], shipped_records: bool
+) -> Path:
     """The package of ``channels_last`` under ``out/dense``."""
     folder = ROOT / "out" / "dense" / target / conv.name
     if keep and folder.is_dir():
@@ -99,7 +101,9 @@ def package_of(conv: Conv, target: str, keep: bool, schedule_dirs: Sequence[Path
     folder.parent.mkdir(parents=True, exist_ok=True)
     file = folder.with_suffix(".onnx")
     onnx.save(channels_last(conv), file)
-    return build(file, target, folder, name=conv.name, schedule_dirs=schedule_dirs).path
+    return build(
+        file, target, folder, name=conv.name, schedule_dirs=schedule_dirs, shipped_records=shipped_records
+    ).path
 
 
 def measure(conv: Conv, package: Path, target: str, bits: int, rounds: int) -> Share:
@@ -121,7 +125,7 @@ def measure(conv: Conv, package: Path, target: str, bits: int, rounds: int) -> S
 def share_of(conv: Conv, target: str, arguments: argparse.Namespace, folders: Sequence[Path]) -> Share:
     """Build and measure in a process of its own; whatever goes wrong is the row's ``failure``."""
     try:
-        package = package_of(conv, target, arguments.keep, folders)
+        package = package_of(conv, target, arguments.keep, folders, arguments.shipped_records)
         if arguments.build_only:
             return Share(conv.name, target, failure="built, not measured")
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:

@@ -33,6 +33,12 @@ def add_schedule_options(parser: argparse.ArgumentParser) -> None:
     """What is built."""
     parser.add_argument("--schedule-dir", type=Path, action="append", default=[])
     parser.add_argument("--without", type=_names, default=[], help="schedules to leave out, comma-separated")
+    parser.add_argument(
+        *("--no-shipped-records",),
+        dest="shipped_records",
+        action="store_false",
+        help="static costs alone choose",
+    )
     parser.add_argument("--keep", action="store_true", help="reuse packages of an earlier run")
     parser.add_argument("--build-only", action="store_true", help="build the packages and stop")
 

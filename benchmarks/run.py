@@ -66,11 +66,15 @@ def entry_of(name: str, package: Path | None) -> Entry:
 
 
 def build_all(
-    names: Sequence[str], target: str, keep: bool, schedule_dirs: Sequence[Path] = ()
+    names: Sequence[str],
+    target: str,
+    keep: bool,
+    schedule_dirs: Sequence[Path] = (),
+    words: Sequence[str] = (),
 ) -> dict[str, Built | str]:
-    """The package of each network, or why there is none."""
+    """The package of each network, or why there is none; ``words`` are more for ``deploycc build``."""
     built: dict[str, Built | str] = {}
-    options = [word for folder in schedule_dirs for word in ("--schedule-dir", str(folder))]
+    options = [*words] + [word for folder in schedule_dirs for word in ("--schedule-dir", str(folder))]
     for name in names:
         try:
             built[name] = build_or_keep(name, target, keep, options)
@@ -126,7 +130,8 @@ def main() -> int:
     peers = peers_of(arguments, parser)
     built: dict[str, Built | str] = {}
     if not arguments.only_peers:
-        built = build_all(names, arguments.target, arguments.keep, schedule_folders(arguments))
+        words = [] if arguments.shipped_records else ["--no-shipped-records"]
+        built = build_all(names, arguments.target, arguments.keep, schedule_folders(arguments), words)
     if arguments.build_only:
         return int(any(isinstance(made, str) for made in built.values()))
     print(header(peers))
