@@ -3,8 +3,10 @@
 * ``ConvTranspose`` with one group becomes a convolution that computes all output phases as
   channels, then ``DepthToSpace``: TVM would dilate the input with zeros and multiply by them,
   ``stride_h * stride_w`` times the work.
-* One-dimensional convolution and pooling become two-dimensional ones of height 1, and so do the elementwise
-  operators behind them: a change of rank between a convolution and its activation would keep them apart.
+* One-dimensional convolution and pooling become two-dimensional ones of height 1.
+* Elementwise operators behind a convolution whose result lost an axis (by the rule above, or by a ``Squeeze``
+  of the model) are done before it: a change of rank between a convolution and its activation would keep
+  them apart.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ _UNARY = frozenset(
     "Swish Tanh".split()
 )
 _BINARY = frozenset("Add Div Max Min Mul PRelu Sub".split())
+HEIGHT, WIDTH = 2, 3
+"""Axes of NCHW that a one-dimensional image lacks one of."""
 
 
 def rewrite_onnx(proto: onnx.ModelProto) -> onnx.ModelProto:
@@ -53,8 +57,9 @@ class _Editor:
         }
         self.shapes |= {name: array.shape for name, array in self.constants.items()}
         self.names = {o for n in self.graph.node for o in n.output} | set(self.constants) | set(self.shapes)
-        self.raised: dict[str, str] = {}
-        """Tensors that exist with an axis of extent 1 in front of the last, and that one's name."""
+        self.raised: dict[str, tuple[str, int]] = {}
+        """Tensors of rank 3 that exist at rank 4: that one's name, and its axis of extent 1 beyond them."""
+        self.convolved = {n.output[0] for n in self.graph.node if n.op_type == "Conv"}
 
     def fresh(self, base: str) -> str:
         """A tensor name that is not in the graph yet."""
@@ -82,6 +87,8 @@ class _Editor:
             return self._conv_transpose(node, rank)
         if node.op_type in ("Conv", "MaxPool", "AveragePool") and rank == 3 and len(node.output) == 1:
             return self._one_dimensional(node)
+        if node.op_type == "Squeeze" and node.input[0] in self.convolved and rank == 4:
+            return self._squeezed(node)
         if node.op_type in _UNARY | _BINARY or node.op_type == "BatchNormalization":
             return self._elementwise(node)
         return [node]
@@ -100,45 +107,61 @@ class _Editor:
             left, right = attributes["pads"]
             attributes["pads"] = [0, left, 0, right]
         before: list[onnx.NodeProto] = []
-        inputs[0] = self._raise(node.input[0], before)
-        return [*before, *self._lowered(node, inputs, attributes)]
+        inputs[0] = self._raise(node.input[0], before, HEIGHT)
+        return [*before, *self._lowered(node, inputs, attributes, HEIGHT)]
+
+    def _squeezed(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
+        """Remember what a squeeze of rows or columns begins with: elementwise readers are done there."""
+        axes = next((tuple(a.ints) for a in node.attribute if a.name == "axes"), None)
+        if len(node.input) > 1 and node.input[1] in self.constants:
+            axes = tuple(self.constants[node.input[1]].reshape(-1).tolist())
+        axis = axes[0] % 4 if axes is not None and len(axes) == 1 else -1
+        if axis in (HEIGHT, WIDTH):
+            self.raised[node.output[0]] = (node.input[0], axis)
+        return [node]
 
     def _elementwise(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
         """An elementwise operator on a tensor that was made with one more axis, done there."""
         operands = list(node.input if node.op_type in _BINARY else node.input[:1])
-        if not any(name in self.raised for name in operands) or len(node.output) != 1:
+        axis = next((self.raised[name][1] for name in operands if name in self.raised), None)
+        if axis is None or len(node.output) != 1:
             return [node]
         if len(self.shapes.get(node.output[0], ())) != 3 or not all(name in self.shapes for name in operands):
             return [node]
         before: list[onnx.NodeProto] = []
         inputs = list(node.input)
         for index, name in enumerate(operands):
-            inputs[index] = self._raise(name, before)
+            inputs[index] = self._raise(name, before, axis)
         attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-        return [*before, *self._lowered(node, inputs, attributes)]
+        return [*before, *self._lowered(node, inputs, attributes, axis)]
 
-    def _raise(self, name: str, before: list[onnx.NodeProto]) -> str:
-        """``name`` with an axis in front of its last; what that takes is added to ``before``."""
+    def _raise(self, name: str, before: list[onnx.NodeProto], axis: int) -> str:
+        """``name`` with one more axis, ``axis`` of rank 4; what that takes is added to ``before``."""
         rank = len(self.shapes[name])
-        if rank < 2:
-            return name  # it has no other axis than the last: the new one comes by broadcasting
-        if name not in self.raised:
-            value = self.constants.get(name)
-            if value is not None:
-                return self.constant(f"{name}_raised", np.expand_dims(value, -2))
-            self.raised[name] = self.fresh(f"{name}_raised")
-            before.append(self._unsqueeze(name, self.raised[name], rank - 1))
-        return self.raised[name]
+        place = rank - 3 + axis
+        if place <= 0:
+            return name  # it has no axis in front of the new one, which comes by broadcasting
+        inner, known = self.raised.get(name, ("", -1))
+        if known == axis:
+            return inner
+        value = self.constants.get(name)
+        if value is not None:
+            return self.constant(f"{name}_raised", np.expand_dims(value, place))
+        inner = self.fresh(f"{name}_raised")
+        if known < 0:
+            self.raised[name] = (inner, axis)
+        before.append(self._unsqueeze(name, inner, place))
+        return inner
 
     def _lowered(
-        self, node: onnx.NodeProto, inputs: list[str], attributes: dict[str, Any]
+        self, node: onnx.NodeProto, inputs: list[str], attributes: dict[str, Any], axis: int
     ) -> list[onnx.NodeProto]:
-        """``node`` on ``inputs`` of rank 4, and its result with the rank it has in the model."""
+        """``node`` on ``inputs`` of rank 4, and its result without ``axis``, as it is in the model."""
         inner = self.fresh(f"{node.name}_2d")
-        self.raised[node.output[0]] = inner
+        self.raised[node.output[0]] = (inner, axis)
         return [
             helper.make_node(node.op_type, inputs, [inner], name=node.name, **attributes),
-            self._squeeze(inner, node.output[0], 2),
+            self._squeeze(inner, node.output[0], axis),
         ]
 
     def _unsqueeze(self, source: str, result: str, axis: int) -> onnx.NodeProto:

@@ -52,6 +52,11 @@ def _transposed(graph: Graph, kernel: int, stride: int, pad: int) -> str:
     return str(graph.add("ConvTranspose", graph.input(1, 6, 7, 9), weight, graph.weight(12), **attributes))
 
 
+def _squeezed(graph: Graph) -> str:
+    columns = graph.conv(graph.input(1, 5, 33, 1), 5, 9, (5, 1), pads=[2, 0, 2, 0])
+    return str(graph.add("Squeeze", columns, graph.constant(np.array([3], np.int64))))
+
+
 PRODUCERS = [
     Producer("dense", (1, 12, 9, 11), lambda g: g.conv(g.input(1, 7, 9, 11), 7, 12, (3, 3), pads=[1] * 4)),
     Producer("pointwise", (1, 19, 7, 9), lambda g: g.conv(g.input(1, 8, 7, 9), 8, 19, (1, 1))),
@@ -64,6 +69,7 @@ PRODUCERS = [
         "grouped", (1, 12, 9, 8), lambda g: g.conv(g.input(1, 8, 9, 8), 8, 12, (3, 3), pads=[1] * 4, group=4)
     ),
     Producer("one-dimensional", (1, 9, 33), lambda g: g.conv(g.input(1, 5, 33), 5, 9, (5,), pads=[2, 2])),
+    Producer("columns squeezed", (1, 9, 33), _squeezed),
     Producer("transposed", (1, 12, 14, 18), lambda g: _transposed(g, 2, 2, 0), kernels=2),
     Producer("transposed, cut", (1, 12, 14, 18), lambda g: _transposed(g, 4, 2, 1), kernels=2),
     Producer("transposed, stride 1", (1, 12, 7, 9), lambda g: _transposed(g, 3, 1, 1)),

@@ -14,6 +14,18 @@ from deploycc.simplifying.editor import Editor
 from deploycc.simplifying.passes import Pass
 from deploycc.types import Model
 
+_RNG = np.random.default_rng(3)
+
+
+def floats(*shape: int) -> Array:
+    """Drawn values."""
+    return _RNG.standard_normal(shape).astype(np.float32)
+
+
+def sizes(*values: int) -> Array:
+    """A constant of extents or axes."""
+    return np.array(values, np.int64)
+
 
 def build(text: str, opset: int = 18, weights: dict[str, Array] | None = None) -> ModelProto:
     """A model from onnx's text form; ``weights`` become initializers."""

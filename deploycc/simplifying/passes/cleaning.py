@@ -9,6 +9,7 @@ from onnx import NodeProto, numpy_helper
 
 from deploycc.onnx_graph import constant_tensor, used_names
 from deploycc.simplifying.editor import Editor, Rewrite
+from deploycc.simplifying.passes.identities import gives_its_input
 
 
 def constants_to_initializers(editor: Editor) -> int:
@@ -29,7 +30,7 @@ def constants_to_initializers(editor: Editor) -> int:
 
 
 def drop_identities(editor: Editor) -> int:
-    """``Identity`` and inference-time ``Dropout`` go; their readers read the input.
+    """``Identity``, inference-time ``Dropout`` and what changes nothing go; their readers read the input.
 
     Refuses one between a graph input (or a constant, or another graph output) and a graph
     output: the output needs a producer of its own.  Refuses a ``Dropout`` whose mask is read
@@ -37,7 +38,7 @@ def drop_identities(editor: Editor) -> int:
     """
     dropped = []
     for node in editor.nodes:
-        if node.domain or not _passes_through(editor, node):
+        if not gives_its_input(editor, node):
             continue
         source, target = node.input[0], node.output[0]
         if target not in editor.outputs:
@@ -56,18 +57,6 @@ def drop_identities(editor: Editor) -> int:
             dropped.append(node)
     editor.remove(dropped)
     return len(dropped)
-
-
-def _passes_through(editor: Editor, node: NodeProto) -> bool:
-    if node.op_type == "Identity":
-        kind = editor.types.get(node.input[0])
-        return kind is not None or node.input[0] in editor.producers
-    if node.op_type != "Dropout" or (len(node.output) > 1 and editor.used(node.output[1])):
-        return False
-    if len(node.input) > 2 and node.input[2]:
-        training = editor.constant(node.input[2])
-        return training is not None and not training.any()
-    return True
 
 
 def _rename_producer(editor: Editor, source: str, target: str, identity: NodeProto) -> bool:
