@@ -1,11 +1,13 @@
 """The convolution suite: single convolutions with bias and ReLU, ours beside every engine that is installed.
 
     python -m benchmarks.convs [--convs a,b] [--target host] [--threads 1,2] [--peers ort,ncnn] [--repeat 3]
+    python -m benchmarks.convs --drawn 40 [--draw-seed 1] ...
 
 Each one is a network of one convolution, bias and ReLU, float32, NCHW in and out, so that what a change of
 layout costs is in everybody's time.  It is built, every result is checked against float64, and all engines
 run in turns on pinned cores; medians count.  Prints tables and writes ``benchmarks/results/convs-TIME.json``
-and, with matplotlib there, plots beside it.
+and, with matplotlib there, plots beside it.  ``--drawn`` takes shapes drawn at random (``drawn.py``) in place of
+the suite: none of them has a tuning record, so they tell what the static costs are worth.
 """
 
 from __future__ import annotations
@@ -181,15 +183,15 @@ def schedules_of(package: Path) -> str:
     )
 
 
-def build_all(names: Sequence[str], arguments: argparse.Namespace) -> dict[str, Path | str]:
+def build_all(chosen: Mapping[str, Conv], arguments: argparse.Namespace) -> dict[str, Path | str]:
     """The package of each, or why there is none."""
     built: dict[str, Path | str] = {}
     folders = schedule_folders(arguments)
     variant = "-".join([*arguments.without, *([] if arguments.shipped_records else ["static"])])
-    for name in names:
+    for name, conv in chosen.items():
         try:
             built[name] = package_of(
-                convs()[name], arguments.target, arguments.keep, folders, variant, arguments.shipped_records
+                conv, arguments.target, arguments.keep, folders, variant, arguments.shipped_records
             )
         except (DeployccError, InternalError, OSError, ValueError) as error:
             built[name] = (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -197,13 +199,13 @@ def build_all(names: Sequence[str], arguments: argparse.Namespace) -> dict[str, 
     return built
 
 
-def measure_all(names: Sequence[str], built: Mapping[str, Path | str], settings: Settings) -> list[Row]:
-    """A row for each name."""
+def measure_all(chosen: Mapping[str, Conv], built: Mapping[str, Path | str], settings: Settings) -> list[Row]:
+    """A row for each."""
     rows = []
     with Arena(settings) as arena:
-        for name in names:
+        for name, conv in chosen.items():
             package = built.get(name)
-            entry = entry_of(convs()[name], package if isinstance(package, Path) else None)
+            entry = entry_of(conv, package if isinstance(package, Path) else None)
             row = arena.row(entry)
             if isinstance(package, str):
                 row = dataclasses.replace(row, failure=package)
@@ -219,14 +221,22 @@ def main() -> int:
     """Command line; 1 if one of our results is wrong or a build fails."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--convs", help="names, comma-separated (default: all of convs.toml)")
+    parser.add_argument("--drawn", type=int, default=0, metavar="N", help="N shapes drawn at random instead")
+    parser.add_argument("--draw-seed", type=int, default=1)
     add_measuring_options(parser, rounds=15)
     arguments = parser.parse_args()
-    names = arguments.convs.split(",") if arguments.convs else list(convs())
-    unknown = [name for name in names if name not in convs()]
+    suite = convs()
+    if arguments.drawn:
+        from benchmarks.drawn import drawn  # which draws what this module defines
+
+        suite = drawn(arguments.drawn, arguments.draw_seed)
+    names = arguments.convs.split(",") if arguments.convs else list(suite)
+    unknown = [name for name in names if name not in suite]
     if unknown:
-        parser.error(f"unknown convolutions: {', '.join(unknown)}; known: {', '.join(convs())}")
+        parser.error(f"unknown convolutions: {', '.join(unknown)}; known: {', '.join(suite)}")
+    chosen = {name: suite[name] for name in names}
     peers = peers_of(arguments, parser)
-    built = {} if arguments.only_peers else build_all(names, arguments)
+    built = {} if arguments.only_peers else build_all(chosen, arguments)
     if arguments.build_only:
         return int(any(isinstance(package, str) for package in built.values()))
     print(header(peers))
@@ -234,7 +244,7 @@ def main() -> int:
     for number in range(arguments.repeat):
         run: list[Row] = []
         for threads in arguments.threads:
-            run += measure_all(names, built, Settings(
+            run += measure_all(chosen, built, Settings(
                 peers, threads, arguments.runs, arguments.round_ms / 1e3, arguments.cpu_time,
             ))  # fmt: skip
         runs.append(run)
@@ -242,15 +252,15 @@ def main() -> int:
             print(f"\nrun {number + 1} of {arguments.repeat}")
             print("\n".join(summary_lines(run, peers)), flush=True)
     rows = median_of_runs(runs)
-    flop = {name: conv.flop for name, conv in convs().items()}
+    flop = {name: conv.flop for name, conv in chosen.items()}
     for threads in arguments.threads:
         print(f"\n{threads} thread(s), ms")
         print("\n".join(contest_lines([row for row in rows if row.threads == threads], peers, flop)))
     print("\n" + "\n".join(summary_lines(rows, peers)))
-    measured = measurement("convs", arguments.target, peers, runs)
+    measured = measurement("drawn" if arguments.drawn else "convs", arguments.target, peers, runs)
     file = measured.write()
     print(f"\n{file.relative_to(ROOT)}")
-    work = {name: (float(conv.flop), float(conv.bytes)) for name, conv in convs().items()}
+    work = {name: (float(conv.flop), float(conv.bytes)) for name, conv in chosen.items()}
     for plot in plots.draw(measured, file, work):
         print(plot.relative_to(ROOT))
     return int(not (arguments.only_peers or all(row.counts for row in rows)))
