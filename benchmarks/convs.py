@@ -6,8 +6,8 @@
 Each one is a network of one convolution, bias and ReLU, float32, NCHW in and out, so that what a change of
 layout costs is in everybody's time.  It is built, every result is checked against float64, and all engines
 run in turns on pinned cores; medians count.  Prints tables and writes ``benchmarks/results/convs-TIME.json``
-and, with matplotlib there, plots beside it.  ``--drawn`` takes shapes drawn at random (``drawn.py``) in place of
-the suite: none of them has a tuning record, so they tell what the static costs are worth.
+and, with matplotlib there, plots beside it.  ``--drawn`` takes shapes drawn at random (``drawn.py``)
+in place of the suite: none of them has a tuning record, so they tell what the static costs are worth.
 """
 
 from __future__ import annotations

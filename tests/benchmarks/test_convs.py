@@ -13,6 +13,7 @@ from onnx.reference import ReferenceEvaluator
 from benchmarks import convs
 from benchmarks.contest import Arena, Settings
 from benchmarks.convs import Conv, dense
+from benchmarks.drawn import LEAST, MOST, drawn
 from benchmarks.reference import OnnxRuntime, relative_error
 
 ODD = [
@@ -31,6 +32,18 @@ def test_output_shapes_are_those_of_onnx() -> None:
         (output,) = model.graph.output
         assert tuple(d.dim_value for d in output.type.tensor_type.shape.dim) == conv.output
         onnx.checker.check_model(model)
+
+
+def test_drawn_shapes_are_those_of_onnx_and_of_their_seed() -> None:
+    found = drawn(60, 7)
+    assert found == drawn(60, 7)
+    assert list(found.values()) != list(drawn(60, 8).values())
+    for conv in found.values():
+        model = onnx.shape_inference.infer_shapes(conv.model(), strict_mode=True)
+        assert tuple(d.dim_value for d in model.graph.output[0].type.tensor_type.shape.dim) == conv.output
+        assert LEAST <= conv.flop <= MOST
+    assert any(conv.group > 1 for conv in found.values())
+    assert any(conv.pads[:2] != conv.pads[2:] for conv in found.values())
 
 
 def test_operations_are_two_a_product() -> None:
