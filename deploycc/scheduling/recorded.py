@@ -70,8 +70,9 @@ class MeasuredCycles:
 
     A measured time becomes cycles by the seconds that a cycle of the static cost takes on the machine of the
     records: the median over the fastest candidates of all operators on record, each one's time by its own
-    static cost.  So costs of operators with records and of ones without stay comparable.  An operator without a record whose twin in another layout has one gets
-    its own static cost, corrected by the factor that the twin was off.
+    static cost.  So costs of operators with records and of ones without stay comparable.  An operator
+    without a record whose twin in another layout has one gets its own static cost, corrected by the factor
+    that the twin was off.
     """
 
     def __init__(self, schedules: Sequence[Schedule], target: Target, records: Records) -> None:
