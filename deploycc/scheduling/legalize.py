@@ -14,7 +14,7 @@ from deploycc.operators import Algorithm, Conv2d, Operator
 from deploycc.relax_graph import constant, constant_value, describe, static_shape
 from deploycc.scheduling.kernel import TASK_ANNOTATION
 from deploycc.scheduling.library import Selection
-from deploycc.tvm_api import ir, relax, tirx, topi
+from deploycc.tvm_api import ir, relax, s_tir, structural_walk, tirx, topi
 from deploycc.types import DeployccError
 
 OUT_ELEMENTWISE_FUSABLE = 4
@@ -129,9 +129,19 @@ def _global_average_pool(builder: Any, call: Any) -> Any:
 def _mark_fusable(module: Any) -> Any:
     """Tell TVM's fusion that programs with an anchor take elementwise consumers behind them."""
     for variable, function in module.functions.items():
-        if isinstance(function, tirx.PrimFunc) and TASK_ANNOTATION in function.script():
+        if isinstance(function, tirx.PrimFunc) and _has_anchor(function):
             module.update_func(variable, function.with_attr("op_pattern", OUT_ELEMENTWISE_FUSABLE))
     return module
+
+
+def _has_anchor(function: Any) -> bool:
+    found = []
+
+    def visit(block: Any) -> None:
+        found.append(TASK_ANNOTATION in block.annotations)
+
+    structural_walk(function.body, (s_tir.SBlock, visit), order="pre")
+    return any(found)
 
 
 def fused_operators(module: Any) -> dict[str, tuple[str, ...]]:

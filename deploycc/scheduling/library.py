@@ -9,6 +9,7 @@ nothing was measured; one whose algorithm is not the operator's own loop nest al
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.util
 import itertools
 import sys
@@ -47,17 +48,25 @@ class Schedule:
 
     def space(self) -> Iterator[Knobs]:
         """Every combination of knob values, in the file's order."""
-        for values in itertools.product(*self.knobs.values()):
-            yield dict(zip(self.knobs, values, strict=True))
+        return iter(self._combinations)
+
+    @functools.cached_property
+    def _combinations(self) -> tuple[Knobs, ...]:
+        # Gone through for every operator: shared, and read-only as Knobs are.
+        return tuple(
+            dict(zip(self.knobs, values, strict=True)) for values in itertools.product(*self.knobs.values())
+        )
 
     def best(self, match: Match) -> tuple[float, Knobs] | None:
         """The cheapest knobs by the static estimate, ``None`` where no combination is feasible."""
         best: tuple[float, Knobs] | None = None
         for knobs in self.space():
             cost = self.cost(match, knobs)
-            if not isinstance(cost, int | float | None):
+            if cost is None:
+                continue
+            if not isinstance(cost, (int, float)):  # not a union, which is made anew at every call
                 raise TypeError(f"cost must return a number or None, not {cost!r}")
-            if cost is not None and (best is None or cost < best[0]):
+            if best is None or cost < best[0]:
                 best = (cost, knobs)
         return best
 

@@ -69,9 +69,10 @@ class MeasuredCycles:
     """Static costs, corrected by what was measured.
 
     A measured time becomes cycles by the seconds that a cycle of the static cost takes on the machine of the
-    records: the median over all operators that have one.  So costs of operators with records and of ones
-    without stay comparable.  An operator without a record whose twin in another layout has one gets
-    its own static cost, corrected by the factor that the twin was off.
+    records: the median over the fastest candidates of all operators on record, each one's time by its own
+    static cost.  So costs of operators with records and of ones without stay comparable.  An operator
+    without a record whose twin in another layout has one gets its own static cost, corrected by the factor
+    that the twin was off.
     """
 
     def __init__(self, schedules: Sequence[Schedule], target: Target, records: Records) -> None:
@@ -121,9 +122,13 @@ class MeasuredCycles:
         if self._second_per_cycle is None:
             ratios = []
             for operator in self._records.measured():
-                record, static = self._records.ranked(operator)[0], self._best(operator)
-                if static:
-                    ratios.append(record.value / static)
+                # The best static cost of each would be as good, but takes seconds to find for hundreds.
+                selection = select_recorded(self._schedules, operator, self._target, self._records)
+                if selection is not None and selection.measured_seconds is not None:
+                    with selection.schedule.blamed("cost"):
+                        cost = selection.schedule.cost(selection.match, selection.knobs)
+                    if cost:
+                        ratios.append(selection.measured_seconds / cost)
             self._second_per_cycle = statistics.median(ratios)
         return self._second_per_cycle
 

@@ -249,6 +249,15 @@ def test_measured_times_correct_the_static_costs(tmp_path: Path) -> None:
     assert select(schedules, PRODUCT, X86_64, computing=True) is not None
 
 
+def test_a_candidate_on_record_is_taken_by_its_own_static_cost(tmp_path: Path) -> None:
+    folder = write_schedule(tmp_path / "s", costs={0: 100.0, 1: 200.0})
+    database = tmp_path / "db"
+    third = MatMul((7,), 8, 16, "float32")
+    # 2, 1 and, because way 1 is estimated twice as slow as the best, 1.5 ns a cycle.
+    append(database, [record(2e-7), record(1e-7, operator=SECOND), record(3e-7, way=1, operator=third)])
+    assert estimator(X86_64, [folder], [database])(PRODUCT) == pytest.approx(2e-7 / 1.5e-9)
+
+
 def test_a_real_network_is_tuned_and_built(tmp_path: Path) -> None:
     model = write_small_net(tmp_path / "small.onnx")
     database = tmp_path / "db.jsonl"

@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from deploycc.scheduling.kernel import TASK_ANNOTATION, child_blocks
@@ -23,6 +23,9 @@ from deploycc.tvm_api import ir, s_tir, structural_map, structural_walk, tirx
 
 Index = Any
 """An ``int`` or a TensorIR expression of type int64."""
+
+
+_RAMP, _INTEGER = tirx.Ramp, tirx.IntImm
 
 
 class NotWritable(Exception):
@@ -107,10 +110,14 @@ def _is_zero(index: Any) -> bool:
 
 @dataclass(frozen=True)
 class _Flat:
-    """A buffer as memory: one axis, and how far apart neighbours along each of the original's axes lie."""
+    """A buffer as memory: one axis, and how far apart neighbours along each of the original's axes lie.
+
+    ``used_in`` has the variables of the parallel loops that it is read or written in, ``None`` outside.
+    """
 
     buffer: Any
     strides: tuple[int, ...]
+    used_in: set[Any] = field(default_factory=set, compare=False)
 
     @classmethod
     def of(cls, buffer: Any) -> _Flat:
@@ -126,9 +133,10 @@ class _Flat:
         """The element's place; of a vector (the last index a ``Ramp``) that of all its lanes."""
         constant, rest, lanes = 0, None, None
         for index, stride in zip(indices, self.strides, strict=True):
-            if isinstance(index, tirx.Ramp):
+            # Types are compared, since ``isinstance`` of TVM's abstract classes is slow.
+            if type(index) is _RAMP:
                 lanes, index = index, index.base
-            if isinstance(index, int | tirx.IntImm):
+            if type(index) is int or type(index) is _INTEGER:
                 constant += int(index) * stride
             else:
                 term = index * stride if stride != 1 else index
@@ -137,6 +145,25 @@ class _Flat:
         if rest is not None:
             place = rest + constant if constant else rest
         return place if lanes is None else tirx.Ramp(place, lanes.stride, lanes.lanes)
+
+
+@dataclass(frozen=True)
+class _Loop:
+    """A loop that statements may still be added to."""
+
+    variable: Any
+    extent: Index
+    kind: str
+    body: list[Any]
+
+    def continued_by(self, kind: str, extent: Index) -> bool:
+        """Whether the statements of a neighbouring loop may go into this one."""
+        return self.kind == kind == "vectorized" and isinstance(extent, int) and self.extent == extent
+
+    def statement(self) -> Any:
+        """The loop as it is now."""
+        kind = getattr(tirx.ForKind, self.kind.upper())
+        return tirx.For(self.variable, _int64(0), _int64(self.extent), kind, _sequence(self.body))
 
 
 class Writer:
@@ -150,7 +177,8 @@ class Writer:
     def __init__(self, kernel: FusedKernel) -> None:
         self.kernel = kernel
         self._bodies: list[list[Any]] = [[]]
-        self._buffers: list[Any] = []
+        self._buffers: list[_Flat] = []
+        self._parallel: list[Any] = []
         self._flat: dict[Any, _Flat] = {}
         self._merged: dict[Any, Any] = {}
 
@@ -158,20 +186,29 @@ class Writer:
     def loop(self, extent: Index, name: str = "i", kind: str = "serial") -> Iterator[Any]:
         """A loop from 0 to ``extent``; kinds: serial, parallel, vectorized, unrolled.  Gives its variable.
 
-        A loop of extent 1 is none: its variable is the number 0.
+        A loop of extent 1 is none: its variable is the number 0.  Neighbouring vectorized loops of one extent
+        become one, with all their statements: each is vectorized on its own, so that the order of reads and
+        writes stays, and TVM takes long for every loop.
         """
         if isinstance(extent, int) and extent == 1:
             yield tirx.IntImm("int64", 0)
             return
-        variable = tirx.Var(name, "int64")
-        self._bodies.append([])
-        yield variable
-        body = self._bodies.pop()
-        if body:
-            zero, size = tirx.IntImm("int64", 0), _int64(extent)
-            self._bodies[-1].append(
-                tirx.For(variable, zero, size, getattr(tirx.ForKind, kind.upper()), _sequence(body))
-            )
+        before = self._bodies[-1][-1] if self._bodies[-1] else None
+        if isinstance(before, _Loop) and before.continued_by(kind, extent):
+            self._bodies.append(before.body)
+            yield before.variable
+            self._bodies.pop()
+            return
+        loop = _Loop(tirx.Var(name, "int64"), extent, kind, [])
+        self._bodies.append(loop.body)
+        if kind == "parallel":
+            self._parallel.append(loop.variable)
+        yield loop.variable
+        if kind == "parallel":
+            self._parallel.pop()
+        self._bodies.pop()
+        if loop.body:
+            self._bodies[-1].append(loop)
 
     @contextlib.contextmanager
     def when(self, condition: Any) -> Iterator[None]:
@@ -194,19 +231,19 @@ class Writer:
         buffer = tirx.decl_buffer(
             [tirx.IntImm("int64", extent) for extent in shape], dtype, name, scope=scope
         )
-        self._buffers.append(self._flat_of(buffer).buffer)
+        self._buffers.append(self._flat_of(buffer))
         return buffer
 
     def load(self, buffer: Any, *indices: Index) -> Any:
         """The element of ``buffer`` at ``indices``."""
-        flat = self._flat_of(buffer)
+        flat = self._used(buffer)
         return tirx.BufferLoad(flat.buffer, [flat.place(indices)])
 
     def store(self, buffer: Any, value: Any, *indices: Index) -> None:
         """``buffer[indices] = value``."""
         if isinstance(value, int | float):
             value = tirx.const(value, buffer.ty.dtype)
-        flat = self._flat_of(buffer)
+        flat = self._used(buffer)
         self._bodies[-1].append(tirx.BufferStore(flat.buffer, value, [flat.place(indices)]))
 
     def store_strided(
@@ -297,13 +334,19 @@ class Writer:
             shape = [tirx.IntImm("int64", extent) for extent in (*leading, rows * columns)]
             merged = tirx.decl_buffer(shape, buffer.ty.dtype, buffer.name)
             flat = self._flat_of(buffer)
-            self._flat[merged] = _Flat(flat.buffer, (*flat.strides[:-2], 1))
+            self._flat[merged] = _Flat(flat.buffer, (*flat.strides[:-2], 1), flat.used_in)
             self._merged[buffer] = merged
         return self._merged[buffer]
 
     def flat(self, buffer: Any) -> Any:
         """The parameter ``buffer`` with all its axes counted as one."""
         return self._flat_of(buffer).buffer
+
+    def _used(self, buffer: Any) -> _Flat:
+        """``buffer`` as memory, noted as read or written in the loop that is open."""
+        flat = self._flat_of(buffer)
+        flat.used_in.add(self._parallel[0] if self._parallel else None)
+        return flat
 
     def _flat_of(self, buffer: Any) -> _Flat:
         if buffer not in self._flat:
@@ -324,47 +367,24 @@ class Writer:
 
         Buffers of a block would be placed by TVM, which takes seconds for a kernel with many of them.
         """
-        everywhere = _counted(statement)
-        inside: list[tuple[Any, list[Any]]] = []
-        placed: set[Any] = set()
-
-        def visit(loop: Any) -> None:
-            if loop.kind == tirx.ForKind.PARALLEL:
-                counts = _counted(loop.body)
-                own = [
-                    b
-                    for b in self._buffers
-                    if b not in placed and counts.get(b, 0) == everywhere.get(b, 0) > 0
-                ]
-                placed.update(own)
-                inside.append((loop, own))
-
-        structural_walk(statement, (tirx.For, visit), order="pre")
+        own: dict[Any, list[Any]] = {}
+        shared = []
+        for flat in self._buffers:
+            places = list(flat.used_in)
+            if len(places) == 1 and places[0] is not None:
+                own.setdefault(places[0], []).append(tirx.AllocBuffer(flat.buffer))
+            elif places:
+                shared.append(tirx.AllocBuffer(flat.buffer))
 
         def allocate(loop: Any) -> Any:
-            own = next((own for other, own in inside if other.loop_var.same_as(loop.loop_var)), [])
-            if not own:
+            if loop.kind != tirx.ForKind.PARALLEL or loop.loop_var not in own:
                 return loop
-            body = tirx.SeqStmt([*map(tirx.AllocBuffer, own), loop.body])
+            body = tirx.SeqStmt([*own[loop.loop_var], loop.body])
             return tirx.For(loop.loop_var, loop.min, loop.extent, loop.kind, body)
 
-        statement = structural_map(statement, (tirx.For, allocate), order="post")
-        shared = [b for b in self._buffers if b not in placed and b in everywhere]
-        return tirx.SeqStmt([*map(tirx.AllocBuffer, shared), statement]) if shared else statement
-
-
-def _counted(statement: Any) -> dict[Any, int]:
-    """How often each buffer is read or written in ``statement``."""
-    counts: dict[Any, int] = {}
-
-    def load(node: Any) -> None:
-        counts[node.source] = counts.get(node.source, 0) + 1
-
-    def store(node: Any) -> None:
-        counts[node.buffer] = counts.get(node.buffer, 0) + 1
-
-    structural_walk(statement, ((ir.TensorLoad, load), (tirx.BufferStore, store)), order="pre")
-    return counts
+        if own:
+            statement = structural_map(statement, (tirx.For, allocate), order="post")
+        return tirx.SeqStmt([*shared, statement]) if shared else statement
 
 
 def row_vectors(extent: int, lanes: int) -> list[tuple[int, int, int]]:
@@ -386,7 +406,8 @@ def _int64(index: Index) -> Any:
 
 
 def _sequence(statements: list[Any]) -> Any:
-    return statements[0] if len(statements) == 1 else tirx.SeqStmt(statements)
+    made = [one.statement() if isinstance(one, _Loop) else one for one in statements]
+    return made[0] if len(made) == 1 else tirx.SeqStmt(made)
 
 
 def _uses(node: Any, variable: Any) -> bool:
