@@ -107,16 +107,25 @@ class _Joiner(relax.PyExprMutator):  # type: ignore[misc]
         return relax.Tuple(views) if _named(call, ("relax.split",)) else views[0]
 
     def _join(self, variable: Any, call: Any) -> Any | None:
-        """A marked call for the concatenation that ``variable`` is, ``None`` where it stays an operator."""
-        fields = list(call.args[0].fields) if isinstance(call.args[0], relax.Tuple) else []
+        """What to compute instead of a concatenation, ``variable``; ``None`` where it stays as it is."""
+        given = list(call.args[0].fields) if isinstance(call.args[0], relax.Tuple) else []
         axis = call.attrs.axis
-        if len(fields) < 2 or axis is None or not joins_runs(static_shape(call), int(axis)):
+        fields = [field for field in given if 0 not in static_shape(field)]
+        if not fields or axis is None:
+            return None
+        if len(fields) == 1:
+            return self.visit_expr(fields[0])
+        marked = self._marked_join(variable, fields, int(axis))
+        if marked is None and len(fields) < len(given):  # no loop can be tiled by an extent of 0
+            return relax.op.concat([self.visit_expr(field) for field in fields], int(axis))
+        return marked
+
+    def _marked_join(self, variable: Any, fields: list[Any], axis: int) -> Any | None:
+        if not joins_runs(static_shape(variable), axis):
             return None
         fields = self._with_earlier(fields)
-        if len(fields) < 2:
-            return None
         placeable = [number for number, field in enumerate(fields) if self._placeable(field, fields[:number])]
-        sizes = [static_shape(field)[int(axis)] for field in fields]
+        sizes = [static_shape(field)[axis] for field in fields]
         copied = sum(sizes) - sum(sizes[number] for number in placeable)
         readers = self.readers.get(variable, [])
         fusable = len(readers) == 1 and not _named(readers[0], tuple(_ANCHORS))
@@ -124,7 +133,7 @@ class _Joiner(relax.PyExprMutator):  # type: ignore[misc]
             return None
         self.placed.update(fields[number] for number in placeable)
         self.joins.append((fields, variable))
-        return self._marked([self.visit_expr(field) for field in fields], int(axis), call.ty)
+        return self._marked([self.visit_expr(field) for field in fields], axis, variable.ty)
 
     def _with_earlier(self, fields: list[Any]) -> list[Any]:
         """``fields`` with an earlier join in place of its operands, wherever they follow one another.

@@ -1,4 +1,4 @@
-"""Concatenations and splits without kernels: what is left of them in a plan, and that its numbers are right."""
+"""Concatenations and splits without kernels: what is left of them in a plan, and its numbers."""
 
 from __future__ import annotations
 
@@ -86,7 +86,8 @@ def used_elsewhere(graph: Graph) -> tuple[str, ...]:
 FREE = {
     case.__name__: Case(case.__name__, case)
     for case in (
-        dense_nested, dense_listed, cross_stage, output, of_leading_axis, split_of_input, slices, used_elsewhere,
+        dense_nested, dense_listed, cross_stage, output,
+        of_leading_axis, split_of_input, slices, used_elsewhere,
     )
 }  # fmt: skip
 """Graphs that need no kernel and no copy for what they join and cut."""
