@@ -27,6 +27,10 @@ class Region:
     begin: tuple[int, ...]
     extents: tuple[int, ...]
 
+    def permuted(self, axes: Sequence[int]) -> Region:
+        """The same part of the tensor with its axes in another order."""
+        return Region(tuple(self.begin[a] for a in axes), tuple(self.extents[a] for a in axes))
+
     def offset_in(self, shape: Sequence[int]) -> int | None:
         """Its first element's position in a row-major tensor of ``shape`` if it is one run, else ``None``."""
         if 0 in self.extents:

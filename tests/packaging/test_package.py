@@ -214,7 +214,7 @@ def test_two_networks_in_one_program(built, tmp_path: Path, emit: str, runtime: 
 
 
 def test_a_hundred_packages_in_one_process(built, tmp_path: Path) -> None:
-    """Thread-local storage of libraries that are loaded late is scarce: glibc has about 1.6 KiB for them all."""
+    """glibc has about 1.6 KiB of thread-local storage for all libraries that are loaded late."""
     root = built()
     program = tmp_path / "many"
     run(
