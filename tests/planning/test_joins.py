@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -9,11 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from deploycc.planning.codegen import source_of
 from deploycc.planning.joins import place_parts, whole
 from deploycc.planning.network import COPY, Step, Storage, View
-from deploycc.types import Plan
-from tests.planning.harness import X86_64, run_plan
-from tests.scheduling.graphs import SEED, Case, Graph, build, compile_cases, reference, wrong
+from deploycc.types import Plan, Target
+from tests.planning.harness import ARM64, ARMV7, X86_64, X86_64_V4, find_emulator, run_plan
+from tests.scheduling.graphs import SEED, Case, Graph, build, compile_cases, reference, schedule, wrong
 
 MOVES = ("concatenate", "split", "strided_slice")
 
@@ -218,6 +220,15 @@ def test_numbers(layouts: str | None) -> None:
     assert wrong(built, got, reference(built.model.proto, built.feeds)) == []
 
 
+def test_numbers_emulated() -> None:
+    target = ARM64
+    if find_emulator(target) is None:
+        pytest.skip(f"{target.emulator[0]} is not installed")
+    built = build([FREE["dense_listed"], FREE["cross_stage"], COPIED["twice"]])
+    got = run_plan(compile_cases(built, target, layouts="NCHW->NCHW"), built.feeds, target)
+    assert wrong(built, got, reference(built.model.proto, built.feeds)) == []
+
+
 # ---- drawn graphs --------------------------------------------------------------------------------
 
 steps = st.lists(
@@ -270,7 +281,7 @@ def drawn_case(drawn: list[tuple[str, int, int, int]], batch: int) -> Case:
 def test_drawn_graphs_compute_what_onnx_runtime_does() -> None:
     cases: list[Case] = []
 
-    @settings(max_examples=25, deadline=None, database=None)
+    @settings(max_examples=12, deadline=None, database=None)
     @given(steps, st.sampled_from([1, 1, 1, 2]))
     def collect(drawn: list[tuple[str, int, int, int]], batch: int) -> None:
         cases.append(replace(drawn_case(drawn, batch), name=f"{batch} {drawn}"))
@@ -308,3 +319,32 @@ def test_a_join_that_does_not_add_up_is_our_bug() -> None:
     a, b = Storage("temporary", 0, 4), Storage("temporary", 1, 12)
     with pytest.raises(ValueError, match="joins 4 bytes to 12"):
         place_parts([Step("f", (), (whole(a),)), Step("join", (whole(a),), (whole(b),))], [], {"join"})
+
+
+# ---- alignment -----------------------------------------------------------------------------------
+
+
+def alignments(llvm: str) -> list[int]:
+    """What each load and store through an argument of ``@kernel`` takes its address to be a multiple of."""
+    parameters = re.search(r"^define [^@\n]*@kernel\(([^\n]*)\)", llvm, re.MULTILINE)
+    assert parameters is not None
+    arguments = set(re.findall(r"(%[\w.]+)(?:,|$)", parameters[1]))
+    derived = dict(re.findall(r"(%[\w.]+) = getelementptr [^\n]*?ptr (%[\w.]+)", llvm))
+    found = []
+    for pointer, alignment in re.findall(r"(?:load|store) [^\n]*?ptr (%[\w.]+), align (\d+)", llvm):
+        while pointer in derived:
+            pointer = derived[pointer]
+        if pointer in arguments:
+            found.append(int(alignment))
+    return found
+
+
+@pytest.mark.parametrize("target", [X86_64_V4, ARM64, ARMV7], ids=lambda t: t.name)
+def test_kernels_count_on_no_more_than_the_alignment_of_an_element(target: Target) -> None:
+    """A part of a joint tensor can begin at any of its elements."""
+    case = Case("conv", lambda g: conv_relu(g, g.input(1, 3, 5, 7), 3, 2))
+    program = schedule(build([case]).model, target, layouts="NCHW->NCHW")
+    (kernel,) = (f for v, f in program.module.functions.items() if v.name_hint != "main")
+    found = alignments(source_of(kernel, target, "ll"))
+    assert found
+    assert max(found) == 4
