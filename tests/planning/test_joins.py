@@ -152,6 +152,12 @@ def split_of_batch(graph: Graph) -> tuple[str, ...]:
     return conv_relu(graph, a, 2, 2), conv_relu(graph, b, 3, 2)
 
 
+def first_of_batch(graph: Graph) -> str:
+    """A slice that reads each element where it writes it, the only reader of a convolution."""
+    x = graph.conv(graph.input(2, 3, 6, 5), 3, 5, (3, 3), pads=[1, 1, 1, 1])
+    return conv_relu(graph, graph.add("Slice", x, *map(graph.constant, ([0], [2], [1]))), 2, 2)
+
+
 def of_rows(graph: Graph) -> str:
     x = graph.input(1, 3, 6, 5)
     return conv_relu(
@@ -159,7 +165,10 @@ def of_rows(graph: Graph) -> str:
     )
 
 
-APART = {case.__name__: Case(case.__name__, case) for case in (batch_of_two, split_of_batch, of_rows)}
+APART = {
+    case.__name__: Case(case.__name__, case)
+    for case in (batch_of_two, split_of_batch, first_of_batch, of_rows)
+}
 """Graphs whose parts do not lie one behind the other."""
 
 
