@@ -65,7 +65,8 @@ class _Joiner(relax.PyExprMutator):  # type: ignore[misc]
         if not self.changed:
             return self.module
         self.builder_.update_func(self.module.get_global_var("main"), main)
-        return relax.transform.CanonicalizeBindings()(self.builder_.get())
+        module = relax.transform.CanonicalizeBindings()(self.builder_.get())
+        return relax.transform.DeadCodeElimination()(module)  # what made an empty operand
 
     def visit_var_binding_(self, binding: Any) -> None:
         value = binding.value
