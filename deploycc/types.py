@@ -15,6 +15,10 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:  # it takes half a second, and a command line's start should not
     import onnx
 
+JOINED = "deploycc.joined"
+"""Attribute of a PrimFunc whose result is its operands' bytes one behind the other: the planner needs no
+kernel for it."""
+
 Severity = Literal["error", "warning", "info"]
 Verdict = Literal["silently-wrong", "unsupported", "fallback", "slow", "info"]
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from deploycc.contiguous import CUTS, joins_runs, regions_of
+from deploycc.layout.rules import AXIS_IN_NHWC, TO_NHWC
 from deploycc.relax_graph import static_shape
 from deploycc.types import Target
 
@@ -32,8 +34,11 @@ POOL_TAP = 1.6
 POOL_TAP_IN_ROW = 0.5
 """The same in NCHW and stride 1."""
 
-BY_RESULT = {"relax.concat": (0.9, 1.1), "relax.reshape": (2.7, 1.3)}
+BY_RESULT = {"relax.reshape": (2.7, 1.3)}
 """Cycles an element of the result, NCHW and NHWC; a reshape is the end of a regrouping."""
+MOVED = (0.9, 1.1)
+"""Cycles an element of a concatenation, NCHW and NHWC, where it has a kernel; parts that are cut out are
+taken to cost the same.  Neither costs anything where the parts are runs of memory (``contiguous.py``)."""
 RESIZE = {"nearest_neighbor": (2.4, 0.7)}
 RESIZE_OTHERS = (14.0, 2.5)
 """Cycles an element of the result by method: an interpolated pixel of NHWC is one of all channels."""
@@ -73,6 +78,10 @@ def operator_cycles(call: Any, target: Target) -> tuple[float, float]:
         return _by_element(static_shape(call.args[0]), REDUCE_CHANNELS if channels else REDUCE_IMAGE)
     if name == "relax.image.resize2d":
         return _by_element(static_shape(call), RESIZE.get(call.attrs.method, RESIZE_OTHERS))
+    if name == "relax.concat":
+        return _concatenation(static_shape(call), int(call.attrs.axis) % 4)
+    if name in CUTS:
+        return _cut(call)
     if name in BY_RESULT:
         return _by_element(static_shape(call), BY_RESULT[name])
     return 0.0, 0.0
@@ -81,6 +90,23 @@ def operator_cycles(call: Any, target: Target) -> tuple[float, float]:
 def _by_element(shape: Shape, cycles: tuple[float, float]) -> tuple[float, float]:
     elements = math.prod(shape)
     return elements * cycles[0], elements * cycles[1]
+
+
+def _concatenation(shape: Shape, axis: int) -> tuple[float, float]:
+    first = joins_runs(shape, axis)
+    last = joins_runs([shape[a] for a in TO_NHWC], AXIS_IN_NHWC[axis])
+    return _by_element(shape, (0.0 if first else MOVED[0], 0.0 if last else MOVED[1]))
+
+
+def _cut(call: Any) -> tuple[float, float]:
+    shape = static_shape(call.args[0])
+    shape_in_nhwc = [shape[axis] for axis in TO_NHWC]
+    first = last = 0.0
+    for part in regions_of(call) or ():
+        elements = math.prod(part.extents)
+        first += 0.0 if part.offset_in(shape) is not None else elements * MOVED[0]
+        last += 0.0 if part.permuted(TO_NHWC).offset_in(shape_in_nhwc) is not None else elements * MOVED[1]
+    return first, last
 
 
 def _pool(shape: Shape, attributes: Any, target: Target) -> tuple[float, float]:

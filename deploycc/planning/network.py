@@ -1,6 +1,7 @@
 """A lowered Relax function read as a straight line of kernel calls on plain buffers.
 
-Reshapes and other views do not become calls: the value they give is the same ``Storage`` again.
+Reshapes, slices that are runs of memory and other views do not become calls: the value they give is the
+same ``Storage`` again.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ VIEWS = frozenset(
     for name in ("reshape", "flatten", "expand_dims", "squeeze", "memory.view", "memory.ensure_zero_offset")
 )
 """Relax operators that give the bytes of their first argument under another shape."""
+
+COPY = "memcpy"
+"""In place of a PrimFunc's name: the bytes of the one view read are copied to the one written."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +45,11 @@ class View:
 
 @dataclass(frozen=True)
 class Step:
-    """One kernel call: the name of its PrimFunc in the module, what it reads and what it writes."""
+    """One call: the name of its PrimFunc in the module, or ``COPY``; what it reads and what it writes."""
 
     function: str
     reads: tuple[View, ...]
-    writes: tuple[Storage, ...]
+    writes: tuple[View, ...]
 
 
 @dataclass(frozen=True)
@@ -198,9 +202,9 @@ class _Reader:
         if len(call.args) > 2:
             raise ValueError(f"call_tir of {function} passes symbolic shape variables: {call}")
         reads = tuple(_views(self._value(call.args[1])))
-        writes = tuple(self._temporary(size) for size in sizes if size is not None)
-        self.steps.append(Step(function, reads, writes))
+        writes = [self._temporary(size) for size in sizes if size is not None]
         views = tuple(View(storage, 0, storage.nbytes) for storage in writes)
+        self.steps.append(Step(function, reads, views))
         return views if isinstance(result, relax.TupleType) else views[0]
 
     def _temporary(self, nbytes: int) -> Storage:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from deploycc.planning.calling_convention import packed_callees
 from deploycc.planning.codegen import compile_kernels
 from deploycc.planning.constants import lay_out
+from deploycc.planning.joins import place_parts, whole
 from deploycc.planning.listing import list_kernels
 from deploycc.planning.memory import Layout, Tensor, assign
-from deploycc.planning.network import Network, Storage, View, no_kernel, read_network
-from deploycc.types import Buffer, Call, DeployccError, Plan, Program, Target
+from deploycc.planning.network import COPY, Network, Storage, View, no_kernel, read_network
+from deploycc.types import JOINED, Buffer, Call, DeployccError, Plan, Program, Target
 
 
 def plan(program: Program, target: Target, *, prefix: str = "deploycc", listings: bool = False) -> Plan:
@@ -32,7 +34,8 @@ def plan(program: Program, target: Target, *, prefix: str = "deploycc", listings
     operators |= {choice.task: choice.operators for choice in program.choices if choice.operators}
     network = read_network(program.module, operators)
     _check_interface(network, program)
-    names = list(dict.fromkeys(step.function for step in network.steps))
+    network = without_joins(network, program.module)
+    names = list(dict.fromkeys(step.function for step in network.steps if step.function != COPY))
     functions = [(name, program.module[name]) for name in names]
     findings = [
         no_kernel(", ".join(operators.get(name, (name,))), name, callee)
@@ -58,11 +61,14 @@ def plan(program: Program, target: Target, *, prefix: str = "deploycc", listings
 
     calls = []
     for step in network.steps:
+        if step.function == COPY:
+            calls.append(Call(COPY, (buffer(step.writes[0]), buffer(step.reads[0])), ("Concat",)))
+            continue
         choice = choices.get(step.function)
         calls.append(
             Call(
                 symbol=kernels.symbols[step.function],
-                arguments=tuple(buffer(view) for view in (*step.reads, *map(_whole, step.writes))),
+                arguments=tuple(buffer(view) for view in (*step.reads, *step.writes)),
                 operators=operators.get(step.function, (step.function,)),
                 schedule=choice.schedule if choice else "",
                 knobs=choice.knobs if choice else {},
@@ -75,7 +81,7 @@ def plan(program: Program, target: Target, *, prefix: str = "deploycc", listings
         source = buffer(view)
         if (source.kind, source.index) != ("output", index):
             destination = Buffer("output", index, 0, view.nbytes)
-            calls.append(Call("memcpy", (destination, source), ("Identity",)))
+            calls.append(Call(COPY, (destination, source), ("Identity",)))
     return Plan(
         kernels=kernels.code,
         calls=tuple(calls),
@@ -101,6 +107,13 @@ def _check_interface(network: Network, program: Program) -> None:
             raise ValueError(f"main has tensors of {found} bytes where {names} have {promised}")
 
 
+def without_joins(network: Network, module: Any) -> Network:
+    """``network`` with no call of a function of ``module`` that only joins its operands (``JOINED``)."""
+    joined = {step.function for step in network.steps if JOINED in (module[step.function].attrs or ())}
+    steps, outputs = place_parts(network.steps, network.outputs, joined)
+    return dataclasses.replace(network, steps=steps, outputs=outputs)
+
+
 def plan_memory(network: Network) -> tuple[dict[Storage, Buffer], Layout]:
     """Where every result of a kernel lies: in a caller's output buffer, or at an arena offset.
 
@@ -110,9 +123,10 @@ def plan_memory(network: Network) -> tuple[dict[Storage, Buffer], Layout]:
     places: dict[Storage, Buffer] = {}
     for index, view in enumerate(network.outputs):
         storage = view.storage
-        if storage.kind == "temporary" and storage not in places and view == _whole(storage):
+        if storage.kind == "temporary" and storage not in places and view == whole(storage):
             places[storage] = Buffer("output", index, 0, storage.nbytes)
-    arena = [s for step in network.steps for s in step.writes if s not in places]
+    written = dict.fromkeys(view.storage for step in network.steps for view in step.writes)
+    arena = [storage for storage in written if storage not in places]
     layout = assign(_live_ranges(network, arena))
     for storage, offset in zip(arena, layout.offsets, strict=True):
         places[storage] = Buffer("arena", 0, offset, storage.nbytes)
@@ -123,14 +137,11 @@ def _live_ranges(network: Network, storages: Sequence[Storage]) -> list[Tensor]:
     first: dict[Storage, int] = {}
     last: dict[Storage, int] = {}
     for call, step in enumerate(network.steps):
-        for storage in step.writes:
-            first[storage] = last[storage] = call
+        for view in step.writes:
+            first.setdefault(view.storage, call)
+            last[view.storage] = call
         for view in step.reads:
             last[view.storage] = call
     for view in network.outputs:
         last[view.storage] = len(network.steps)
     return [Tensor(s.nbytes, first[s], last[s]) for s in storages]
-
-
-def _whole(storage: Storage) -> View:
-    return View(storage, 0, storage.nbytes)

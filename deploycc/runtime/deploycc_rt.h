@@ -142,7 +142,10 @@ typedef struct dcc_thread {
     int32_t inside;                /* 1 while a parallel task runs on this thread */
 } dcc_thread;
 
+/* NULL on a thread that is neither in a run nor a worker. */
 dcc_thread *dcc_this_thread(void);
+/* Makes thread, which lives as long as its stack frame, what dcc_this_thread gives; returns what it was. */
+dcc_thread *dcc_become(dcc_thread *thread);
 
 /* A pool of its own, or with DCC_SHARED_POOL the process's one; NULL when a thread fails to start. */
 dcc_pool *dcc_pool_acquire(int32_t threads, int32_t spin_us, const int32_t *cpus, size_t cpu_count);

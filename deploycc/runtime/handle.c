@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define ERROR_BYTES 256
@@ -25,27 +26,48 @@ struct dcc_handle {
     dcc_workspace worker_spaces[]; /* one for each participant */
 };
 
-/* Texts of failed creates, by thread.  Only a thread's place among them is thread-local: that storage
- * comes out of a small reserve of the C library's when a library is loaded late (DCC_THREAD_LOCAL). */
+/* Texts of the last failed creates, each with the thread it is for: a text in thread-local storage would
+ * take of a reserve that all libraries of a process share (parallel.c). */
 #define CREATE_ERRORS 32
-static char create_errors[CREATE_ERRORS][ERROR_BYTES];
+typedef struct create_failure {
+    _Atomic int32_t thread; /* kernel's number of it, 0 for none; these come again later than pthread_t do */
+    char text[ERROR_BYTES];
+} create_failure;
+static create_failure create_failures[CREATE_ERRORS];
 static _Atomic uint32_t places_taken;
-static DCC_THREAD_LOCAL uint32_t create_place; /* 0: this thread has had no failure */
+
+static create_failure *find_create_failure(int32_t thread) {
+    for (size_t i = 0; i < CREATE_ERRORS; i++) {
+        if (atomic_load_explicit(&create_failures[i].thread, memory_order_relaxed) == thread) {
+            return &create_failures[i];
+        }
+    }
+    return NULL;
+}
+
+static int32_t thread_number(void) {
+    return (int32_t)syscall(SYS_gettid);
+}
 
 static char *create_error(void) {
-    if (create_place == 0) {
-        create_place = 1 + atomic_fetch_add(&places_taken, 1) % CREATE_ERRORS;
+    int32_t thread = thread_number();
+    create_failure *place = find_create_failure(thread);
+    if (place == NULL) {
+        place = &create_failures[atomic_fetch_add(&places_taken, 1) % CREATE_ERRORS];
+        atomic_store_explicit(&place->thread, thread, memory_order_relaxed);
     }
-    return create_errors[create_place - 1];
+    return place->text;
 }
 
 static const char *last_create_error(void) {
-    return create_place == 0 ? "" : create_errors[create_place - 1];
+    create_failure *place = find_create_failure(thread_number());
+    return place == NULL ? "" : place->text;
 }
 
 static void forget_create_error(void) {
-    if (create_place != 0) {
-        create_errors[create_place - 1][0] = '\0';
+    create_failure *place = find_create_failure(thread_number());
+    if (place != NULL) {
+        place->text[0] = '\0';
     }
 }
 
@@ -296,13 +318,12 @@ static dcc_status check_buffers(dcc_handle *handle, const void *const *inputs, v
 
 static dcc_status run_steps(dcc_handle *handle, const void *const *inputs, void *const *outputs) {
     const dcc_model *model = handle->model;
-    dcc_thread *thread = dcc_this_thread();
-    dcc_thread before = *thread;
     int parallel = handle->pool != NULL && dcc_pool_enter(handle->pool) == 0;
-    *thread = (dcc_thread){&handle->main_space, handle->worker_spaces, parallel ? handle->pool : NULL, handle->threads, 0};
+    dcc_thread thread = {&handle->main_space, handle->worker_spaces, parallel ? handle->pool : NULL, handle->threads, 0};
+    dcc_thread *before = dcc_become(&thread);
     uint32_t step = 0;
     int32_t result = model->steps(inputs, outputs, handle->arena, &step);
-    *thread = before;
+    (void)dcc_become(before);
     if (result == 0) {
         return DCC_OK;
     }

@@ -142,6 +142,8 @@ static int spin_for_work(dcc_pool *pool, int32_t participant) {
 static void *work(void *argument) {
     worker *self = argument;
     dcc_pool *pool = self->pool;
+    dcc_thread thread = {NULL, NULL, NULL, 0, 0};
+    (void)dcc_become(&thread);
     for (;;) {
         int32_t task;
         while ((task = claim(pool, self->participant)) >= 0) {

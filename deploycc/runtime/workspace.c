@@ -47,12 +47,14 @@ int dcc_workspace_give(dcc_workspace *workspace, const void *block) {
 
 void *dcc_alloc_workspace(int device_type, int device_id, uint64_t bytes, int code, int bits) {
     (void)device_type, (void)device_id, (void)code, (void)bits;
-    dcc_workspace *workspace = dcc_this_thread()->workspace;
+    dcc_thread *thread = dcc_this_thread();
+    dcc_workspace *workspace = thread == NULL ? NULL : thread->workspace;
     return workspace == NULL ? NULL : dcc_workspace_take(workspace, bytes);
 }
 
 int dcc_free_workspace(int device_type, int device_id, void *block) {
     (void)device_type, (void)device_id;
-    dcc_workspace *workspace = dcc_this_thread()->workspace;
+    dcc_thread *thread = dcc_this_thread();
+    dcc_workspace *workspace = thread == NULL ? NULL : thread->workspace;
     return workspace == NULL ? -1 : dcc_workspace_give(workspace, block);
 }

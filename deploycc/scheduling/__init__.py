@@ -13,6 +13,7 @@ from typing import Any
 from deploycc.operators import Operator
 from deploycc.scheduling.apply import schedule_kernels
 from deploycc.scheduling.cutting import cut_deep_expressions
+from deploycc.scheduling.joining import join_runs
 from deploycc.scheduling.legalize import fused_operators, legalize
 from deploycc.scheduling.library import Schedule, Selection, load_schedules, select
 from deploycc.scheduling.recorded import MeasuredCycles, load_records, select_recorded
@@ -75,7 +76,7 @@ def schedule_with(
     by_operator = {program.tasks[number].func: selection for number, selection in selections.items()}
     with llvm_target(target):  # a sort or scan is lowered for a target, not in general
         module = relax.backend.DispatchSortScan()(program.module)
-    module, fused = _fuse(legalize(module, by_operator))
+    module, fused = _fuse(legalize(join_runs(module), by_operator))
     unscheduled = {
         variable.name_hint: function
         for variable, function in module.functions.items()

@@ -12,7 +12,7 @@ from deploycc.scheduling.kernel import view
 from deploycc.scheduling.library import Schedule, Selection, select
 from deploycc.scheduling.written.writing import NotWritable
 from deploycc.tvm_api import ir, s_tir, structural_equal, structural_hash, tirx
-from deploycc.types import Choice, Target
+from deploycc.types import JOINED, Choice, Target
 
 
 def schedule_kernels(
@@ -31,7 +31,7 @@ def schedule_kernels(
     choices: list[Choice] = []
     done: dict[int, list[tuple[Any, Any, Choice]]] = {}
     for variable, function in sorted(module.functions.items(), key=lambda item: item[0].name_hint):
-        if not isinstance(function, tirx.PrimFunc):
+        if not isinstance(function, tirx.PrimFunc) or JOINED in (function.attrs or ()):
             continue
         seen = done.setdefault(structural_hash(function), [])
         twin = next((entry for entry in seen if structural_equal(entry[0], function)), None)

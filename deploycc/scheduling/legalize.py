@@ -17,6 +17,8 @@ from deploycc.scheduling.library import Selection
 from deploycc.tvm_api import ir, relax, s_tir, structural_walk, tirx, topi
 from deploycc.types import DeployccError
 
+INJECTIVE = 2
+"""TVM's ``OpPatternKind.kInjective``: fused with what it reads only if that is injective too."""
 OUT_ELEMENTWISE_FUSABLE = 4
 """TVM's ``OpPatternKind.kOutEWiseFusable``: elementwise consumers may be fused behind the operator."""
 
@@ -127,9 +129,17 @@ def _global_average_pool(builder: Any, call: Any) -> Any:
 
 
 def _mark_fusable(module: Any) -> Any:
-    """Tell TVM's fusion that programs with an anchor take elementwise consumers behind them."""
+    """Tell TVM's fusion that programs with an anchor take elementwise consumers behind them.
+
+    A slice from the start on reads every element where it writes it, so TVM takes it for elementwise; behind
+    an operator it would leave a kernel that computes another shape than its schedule's.
+    """
     for variable, function in module.functions.items():
-        if isinstance(function, tirx.PrimFunc) and _has_anchor(function):
+        if not isinstance(function, tirx.PrimFunc):
+            continue
+        if variable.name_hint.startswith("strided_slice"):
+            module.update_func(variable, function.with_attr("op_pattern", INJECTIVE))
+        elif _has_anchor(function):
             module.update_func(variable, function.with_attr("op_pattern", OUT_ELEMENTWISE_FUSABLE))
     return module
 

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deploycc.layout import choose_layouts
-from deploycc.layout.costs import TRANSPOSE, TRANSPOSE_CALL, transpose_cycles
+from deploycc.layout.costs import MOVED, TRANSPOSE, TRANSPOSE_CALL, operator_cycles, transpose_cycles
 from deploycc.lowering import lower
 from deploycc.operators import Conv2d, Operator
 from deploycc.planning import plan
@@ -142,6 +142,38 @@ def test_activations_stay_with_their_convolutions() -> None:
         apart = laid_out(Case("gated", make), table(costs))
     following = [call.args[0] for name in ("add", "sigmoid", "multiply") for call in calls(apart, name)]
     assert [static_shape(operand)[3] for operand in following] != [8] * 4
+
+
+def joined(graph: Graph, batch: int) -> str:
+    x = graph.input(batch, 8, 12, 12)
+    parts = [graph.conv(x, 8, 8, (3, 3), pads=[1, 1, 1, 1]) for _ in range(2)]
+    return graph.conv(graph.add("Concat", *parts, axis=1), 16, 8, (3, 3), pads=[1, 1, 1, 1])
+
+
+def sliced(graph: Graph, batch: int) -> str:
+    x = graph.conv(graph.input(batch, 8, 12, 12), 8, 16, (3, 3), pads=[1, 1, 1, 1])
+    return str(graph.add("Slice", x, *map(graph.constant, ([3], [8], [1]))))
+
+
+def cut(graph: Graph, batch: int) -> tuple[str, ...]:
+    x = graph.conv(graph.input(batch, 8, 12, 12), 8, 16, (3, 3), pads=[1, 1, 1, 1])
+    parts = graph.add("Split", x, graph.constant([8, 8]), results=2, axis=1)
+    return tuple(graph.conv(part, 8, 8, (3, 3), pads=[1, 1, 1, 1]) for part in parts)
+
+
+@pytest.mark.parametrize(
+    ("graph", "operator", "moved"), [(joined, "concat", 16), (cut, "split", 16), (sliced, "strided_slice", 5)]
+)
+@pytest.mark.parametrize("batch", [1, 2])
+def test_parts_that_are_runs_of_memory_cost_nothing(
+    graph: Callable[[Graph, int], Any], operator: str, moved: int, batch: int
+) -> None:
+    program = lower(build([Case("parts", lambda g: graph(g, batch))]).model, X86_64)
+    (call,) = calls(program, operator)
+    elements = batch * moved * 12 * 12
+    first, last = operator_cycles(call, X86_64)
+    assert first == (0.0 if batch == 1 else pytest.approx(elements * MOVED[0]))
+    assert last == pytest.approx(elements * MOVED[1])
 
 
 def test_an_operator_without_a_rule_gets_the_models_order() -> None:

@@ -213,6 +213,29 @@ def test_two_networks_in_one_program(built, tmp_path: Path, emit: str, runtime: 
         assert "[libdeploycc_rt.so.1]" in needed
 
 
+def test_a_hundred_packages_in_one_process(built, tmp_path: Path) -> None:
+    """glibc has about 1.6 KiB of thread-local storage for all libraries that are loaded late."""
+    root = built()
+    program = tmp_path / "many"
+    run(
+        [
+            tool("gcc"),
+            *STRICT,
+            f"-I{root / 'include'}",
+            HERE / "many.c",
+            "-ldl",
+            "-lm",
+            "-lpthread",
+            "-o",
+            program,
+        ]
+    )
+    copies = [tmp_path / f"libtiny{number}.so" for number in range(100)]
+    for copy in copies:
+        shutil.copy(root / "lib" / "libtiny.so", copy)
+    run([program, *copies])
+
+
 def test_static_library_shows_its_own_functions_only(built) -> None:
     library = built(emit="static") / "lib" / "libtiny.a"
     symbols = run([tool("nm"), "-g", "--defined-only", library]).stdout.split("\n")

@@ -76,7 +76,7 @@ def test_every_plan_of_the_graphs_keeps_live_buffers_apart() -> None:
             for view in step.reads:
                 last.setdefault(view.storage, call)
         for call, step in enumerate(network.steps):
-            for storage in step.writes:
+            for storage in (view.storage for view in step.writes):
                 for at in range(call, last.get(storage, call) + 1):
                     living.setdefault(at, {})[places[storage]] = storage
         for buffers in living.values():

@@ -158,7 +158,7 @@ def kernels_of_outputs(program: Program) -> list[list[str]]:
 def _leading_to(network: Network, output: Storage) -> list[str]:
     needed, names = {output}, []
     for step in reversed(network.steps):
-        if needed.intersection(step.writes):
+        if needed.intersection(view.storage for view in step.writes):
             needed.update(view.storage for view in step.reads)
             names.append(step.function)
     return names[::-1]
