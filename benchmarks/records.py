@@ -37,7 +37,8 @@ from deploycc.scheduling import estimator
 from deploycc.scheduling.library import load_schedules
 from deploycc.scheduling.recorded import load_records
 from deploycc.targets import load_target
-from deploycc.tuning.session import Session, parse_budget
+from deploycc.tuning.budget import parse_budget
+from deploycc.tuning.session import Session
 from deploycc.tuning.tuner import read_operators, runner_for, tuning_pool, with_records
 from deploycc.types import Target
 

@@ -329,6 +329,13 @@ def _death(status: int | None) -> str:
     )
 
 
+def free_cores(count: int) -> list[int]:
+    """Cores to pin ``count`` workers to: those this process may use, the last ones first."""
+    with contextlib.suppress(AttributeError):
+        return sorted(os.sched_getaffinity(0), reverse=True)[:count]
+    return []
+
+
 @contextlib.contextmanager
 def session_folder() -> Any:
     """A folder for what the workers of one session share; gone at its end."""

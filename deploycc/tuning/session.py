@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from deploycc.operators import Match, Operator
 from deploycc.records import (
@@ -30,13 +27,14 @@ from deploycc.records import (
 )
 from deploycc.scheduling.library import Schedule, Selection, load_schedules, select
 from deploycc.scheduling.recorded import load_records, select_recorded
+from deploycc.tuning.budget import Budget
 from deploycc.tuning.pool import Answer, Pool, Request
 from deploycc.tuning.ranking import Sample
 from deploycc.tuning.runner import Effort, Measurement
 from deploycc.tuning.search import AHEAD, Candidate, Search, TaskState, make_task
 from deploycc.tuning.workload import flops, space
 from deploycc.tvm_api import VERSION
-from deploycc.types import DeployccError, Diagnostic, Target
+from deploycc.types import Target
 
 SCREENING = Effort(batches=3, batch_seconds=0.002)
 AGAIN_EFFORT = Effort(batches=7, batch_seconds=0.003)
@@ -57,32 +55,6 @@ LEARNED = 20
 PATIENCE = {"seconds": 15.0, "instructions": 300.0}
 """After how many seconds a candidate is given up, by the runner's unit."""
 _TELL_SECONDS = 0.25
-
-
-@dataclass(frozen=True)
-class Budget:
-    """How long to search: so many ``seconds``, or so many ``trials`` (candidates measured)."""
-
-    amount: float
-    kind: Literal["seconds", "trials"]
-
-
-def parse_budget(text: str) -> Budget:
-    """``60s``, ``10min``, ``2h`` or ``500trials``.  Raises ``DeployccError`` (DC603)."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(s|m|min|h|trials?)\s*", text)
-    amount = float(match[1]) if match else 0.0
-    if match is None or amount <= 0:
-        raise DeployccError(
-            Diagnostic(
-                "DC603",
-                "the tuning budget is neither a time nor a number of trials",
-                got=text,
-                need="a number above 0 and its unit, like 60s, 10min, 2h or 500trials",
-            )
-        )
-    if match[2].startswith("trial"):
-        return Budget(float(max(1, int(amount))), "trials")
-    return Budget(amount * {"s": 1, "m": 60, "min": 60, "h": 3600}[match[2]], "seconds")
 
 
 @dataclass
@@ -431,10 +403,3 @@ class Session:
         if force or time.monotonic() - self._told >= _TELL_SECONDS:
             self._told = time.monotonic()
             self._on_event(self.snapshot())
-
-
-def free_cores(count: int) -> list[int]:
-    """Cores to pin ``count`` workers to: those this process may use, the last ones first."""
-    with contextlib.suppress(AttributeError):
-        return sorted(os.sched_getaffinity(0), reverse=True)[:count]
-    return []

@@ -15,8 +15,9 @@ from deploycc.records import default_database, operator_of
 from deploycc.request import request_to_json
 from deploycc.resources import data_dir
 from deploycc.supervise import ChildFailed, run_child
-from deploycc.tuning.pool import Pool, session_folder
-from deploycc.tuning.session import Budget, Session, free_cores, parse_budget
+from deploycc.tuning.budget import Budget, parse_budget
+from deploycc.tuning.pool import Pool, free_cores, session_folder
+from deploycc.tuning.session import Session
 from deploycc.types import BuildRequest, DeployccError, Diagnostic, Limits, Target
 
 Event = dict[str, Any]

@@ -24,9 +24,10 @@ from deploycc.scheduling.library import load_schedules, select
 from deploycc.scheduling.recorded import load_records, select_recorded
 from deploycc.targets import load_target
 from deploycc.tuning import tune
+from deploycc.tuning.budget import parse_budget
 from deploycc.tuning.pool import Answer, Pool, Request, session_folder
 from deploycc.tuning.runner import Measurement
-from deploycc.tuning.session import Session, parse_budget
+from deploycc.tuning.session import Session
 from deploycc.tuning.tuner import runner_for, runs_here
 from deploycc.types import DeployccError
 from tests.models import write_small_net
