@@ -1,13 +1,4 @@
-"""Kernels with reductions: pooling, means, softmax, normalisation, products of two variable matrices.
-
-    for outer (parallel):                # before: one nest a step, innermost loop the reduction
-      acc[rows][vectors * lanes] = 0
-      for reduction: acc[:][:] += x[...]
-      y[outer, :] = acc
-
-Each step is a stage of its own.  A reduction over outer dimensions is vectorised over the innermost
-spatial one; a reduction over the innermost dimension is split over the lanes of a vector, which adds
-in a different order (rounding differs in the last bits, as between any two libraries).
+"""Reductions over rows or columns.
 """
 
 from __future__ import annotations
@@ -16,6 +7,10 @@ from deploycc.operators import Match, Skip
 from deploycc.scheduling.kernel import Kernel
 from deploycc.scheduling.primitives import inline_elementwise
 from deploycc.scheduling.stages import schedule_reduction_blocks, schedule_spatial_blocks
+from deploycc.scheduling.written.rows import RowKernel
+from deploycc.scheduling.written.sweeps import write_rows
+from deploycc.scheduling.written.writing import NotWritable
+import os
 
 KNOBS = {"vectors": (4,)}
 
@@ -36,7 +31,13 @@ def cost(match, knobs):
 
 def apply(sch, match, knobs):
     """Tile, fuse the epilogue in, vectorise."""
-    inline_elementwise(sch, single_consumer=True)
-    # In this order: scheduling a reduction makes new blocks (its start, its partial sums).
-    schedule_spatial_blocks(sch, match.target)
-    schedule_reduction_blocks(sch, match.target, knobs["vectors"])
+    try:
+        kernel = RowKernel.of(sch)
+    except NotWritable as e:
+        if os.environ.get("NW"): print("NW", e)
+        inline_elementwise(sch, single_consumer=True)
+        # In this order: scheduling a reduction makes new blocks (its start, its partial sums).
+        schedule_spatial_blocks(sch, match.target)
+        schedule_reduction_blocks(sch, match.target, knobs["vectors"])
+        return None
+    return write_rows(kernel, match.target, int(os.environ.get("VEC", 4)), int(os.environ.get("ITEMS", 1)))
