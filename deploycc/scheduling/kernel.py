@@ -24,6 +24,8 @@ class BlockView:
     reduction: tuple[int, ...]
     anchor: int | None
     strided: bool = False
+    combines: str | None = None
+    """What a reduction gathers with: ``sum``, ``product``, ``max`` or ``min``."""
 
     @property
     def operations(self) -> int:
@@ -82,7 +84,13 @@ def _view_block(block: Any) -> BlockView:
         tuple(reduction),
         None if anchor is None else int(anchor),
         _strided(block),
+        _combines(block) if reduction else None,
     )
+
+
+def _combines(block: Any) -> str | None:
+    names = {tirx.Add: "sum", tirx.Mul: "product", tirx.Max: "max", tirx.Min: "min"}
+    return names.get(type(block.body.value)) if isinstance(block.body, tirx.BufferStore) else None
 
 
 def _strided(block: Any) -> bool:

@@ -23,7 +23,10 @@ ACCUMULATORS = 8
 
 
 def write_rows(kernel: RowKernel, target: Target, vectors: int, items: int) -> Any:
-    """The kernel as written code, ``items`` rows (or vectors of columns) side by side, ``vectors`` a step."""
+    """The kernel as written code, ``items`` rows (or vectors of columns) side by side, ``vectors`` a step.
+
+    A step that is needed again along a row is kept in the result's own memory where the last one allows it.
+    """
     bits = max(bits_of(str(step.buffer.ty.dtype)) for step in kernel.steps)
     lanes = target.simd.lanes(bits)
     while lanes > kernel.extents[-1]:
@@ -58,6 +61,7 @@ class _Sweeps:
         self.sizes = [kernel.extents[number] for number in self.inner]
         reads = [buffer for step in kernel.steps for buffer in step.reads()]
         self.wanted = [s.buffer for s in kernel.steps if any(s.buffer.same_as(b) for b in reads)]
+        self.in_place: tuple[Any, Step] | None = None
 
     def kind(self, operations: int) -> str:
         """How the outermost loop runs."""
@@ -89,7 +93,10 @@ class _Sweeps:
                 return self.load_held(block.held[load.source], item, lane)
             if load.source in block.kept:
                 return self.writer.load(block.kept[load.source], item, self.flat(within, lane))
-            access = self.kernel.access(load)
+            if self.in_place is not None and load.source.same_as(self.in_place[0]):
+                access = self.in_place[1].access
+            else:
+                access = self.kernel.access(load)
             return self.writer.load(self.writer.flat(access.buffer), _place(access, indices))
 
         return structural_map(expression, (ir.TensorLoad, read), order="post")
@@ -126,10 +133,19 @@ class _Sweeps:
                     self.store_held(held, item, lane, self.value(value, block, item, self.origin(), lane, {}))
             block.held[stand_in] = held
             return tirx.BufferLoad(stand_in, [tirx.IntImm("int64", 0)])
+        if isinstance(value, tirx.Div) and self.is_sum(value.b):
+            one = tirx.const(1, str(value.ty.dtype))
+            return self._hoist(tirx.Mul(value.a, tirx.Div(one, value.b)), block)
         if isinstance(value, BINARY):
             left, right = self._hoist(value.a, block), self._hoist(value.b, block)
             return type(value)(left, right)
         return value
+
+    def is_sum(self, value: Any) -> bool:
+        """Whether ``value`` is a sum of positive terms of which one is 1: its reciprocal cannot overflow."""
+        if not isinstance(value, ir.TensorLoad):
+            return False
+        return any(value.source.same_as(buffer) for buffer in self.kernel.at_least_one)
 
     def varies(self, load: Any, block: _Block) -> bool:
         """Whether what ``load`` reads changes along the reduced axes."""
@@ -193,6 +209,7 @@ class _Rows(_Sweeps):
     """The innermost axis is reduced: vectors lie along a row."""
 
     def write(self) -> None:
+        self.in_place = self._in_place()
         extents = [self.kernel.extents[number] for number in self.outer]
         rows = math.prod(extents)
         items = min(self.items, rows)
@@ -204,6 +221,24 @@ class _Rows(_Sweeps):
             with self.writer.loop(rows - done, "row", kind) as number:
                 self.all_sweeps(self.block([number + done]))
 
+    def _in_place(self) -> tuple[Any, Step] | None:
+        """A step whose elements are kept in the memory of the result, and the one step that reads them.
+
+        That step must be the last and go over the row for nothing else: it overwrites what it has read.
+        """
+        kept = [s for s in self.kernel.steps if s.full and self.is_wanted(s.buffer)]
+        last = self.kernel.steps[-1]
+        if len(kept) != 1 or not (last.full and last.output) or len(self.kernel.sweeps()[-1].steps) != 1:
+            return None
+        (step,) = kept
+        readers = [s for s in self.kernel.steps if any(b.same_as(step.buffer) for b in s.reads())]
+        within = self.kernel.sweeps()[-2].steps if len(self.kernel.sweeps()) > 1 else ()
+        early = [s for s in readers if s is not last and not any(s is other for other in within)]
+        same = str(step.buffer.ty.dtype) == str(last.buffer.ty.dtype)
+        if step.output or early or not same or not any(s is step for s in within):
+            return None
+        return step.buffer, last
+
     def block(self, rows: Sequence[Any]) -> _Block:
         extents = [self.kernel.extents[number] for number in self.outer]
         block = _Block([])
@@ -213,6 +248,8 @@ class _Rows(_Sweeps):
                 indices[number] = index
             block.indices.append(indices)
         for step in self.kernel.steps:
+            if self.in_place is not None and step.buffer.same_as(self.in_place[0]):
+                continue
             if step.full and self.is_wanted(step.buffer):
                 shape = (len(rows), self.kernel.positions)
                 block.kept[step.buffer] = self.writer.scratch("row", shape, str(step.buffer.ty.dtype))
@@ -250,6 +287,7 @@ class _Rows(_Sweeps):
                         with self.writer.loop(self.lanes, "lane", "vectorized") as lane:
                             self.writer.store(buffer, self.starts(step), item, vector, lane)
         with _loops(self.writer, self.sizes[:-1]) as outer:
+            read = self.read_ahead(steps, block, outer) if rest else {}
             with self.writer.loop(whole // vectors, "step") as number:
                 for vector in range(vectors):
                     place = (number * vectors + vector) * self.lanes
@@ -258,7 +296,9 @@ class _Rows(_Sweeps):
                 self.vector(steps, block, [*outer, _int(vector * self.lanes)], vector % vectors, gathered)
             if rest:
                 place = _int(self.sizes[-1] - self.lanes)
-                self.vector(steps, block, [*outer, place], whole % vectors, gathered, self.lanes - rest)
+                self.vector(
+                    steps, block, [*outer, place], whole % vectors, gathered, self.lanes - rest, read
+                )
         for step in steps:
             if step.combine is not None:
                 self.close(step, block, gathered[step.buffer], vectors)
@@ -271,22 +311,30 @@ class _Rows(_Sweeps):
         vector: int,
         gathered: dict[Any, Any],
         again: int = 0,
+        read: dict[int, dict[Any, Any]] | None = None,
     ) -> None:
-        """All steps for a vector of each row; the first ``again`` lanes were gathered before."""
+        """All steps for a vector of each row; the first ``again`` lanes were gathered before.
+
+        ``read`` has for each row what was read of it ahead.
+        """
         writer = self.writer
         for item in range(len(block.indices)):
-            now: dict[Any, Any] = {}
+            now: dict[Any, Any] = dict((read or {}).get(item, {}))
             late: list[tuple[Step, Any]] = []
             with writer.loop(self.lanes, "lane", "vectorized") as lane:
                 for step in steps:
                     value = self.value(step.value, block, item, within, lane, now)
                     if step.combine is None:
-                        if step.buffer in block.kept:
+                        placed = self.in_place is not None and step.buffer.same_as(self.in_place[0])
+                        if step.buffer in block.kept or placed:
                             now[step.buffer] = writer.local("now", (self.lanes,), str(step.buffer.ty.dtype))
                             writer.store(now[step.buffer], value, lane)
                             value = writer.load(now[step.buffer], lane)
+                        if step.buffer in block.kept:
                             writer.store(block.kept[step.buffer], value, item, self.flat(within, lane))
-                        if step.output:
+                        if placed:
+                            self.put(self.in_place[1], block, item, within, lane, value)
+                        elif step.output:
                             self.put(step, block, item, within, lane, value)
                     elif again and step.combine in (tirx.Add, tirx.Mul):
                         new = writer.local("last", (self.lanes,), str(step.buffer.ty.dtype))
@@ -298,6 +346,25 @@ class _Rows(_Sweeps):
                         writer.store(partial, value, item, vector, lane)
             for step, new in late:
                 self.gather_rest(step, new, gathered[step.buffer], item, vector, again)
+
+    def read_ahead(
+        self, steps: Sequence[Step], block: _Block, outer: Sequence[Any]
+    ) -> dict[int, dict[Any, Any]]:
+        """The last vector of each row that is overwritten in place: it overlaps one that is written first."""
+        if self.in_place is None or not any(step.buffer.same_as(self.in_place[1].buffer) for step in steps):
+            return {}
+        kept, last = self.in_place
+        read: dict[int, dict[Any, Any]] = {}
+        for item in range(len(block.indices)):
+            ahead = self.writer.local("ahead", (self.lanes,), str(kept.ty.dtype))
+            indices = list(block.indices[item])
+            for number, index in zip(self.inner, [*outer, _int(self.sizes[-1] - self.lanes)], strict=True):
+                indices[number] = index
+            with self.writer.loop(self.lanes, "lane", "vectorized") as lane:
+                at = _place(last.access, [*indices[:-1], indices[-1] + lane])
+                self.writer.store(ahead, self.writer.load(self.writer.flat(last.buffer), at), lane)
+            read[item] = {kept: ahead}
+        return read
 
     def gather_rest(self, step: Step, new: Any, partial: Any, item: int, vector: int, again: int) -> None:
         """Gather ``new`` without its first ``again`` lanes."""
