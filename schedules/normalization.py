@@ -30,7 +30,7 @@ def match(task, target):
         return Skip("an operator with an algorithm of its own")
     if not task.reductions or any(block.combines != "sum" for block in task.reductions):
         return Skip("not a normalisation by sums")
-    if task.blocks[-1].operations != task.reductions[0].operations:
+    if task.blocks[-1].reduction or task.blocks[-1].operations != task.reductions[0].operations:
         return Skip("its result is not of the size of what is summed up")
     return Match(None, target, kernel=task)
 

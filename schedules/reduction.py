@@ -16,6 +16,8 @@ outer dimensions vectorised over the innermost spatial one, over the innermost d
 
 from __future__ import annotations
 
+import math
+
 from deploycc.operators import Match, Skip
 from deploycc.scheduling.kernel import Kernel
 from deploycc.scheduling.stages import schedule_reduction_blocks, schedule_spatial_blocks
@@ -37,9 +39,11 @@ def match(task, target):
 
 def cost(match, knobs):
     """Cycles: as if every step were a nest of its own; four vectors in flight hide an addition's latency."""
-    work = sum(block.operations for block in match.kernel.blocks) / match.target.simd.lanes()
+    blocks = match.kernel.blocks
+    work = 8.0 * sum(block.operations for block in blocks) / match.target.simd.lanes()
+    rows = math.prod(match.kernel.reductions[0].spatial)
     side = knobs["vectors"] * knobs["items"]
-    return 8.0 * work * (1.0 + abs(side - 4) / 100 + knobs["items"] / 1000)
+    return (work + 60.0 * rows) * (1.0 + abs(side - 4) / 100 + knobs["items"] / 1000)
 
 
 def apply(sch, match, knobs):

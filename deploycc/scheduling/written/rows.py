@@ -134,7 +134,7 @@ def row_cycles(kernel: Kernel, target: Target, vectors: int, items: int, each: f
     length = reduction.operations / rows
     in_row = length / target.simd.lanes()
     side = vectors * items
-    waits = max(1.0, 1.5 - side / 8) * (1.2 if side > 8 else 1.0)
+    waits = max(1.0, 1.5 - side / 8) * (1.2 if side > 8 else 1.0) + 0.05 * max(0, items - 2)
     spread = 1.1 if items > 1 and items * length * 8 > target.cache.l1 else 1.0
     short = 1.0 + 0.1 * max(0, vectors - in_row)
     return rows * (in_row * each * waits * spread * short + 30 / min(items, 2))
