@@ -267,9 +267,9 @@ class _Kernel:
                 with writer.loop(steps, "lane", "vectorized") as lane:
                     writer.store(inputs, writer.load(left, places[t] + lane), t, lane)
         for step in range(steps):
-            for number, column in enumerate(columns):
-                for t in range(size):
-                    one = writer.load(inputs, t, step) if inputs is not None else writer.load(left, places[t])
+            for t in range(size):  # outside, or LLVM holds the broadcast inputs of all rows in registers
+                one = writer.load(inputs, t, step) if inputs is not None else writer.load(left, places[t])
+                for number, column in enumerate(columns):
                     with writer.loop(lanes, "lane", "vectorized") as lane:
                         if packed is not None:
                             other = writer.load(packed, k + step, number * lanes + lane)
