@@ -36,8 +36,8 @@ from deploycc.build import build
 class Other:
     """A network of one operator, or of one after another.
 
-    ``constants`` are further operands of the first one, ``second`` the shape of another input in front of them, whose last two axes change places where it is
-    ``turned``.
+    ``constants`` are further operands of the first one, ``second`` the shape of another input in front of
+    them, whose last two axes change places where it is ``turned``.
     """
 
     name: str
@@ -150,9 +150,7 @@ def entry_of(other: Other, target: str, keep: bool, schedule_dirs: Sequence[Path
         onnx.save(other.model(), model)
         build(model, target, folder, name=other.name, schedule_dirs=schedule_dirs)
     random = np.random.default_rng(1)
-    feeds = {
-        name: random.uniform(-1, 1, shape).astype(np.float32) for name, shape in other.inputs.items()
-    }
+    feeds = {name: random.uniform(-1, 1, shape).astype(np.float32) for name, shape in other.inputs.items()}
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(model, options, ["CPUExecutionProvider"])

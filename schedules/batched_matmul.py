@@ -1,6 +1,6 @@
 """Products of two matrices that are both computed, one or a batch of them, as attention has them.
 
-    for batch, column block (parallel):               # before:  for b, i, j: for k: acc += x[b,i,k] * w[b,k,j]
+    for batch, column block (parallel):         # before:  for b, i, j: for k: acc += x[b,i,k] * w[b,k,j]
       for k: p[k][:] = w[b, k, block..]               # packed, transposed in registers where w is [b, j, k]
       for row tiles:
         acc[tile][vectors * lanes] = 0

@@ -6,12 +6,12 @@
       acc[..][:] += x[..]                       # what is left, the last vector overlapping the one before
       y = f(sum(acc))
 
-Over axes that do not have the innermost one the vectors lie across columns, each a number of its own.  Partial
-sums are added in another order than one after the other (rounding differs in the last bits, as between
-any two libraries).
+Over axes that do not have the innermost one the vectors lie across columns, each a number of its own.
+Partial sums are added in another order than one after the other (rounding differs in the last bits, as
+between any two libraries).
 
-A kernel of another form (windows, an arg-maximum, a product of two tensors) gets a loop nest for each step: over
-outer dimensions vectorised over the innermost spatial one, over the innermost dimension split over lanes.
+A kernel of another form (windows, an arg-maximum, a product of two tensors) gets a loop nest for each step:
+over outer dimensions vectorised over the innermost spatial one, over the innermost one split over lanes.
 """
 
 from __future__ import annotations

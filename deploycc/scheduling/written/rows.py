@@ -1,13 +1,13 @@
-"""Reductions over some axes of a tensor and the elementwise steps around them, read as steps over common axes.
+"""Reductions over some axes of a tensor and the elementwise steps around them, as steps over common axes.
 
-Softmax, normalisation and plain reductions are one form: every step either gathers over the same reduced axes,
-or computes an element for each position of all axes, or one for all positions along the reduced axes.
+Softmax, normalisation and plain reductions are one form: each step gathers over the same reduced axes, or
+computes an element for each position of all axes, or one for all positions along the reduced axes.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +25,7 @@ GATHERING = (tirx.Add, tirx.Mul, tirx.Max, tirx.Min)
 class Step:
     """One block: ``buffer`` gets ``value``, an expression over the kernel's axes.
 
-    ``combine`` is the operation that a reduction gathers with (``None`` for an elementwise step) and ``start``
+    ``combine`` is the operation a reduction gathers with (``None`` for an elementwise step) and ``start``
     what it starts from.  ``full`` says whether there is an element for each position along the reduced axes.
     """
 
@@ -41,6 +41,11 @@ class Step:
     def sweeps(self) -> bool:
         """Whether it goes along the reduced axes."""
         return self.full or self.combine is not None
+
+    def gather(self, one: Any, other: Any) -> Any:
+        """Both in one result of the reduction."""
+        assert self.combine is not None
+        return self.combine(one, other)
 
     def reads(self) -> list[Any]:
         """The buffers it reads."""
@@ -122,10 +127,10 @@ class RowKernel:
 def row_cycles(kernel: Kernel, target: Target, vectors: int, items: int, each: float) -> float | None:
     """Cycles of ``kernel`` with ``items`` rows side by side and ``vectors`` of each a step.
 
-    ``each`` is what one vector takes where nothing waits.  A row that is closed waits some 30 cycles for its
-    numbers, which rows side by side share; below four vectors in flight each one waits for the one before, and
-    above eight LLVM spills (softmax, layer norm and sums of 97 to 6,625 elements on AVX-512).  Many long rows
-    side by side do not stay in the level-1 cache.
+    ``each`` is what one vector takes where nothing waits.  To close a row takes some 30 cycles of waiting,
+    which rows side by side share; below four vectors in flight each waits for the one before, and above
+    eight LLVM spills (softmax, layer norm and sums of 97 to 6,625 elements on AVX-512).  Many long rows side
+    by side do not stay in the level-1 cache.
     """
     reduction = kernel.reductions[0]
     rows = math.prod(reduction.spatial)
@@ -311,7 +316,7 @@ def _merged(
     return tuple(groups)
 
 
-def places_of(number: Any, extents: Sequence[int]) -> Iterator[Any]:
+def places_of(number: Any, extents: Sequence[int]) -> list[Any]:
     """The index along each of ``extents`` of element ``number`` of all, the first axis first."""
     rest: list[Any] = []
     for extent in reversed(extents[1:]):
@@ -319,4 +324,4 @@ def places_of(number: Any, extents: Sequence[int]) -> Iterator[Any]:
         number = number // extent
     if extents:
         rest.append(number)
-    return reversed(rest)
+    return rest[::-1]
