@@ -59,6 +59,8 @@ SOFTMAX = [
 NORMALIZATIONS = [
     *(layer_norm(1, 5, extent) for extent in (8, 31, 32, 33, 97, 331)),
     layer_norm(3, 5, 17, 3, axis=-2),
+    one("InstanceNormalization", 1, 6, 7, 9, operands=((6,), (6,))),
+    behind(one("InstanceNormalization", 2, 3, 37, operands=((3,), (3,))), "Relu"),
     behind(layer_norm(2, 7, 37), "Relu"),
 ]
 REDUCTIONS = [
