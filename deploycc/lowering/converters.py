@@ -2,8 +2,8 @@
 
 * ``Max``, ``Min`` and ``Sum`` of several inputs become a stack and a reduction there, which copies every
   operand; ``Clip`` and ``Pad`` become opaque kernels that the layout and fusion passes cannot see through.
-* ``InstanceNormalization`` becomes a mean, a variance that computes the mean anew, and elementwise steps: three
-  kernels that each read the whole image.
+* ``InstanceNormalization`` becomes a mean, a variance that computes the mean anew, and elementwise steps:
+  three kernels that each read the whole image.
 * ``PRelu`` with one slope for all becomes a kernel of its own, because its operands have different ranks.
 """
 

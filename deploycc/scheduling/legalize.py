@@ -129,7 +129,7 @@ def _global_average_pool(builder: Any, call: Any) -> Any:
 
 
 def _instance_norm(builder: Any, call: Any) -> Any:
-    """As layer normalisation is computed: TVM's own subtracts the mean's square from the mean of the squares."""
+    """By differences from the mean: TVM's own takes the mean's square from the mean of the squares."""
     attributes = call.attrs
     axes = [int(axis) for axis in attributes.axes]
     shape = static_shape(call.args[0])
