@@ -34,18 +34,29 @@ from deploycc.build import build
 
 @dataclass(frozen=True)
 class Other:
-    """A network of one operator, or of one after another; ``constants`` are further inputs of the first."""
+    """A network of one operator, or of one after another.
+
+    ``constants`` are further operands of the first one, ``second`` the shape of another input in front of
+    them, whose last two axes change places where it is ``turned``.
+    """
 
     name: str
     shape: tuple[int, ...]
     operators: tuple[str, ...]
     attributes: Mapping[str, Any] = field(default_factory=dict)
     constants: tuple[Any, ...] = ()
+    second: tuple[int, ...] | None = None
+    turned: bool = False
+
+    @property
+    def inputs(self) -> dict[str, tuple[int, ...]]:
+        """Names and shapes of the network's inputs."""
+        return {"x": self.shape} if self.second is None else {"x": self.shape, "z": self.second}
 
     def model(self) -> onnx.ModelProto:
         """The network; ``None`` among the constants is an input left out."""
         rng = np.random.default_rng(0)
-        names, weights, nodes = ["x"], [], []
+        names, weights, nodes = list(self.inputs), [], []
         for index, constant in enumerate(self.constants):
             if constant is None:
                 names.append("")
@@ -54,6 +65,10 @@ class Other:
             value = rng.standard_normal(constant).astype(np.float32) if drawn else np.asarray(constant)
             weights.append(numpy_helper.from_array(value, f"w{index}"))
             names.append(f"w{index}")
+        if self.turned:
+            order = [*range(len(self.shape) - 2), len(self.shape) - 1, len(self.shape) - 2]
+            nodes.append(helper.make_node("Transpose", ["z"], ["turned"], name="turn", perm=order))
+            names[1] = "turned"
         for index, operator in enumerate(self.operators):
             last = index == len(self.operators) - 1
             nodes.append(
@@ -68,7 +83,10 @@ class Other:
         graph = helper.make_graph(
             nodes,
             self.name,
-            [helper.make_tensor_value_info("x", TensorProto.FLOAT, self.shape)],
+            [
+                helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+                for name, shape in self.inputs.items()
+            ],
             [helper.make_empty_tensor_value_info("y")],
             weights,
         )
@@ -102,6 +120,13 @@ OTHERS = (
     Other("mean_hw_ragged", (1, 331, 19, 23), ("ReduceMean",), {"axes": [2, 3]}),
     Other("max_axis1_97x331", (8, 97, 331), ("ReduceMax",), {"axes": [1]}),
     Other("sum_last_6625", (40, 6625), ("ReduceSum",), {}, (np.array([1]),)),
+    Other("matmul_scores_197", (8, 197, 64), ("MatMul",), second=(8, 64, 197)),
+    Other("matmul_values_197", (8, 197, 197), ("MatMul",), second=(8, 197, 64)),
+    Other("matmul_turned_129", (4, 129, 80), ("MatMul",), second=(4, 129, 80), turned=True),
+    Other("matmul_331x97x131", (331, 97), ("MatMul",), second=(97, 131)),
+    Other("matmul_512", (512, 512), ("MatMul",), second=(512, 512)),
+    Other("matmul_tall_6625x40x24", (6625, 40), ("MatMul",), second=(40, 24)),
+    Other("matmul_row_1x331x997", (1, 331), ("MatMul",), second=(331, 997)),
     _pool("maxpool_3x3s2_61x47", (1, 31, 61, 47), "MaxPool", 3, 2, 1),
     _pool("maxpool_3x3s2_112", (1, 64, 112, 112), "MaxPool", 3, 2, 1),
     _pool("maxpool_2x2s2_37x53", (1, 32, 37, 53), "MaxPool", 2, 2, 0),
@@ -124,11 +149,12 @@ def entry_of(other: Other, target: str, keep: bool, schedule_dirs: Sequence[Path
         folder.parent.mkdir(parents=True, exist_ok=True)
         onnx.save(other.model(), model)
         build(model, target, folder, name=other.name, schedule_dirs=schedule_dirs)
-    x = np.random.default_rng(1).uniform(-1, 1, other.shape).astype(np.float32)
+    random = np.random.default_rng(1)
+    feeds = {name: random.uniform(-1, 1, shape).astype(np.float32) for name, shape in other.inputs.items()}
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(model, options, ["CPUExecutionProvider"])
-    return Entry(other.name, model, folder, [x], session.run(None, {"x": x}))
+    return Entry(other.name, model, folder, list(feeds.values()), session.run(None, feeds))
 
 
 def main() -> int:

@@ -1,23 +1,31 @@
-"""Kernels with reductions: pooling, means, softmax, normalisation, products of two variable matrices.
+"""Reductions: sums, means, products, maxima and minima with elementwise steps in front of and behind them.
 
-    for outer (parallel):                # before: one nest a step, innermost loop the reduction
-      acc[rows][vectors * lanes] = 0
-      for reduction: acc[:][:] += x[...]
-      y[outer, :] = acc
+    for rows (parallel):                        # before: one nest a step, innermost loop the reduction
+      acc[vectors][:] = 0
+      for steps of a row: acc[0][:] += x[..]; acc[1][:] += x[..]
+      acc[..][:] += x[..]                       # what is left, the last vector overlapping the one before
+      y = f(sum(acc))
 
-Each step is a stage of its own.  A reduction over outer dimensions is vectorised over the innermost
-spatial one; a reduction over the innermost dimension is split over the lanes of a vector, which adds
-in a different order (rounding differs in the last bits, as between any two libraries).
+Over axes that do not have the innermost one the vectors lie across columns, each a number of its own.
+Partial sums are added in another order than one after the other (rounding differs in the last bits, as
+between any two libraries).
+
+A kernel of another form (windows, an arg-maximum, a product of two tensors) gets a loop nest for each step:
+over outer dimensions vectorised over the innermost spatial one, over the innermost one split over lanes.
 """
 
 from __future__ import annotations
 
+import math
+
 from deploycc.operators import Match, Skip
 from deploycc.scheduling.kernel import Kernel
-from deploycc.scheduling.primitives import inline_elementwise
 from deploycc.scheduling.stages import schedule_reduction_blocks, schedule_spatial_blocks
+from deploycc.scheduling.written.rows import RowKernel
+from deploycc.scheduling.written.sweeps import write_rows
+from deploycc.scheduling.written.writing import NotWritable
 
-KNOBS = {"vectors": (4,)}
+KNOBS = {"vectors": (1, 2, 4, 8), "items": (1, 2, 4)}
 
 
 def match(task, target):
@@ -26,17 +34,25 @@ def match(task, target):
         return Skip("an operator with an algorithm of its own")
     if not task.reductions:
         return Skip("nothing is reduced")
-    return Match(None, target)
+    return Match(None, target, kernel=task)
 
 
 def cost(match, knobs):
-    """One way only: nothing to estimate."""
-    return 0.0
+    """Cycles: as if every step were a nest of its own; four vectors in flight hide an addition's latency."""
+    blocks = match.kernel.blocks
+    work = 8.0 * sum(block.operations for block in blocks) / match.target.simd.lanes()
+    rows = math.prod(match.kernel.reductions[0].spatial)
+    side = knobs["vectors"] * knobs["items"]
+    return (work + 60.0 * rows) * (1.0 + abs(side - 4) / 100 + knobs["items"] / 1000)
 
 
 def apply(sch, match, knobs):
-    """Tile, fuse the epilogue in, vectorise."""
-    inline_elementwise(sch, single_consumer=True)
-    # In this order: scheduling a reduction makes new blocks (its start, its partial sums).
-    schedule_spatial_blocks(sch, match.target)
-    schedule_reduction_blocks(sch, match.target, knobs["vectors"])
+    """Write the kernel, or tile, fuse the epilogue in and vectorise."""
+    try:
+        kernel = RowKernel.of(sch)
+    except NotWritable:  # it has inlined what can be
+        # In this order: scheduling a reduction makes new blocks (its start, its partial sums).
+        schedule_spatial_blocks(sch, match.target)
+        schedule_reduction_blocks(sch, match.target, knobs["vectors"])
+        return None
+    return write_rows(kernel, match.target, knobs["vectors"], knobs["items"])

@@ -2,6 +2,8 @@
 
 * ``Max``, ``Min`` and ``Sum`` of several inputs become a stack and a reduction there, which copies every
   operand; ``Clip`` and ``Pad`` become opaque kernels that the layout and fusion passes cannot see through.
+* ``InstanceNormalization`` becomes a mean, a variance that computes the mean anew, and elementwise steps:
+  three kernels that each read the whole image.
 * ``PRelu`` with one slope for all becomes a kernel of its own, because its operands have different ranks.
 """
 
@@ -89,12 +91,24 @@ class Pad(importer_converter("Pad")):  # type: ignore[misc]
         return relax.op.nn.pad(inputs[0], pairs, "constant", float(value))
 
 
+class InstanceNormalization(OnnxOpConverter):  # type: ignore[misc]
+    """Relax's own operator, which is one kernel with one row for each channel of an image."""
+
+    @classmethod
+    def _impl_v6(cls, bb: Any, inputs: Any, attr: Any, params: Any) -> Any:
+        data, scale, shift = inputs
+        axes = list(range(2, data.ty.ndim))
+        epsilon = float(attr.get("epsilon", 1e-5))
+        return relax.op.nn.instance_norm(data, scale, shift, 1, axes, epsilon)
+
+
 CONVERTERS: dict[str, type] = {
     **INDEXING,
     "Max": _pairwise(relax.op.maximum),
     "Min": _pairwise(relax.op.minimum),
     "Sum": _pairwise(relax.op.add),
     "Clip": Clip,
+    "InstanceNormalization": InstanceNormalization,
     "Pad": Pad,
     "PRelu": PRelu,
 }

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from deploycc.scheduling.written.strides import loads_of, strides_of
-from deploycc.tvm_api import tirx
+from deploycc.tvm_api import ir, tirx
 
 TASK_ANNOTATION = "deploycc.task"
 """On the anchor block of a kernel whose algorithm a schedule computed: the index of its selection."""
@@ -24,6 +24,10 @@ class BlockView:
     reduction: tuple[int, ...]
     anchor: int | None
     strided: bool = False
+    combines: str | None = None
+    """What a reduction gathers with: ``sum``, ``product``, ``max`` or ``min``."""
+    product: bool = False
+    """Whether it sums up products of an element of one operand with one of another."""
 
     @property
     def operations(self) -> int:
@@ -82,7 +86,21 @@ def _view_block(block: Any) -> BlockView:
         tuple(reduction),
         None if anchor is None else int(anchor),
         _strided(block),
+        _combines(block) if reduction else None,
+        bool(reduction) and _sums_products(block),
     )
+
+
+def _combines(block: Any) -> str | None:
+    names = {tirx.Add: "sum", tirx.Mul: "product", tirx.Max: "max", tirx.Min: "min"}
+    return names.get(type(block.body.value)) if isinstance(block.body, tirx.BufferStore) else None
+
+
+def _sums_products(block: Any) -> bool:
+    value = block.body.value if isinstance(block.body, tirx.BufferStore) else None
+    if not isinstance(value, tirx.Add) or not isinstance(value.b, tirx.Mul):
+        return False
+    return all(isinstance(factor, ir.TensorLoad) for factor in (value.b.a, value.b.b))
 
 
 def _strided(block: Any) -> bool:

@@ -6,6 +6,7 @@ image) an expression of ours takes its place.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,7 +15,7 @@ from deploycc.operators import Algorithm, Conv2d, Operator
 from deploycc.relax_graph import constant, constant_value, describe, static_shape
 from deploycc.scheduling.kernel import TASK_ANNOTATION
 from deploycc.scheduling.library import Selection
-from deploycc.tvm_api import ir, relax, s_tir, structural_walk, tirx, topi
+from deploycc.tvm_api import ir, relax, s_tir, structural_walk, te, tirx, topi
 from deploycc.types import DeployccError
 
 INJECTIVE = 2
@@ -51,6 +52,7 @@ def legalize(module: Any, selections: Mapping[Operator, Selection]) -> Any:
         "relax.nn.conv2d": anchored(_plain_convolution),
         "relax.matmul": anchored(_registered("relax.matmul")),
         "relax.nn.adaptive_avg_pool2d": _global_average_pool,
+        "relax.nn.instance_norm": _instance_norm,
     }
     try:
         legal = relax.transform.LegalizeOps(overrides)(module)
@@ -126,6 +128,42 @@ def _global_average_pool(builder: Any, call: Any) -> Any:
         return topi.multiply(total, tirx.const(1.0 / (height * width), data.dtype))
 
     return builder.call_te(average, call.args[0], primfunc_name_hint="global_average_pool")
+
+
+def _instance_norm(builder: Any, call: Any) -> Any:
+    """By differences from the mean: TVM's own takes the mean's square from the mean of the squares."""
+    attributes = call.attrs
+    axes = [int(axis) for axis in attributes.axes]
+    shape = static_shape(call.args[0])
+    size = math.prod(shape[axis] for axis in axes)
+    kept = [axis for axis in range(len(shape)) if axis not in axes]
+    channel = int(attributes.channel_axis)
+
+    def normalize(data: Any, scale: Any, shift: Any) -> Any:
+        def total(value: Callable[..., Any], name: str) -> Any:
+            reduced = [te.reduce_axis((0, shape[axis]), f"k{axis}") for axis in axes]
+
+            def summed(*outer: Any) -> Any:
+                places = dict(zip([*kept, *axes], [*outer, *reduced], strict=True))
+                return te.sum(value(*(places[axis] for axis in range(len(shape)))), axis=reduced)
+
+            return te.compute([shape[axis] for axis in kept], summed, name=name)
+
+        def outer(places: Any) -> list[Any]:
+            return [places[axis] for axis in kept]
+
+        sums = total(lambda *i: data[i], "sum")
+        mean = te.compute(sums.shape, lambda *i: sums[i] / size, name="mean")
+        squares = total(lambda *i: (data[i] - mean[(*outer(i),)]) * (data[i] - mean[(*outer(i),)]), "squares")
+
+        def result(*i: Any) -> Any:
+            variance = squares[(*outer(i),)] / size + tirx.const(float(attributes.epsilon), data.dtype)
+            factor = tirx.rsqrt(variance)
+            return (data[i] - mean[(*outer(i),)]) * (factor * scale[i[channel]]) + shift[i[channel]]
+
+        return te.compute(shape, result, name="instance_norm")
+
+    return builder.call_te(normalize, *call.args, primfunc_name_hint="instance_norm")
 
 
 def _mark_fusable(module: Any) -> Any:

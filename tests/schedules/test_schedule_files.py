@@ -44,14 +44,27 @@ TASKS: list[Operator | Kernel] = [
     Kernel("moves", (BlockView("move", (3, 4), (), None),)),
     Kernel("turns", (BlockView("turn", (3, 4), (), None, strided=True),)),
     Kernel("adds", (BlockView("add_up", (3,), (4,), None),)),
+    Kernel("multiplies", (BlockView("multiply", (3, 5), (4,), None, combines="sum", product=True),)),
+    Kernel(
+        "normalizes",
+        (BlockView("sum", (3,), (4,), None, combines="sum"), BlockView("result", (3, 4), (), None)),
+    ),
+    Kernel(
+        "softmax",
+        (
+            BlockView("largest", (3,), (4,), None, combines="max"),
+            BlockView("sum", (3,), (4,), None, combines="sum"),
+            BlockView("result", (3, 4), (), None),
+        ),
+    ),
 ]
 
 
 def test_these_are_the_schedules() -> None:
     assert set(LOADED) == {
-        "conv_channels", "conv_direct", "conv_pixels", "conv_winograd",
+        "batched_matmul", "conv_channels", "conv_direct", "conv_pixels", "conv_winograd",
         "depthwise_channels", "depthwise_pixels", "depthwise_windows",
-        "elementwise", "gemm", "reduction", "transpose",
+        "elementwise", "gemm", "normalization", "reduction", "softmax", "transpose",
     }  # fmt: skip
 
 
