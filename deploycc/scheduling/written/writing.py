@@ -33,8 +33,8 @@ class NotWritable(Exception):
 class FusedKernel:
     """An operator and the elementwise program fused behind it.
 
-    ``data`` and ``weight`` are the operator's operands (buffers), ``accumulated`` its result before the
-    epilogue, ``output`` the kernel's result, of the same shape.
+    ``data`` and ``weight`` are the operator's operands (buffers; pools and resizes have no weights),
+    ``accumulated`` its result before the epilogue, ``output`` the kernel's result, of the same shape.
     """
 
     function: Any
@@ -64,15 +64,27 @@ class FusedKernel:
         if len(reads) != 2:
             raise NotWritable(f"the operator reads {len(reads)} buffers")
         data, weight = reads
-        others = [block for block in blocks if not block.same_as(anchor)]
+        return cls.behind(sch, data, weight, anchor, [anchor])
+
+    @classmethod
+    def behind(cls, sch: Any, data: Any, weight: Any, last: Any, operator: Sequence[Any]) -> FusedKernel:
+        """What follows the blocks of an ``operator``, of which ``last`` writes its result.
+
+        Raises ``NotWritable`` where that is more than one block or reads other elements of the result.
+        """
+        accumulated = last.writes[0].source
+        blocks = [sch.get(block) for block in child_blocks(sch)]
+        others = [block for block in blocks if not any(block.same_as(own) for own in operator)]
         if not others:
-            variables = tuple(v.var for v in anchor.iter_vars if v.iter_type == tirx.IterVar.DataPar)
+            variables = tuple(v.var for v in last.iter_vars if v.iter_type == tirx.IterVar.DataPar)
             value = tirx.BufferLoad(accumulated, list(variables))
             return cls(sch.mod["main"], data, weight, accumulated, accumulated, variables, value)
-        (last,) = output_blocks(sch)
-        node = sch.get(last)
-        if len(others) != 1 or not node.same_as(others[0]) or not isinstance(node.body, tirx.BufferStore):
+        outputs = [sch.get(block) for block in output_blocks(sch)]
+        (node,) = others if len(others) == 1 else (None,)
+        if node is None or len(outputs) != 1 or not node.same_as(outputs[0]):
             raise NotWritable("more follows the operator than one elementwise block")
+        if not isinstance(node.body, tirx.BufferStore):
+            raise NotWritable("what follows the operator is not one statement")
         variables = tuple(v.var for v in node.iter_vars)
         if not _same(node.body.indices, variables):
             raise NotWritable("the result is written in another order")
