@@ -14,6 +14,7 @@ from deploycc.operators import Algorithm, Conv2d, Operator
 from deploycc.relax_graph import constant, constant_value, describe, static_shape
 from deploycc.scheduling.kernel import TASK_ANNOTATION
 from deploycc.scheduling.library import Selection
+from deploycc.scheduling.resizing import RESAMPLE_ANNOTATION, Resampling, emit_resize
 from deploycc.tvm_api import ir, relax, tirx, topi
 from deploycc.types import DeployccError
 
@@ -49,6 +50,7 @@ def legalize(module: Any, selections: Mapping[Operator, Selection]) -> Any:
         "relax.nn.conv2d": anchored(_plain_convolution),
         "relax.matmul": anchored(_registered("relax.matmul")),
         "relax.nn.adaptive_avg_pool2d": _global_average_pool,
+        "relax.image.resize2d": _resize,
     }
     try:
         legal = relax.transform.LegalizeOps(overrides)(module)
@@ -126,10 +128,20 @@ def _global_average_pool(builder: Any, call: Any) -> Any:
     return builder.call_te(average, call.args[0], primfunc_name_hint="global_average_pool")
 
 
+def _resize(builder: Any, call: Any) -> Any:
+    resampling = Resampling.of(call)
+    if resampling is None:
+        return _registered("relax.image.resize2d")(builder, call)
+    return emit_resize(builder, call, resampling)
+
+
 def _mark_fusable(module: Any) -> Any:
     """Tell TVM's fusion that programs with an anchor take elementwise consumers behind them."""
     for variable, function in module.functions.items():
-        if isinstance(function, tirx.PrimFunc) and TASK_ANNOTATION in function.script():
+        if not isinstance(function, tirx.PrimFunc):
+            continue
+        text = function.script()
+        if TASK_ANNOTATION in text or RESAMPLE_ANNOTATION in text:
             module.update_func(variable, function.with_attr("op_pattern", OUT_ELEMENTWISE_FUSABLE))
     return module
 
