@@ -221,6 +221,7 @@ class _Pixels(_Kernel):
             mask = [used.index(place // width) * width + place % width for place in places]
             value = sources[0]
             if mask != list(range(width)):
+                sources *= -(-len(mask) // (len(sources) * width))  # no fewer elements than are chosen
                 value = tirx.Shuffle(sources, [tirx.IntImm("int32", place) for place in mask])
             if self.weighted:
                 value = value * _constants(weights)

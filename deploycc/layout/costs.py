@@ -35,9 +35,10 @@ are gathered by rows, then by columns."""
 
 BY_RESULT = {"relax.concat": (0.9, 1.1), "relax.reshape": (2.7, 1.3)}
 """Cycles an element of the result, NCHW and NHWC; a reshape is the end of a regrouping."""
-RESIZE = {"nearest_neighbor": (2.4, 0.7)}
-RESIZE_OTHERS = (14.0, 2.5)
-"""Cycles an element of the result by method: an interpolated pixel of NHWC is one of all channels."""
+RESIZE_TAPS = {"nearest_neighbor": 1, "linear": 2, "cubic": 4}
+RESIZE = ((0.18, 0.27), (0.27, 0.18))
+"""Cycles an element of the result of a resize, and of one that it is made of: in NCHW one by rows and one by
+columns, in NHWC all of a square."""
 REDUCE_IMAGE = (0.8, 0.2)
 """Cycles an element read where rows and columns are reduced."""
 REDUCE_CHANNELS = (0.4, 1.0)
@@ -73,7 +74,7 @@ def operator_cycles(call: Any, target: Target) -> tuple[float, float]:
         channels = axes is not None and [int(axis) % 4 for axis in axes] == [1]
         return _by_element(static_shape(call.args[0]), REDUCE_CHANNELS if channels else REDUCE_IMAGE)
     if name == "relax.image.resize2d":
-        return _by_element(static_shape(call), RESIZE.get(call.attrs.method, RESIZE_OTHERS))
+        return _resize(static_shape(call), RESIZE_TAPS.get(str(call.attrs.method), 4), target)
     if name in BY_RESULT:
         return _by_element(static_shape(call), BY_RESULT[name])
     return 0.0, 0.0
@@ -94,6 +95,12 @@ def _pool(read: Shape, shape: Shape, attributes: Any, target: Target) -> tuple[f
         for cycles, extent in zip(POOL_TAP, (width, channels), strict=True)
     )
     return first, last
+
+
+def _resize(shape: Shape, taps: int, target: Target) -> tuple[float, float]:
+    (first, each), (last, square) = RESIZE
+    elements, filled = math.prod(shape), _lanes(shape[1], target) / target.simd.lanes()
+    return elements * (first + each * taps), elements * (last + square * taps**2) / filled
 
 
 def _lanes(extent: int, target: Target) -> int:

@@ -1,7 +1,9 @@
 """Resizing an image as numbers: which elements of an axis make one of the result's, with which weights.
 
-Coordinates follow TVM's ``topi.image.resize2d`` in float32, step by step, since it is what the checks of a
-model compare with; nearest takes one element, linear two, cubic four (Keys' kernel, as in ONNX's Resize).
+Coordinates are in float32, step by step as ONNX Runtime computes them (``upsample.cc``: weights of a wide row
+would else differ in the fifth digit); which element is nearest is decided as in TVM's
+``topi.image.resize2d``, for which the linter knows where it would be another.  Nearest takes one element, linear
+two, cubic four (Keys' kernel, as in ONNX's Resize).
 """
 
 from __future__ import annotations
@@ -81,16 +83,18 @@ class Resampling:
 
     def _coordinates(self, extent: int, out: int) -> Weights:
         x, half = np.arange(out).astype(np.float32), np.float32(0.5)
-        scale = np.float32(extent) / np.float32(out)
         if self.mode == "align_corners":
-            scale = np.float32(extent - 1) / np.float32(max(out - 1, 1))
-        if self.mode in ("align_corners", "asymmetric"):
-            return x * scale
-        if self.mode == "tf_half_pixel_for_nn":
-            return (x + half) * scale
+            first, last = np.float32(extent - 1), np.float32(max(out - 1, 1))
+            return x * (first / last) if self.method == "nearest_neighbor" else x * first / last
         if self.mode == "pytorch_half_pixel" and out == 1:
             return np.zeros(1, np.float32)
-        return (x + half) * scale - half
+        if self.mode != "asymmetric":
+            x = x + half
+        if self.method == "nearest_neighbor":
+            x = x * (np.float32(extent) / np.float32(out))
+        else:
+            x = x / (np.float32(out) / np.float32(extent))
+        return x if self.mode in ("asymmetric", "tf_half_pixel_for_nn") else x - half
 
     def _rounded(self, place: Weights, extent: int, out: int) -> npt.NDArray[np.int64]:
         if self.mode == "asymmetric" and self.rounding == "floor" and out % extent == 0:
