@@ -24,8 +24,9 @@ from __future__ import annotations
 
 from deploycc.operators import Match, Skip
 from deploycc.scheduling.kernel import Kernel
-from deploycc.scheduling.primitives import PARALLEL_OPERATIONS, round_up
+from deploycc.scheduling.primitives import round_up
 from deploycc.scheduling.written.planes import cut_axis
+from deploycc.scheduling.written.pool_kernel import PoolKernel
 from deploycc.scheduling.written.pooling import read_pool
 from deploycc.scheduling.written.writing import Writer, row_vectors
 from deploycc.tvm_api import tirx
@@ -64,99 +65,13 @@ def apply(sch, match, knobs):
     return writer.finish()
 
 
-class _Kernel:
-    """What both layouts have in common."""
-
-    def __init__(self, writer, pool, target):
-        self.writer, self.pool, self.target = writer, pool, target
-        self.lanes = target.simd.lanes()
-        self.tables = [self.table("rows", pool.rows), self.table("columns", pool.columns)]
-
-    def table(self, name, divisors):
-        """A buffer for the reciprocals of ``divisors``, ``None`` where all are one number."""
-        return self.writer.scratch(f"{name}_scale", (len(divisors),)) if len(set(divisors)) > 1 else None
-
-    def kind(self):
-        """Whether the work is worth threads."""
-        pool = self.pool
-        operations = pool.batch * pool.channels * pool.across.out * pool.along.out
-        operations *= pool.across.taps + pool.along.taps
-        return "parallel" if operations // self.lanes >= PARALLEL_OPERATIONS else "serial"
-
-    def fill(self, buffer, begin, values):
-        """Constants from ``begin`` on, runs of one number by loops over vectors."""
-        writer, first = self.writer, 0
-        while first < len(values):
-            last = first
-            while last < len(values) and values[last] == values[first]:
-                last += 1
-            for start, lanes, count in row_vectors(last - first, self.lanes):
-                with writer.loop(count, "i") as i, writer.loop(lanes, "lane", "vectorized") as lane:
-                    writer.store(buffer, values[first], begin + first + start + i * lanes + lane)
-            first = last
-
-    def fill_tables(self):
-        """Reciprocals of how many elements are counted."""
-        for table, divisors in zip(self.tables, (self.pool.rows, self.pool.columns), strict=True):
-            if table is not None:
-                self.fill(table, 0, [1 / divisor for divisor in divisors])
-
-    def scaled(self, value, y, x):
-        """The average of the window at (y, x) whose sum or maximum is ``value``."""
-        pool, constant = self.pool, 1.0
-        for table, divisors, place in zip(self.tables, (pool.rows, pool.columns), (y, x), strict=True):
-            if table is not None:
-                value = value * self.writer.load(table, place)
-            elif divisors:
-                constant /= divisors[0]
-        return value if constant == 1.0 else value * tirx.const(constant, "float32")
-
-    def gather(self, buffer, value, begun, *indices):
-        """``value`` into an element of ``buffer``, which has one already if ``begun``."""
-        if begun:
-            value = self.pool.gather(self.writer.load(buffer, *indices), value)
-        self.writer.store(buffer, value, *indices)
-
-    def useful(self, axis, start):
-        """The taps that read the image and not only padding, of the window at output ``start``."""
-        first, apart = start * axis.stride - axis.before, axis.dilation
-
-        def tap(position):
-            return tirx.max(0, tirx.min(axis.taps, tirx.floordiv(position - first + (apart - 1), apart)))
-
-        lowest = tap(tirx.IntImm("int64", 0))
-        return lowest, tirx.max(lowest, tap(tirx.IntImm("int64", axis.extent)))
-
-    def reads(self, axis, start, first, size):
-        """{position after the first output's: [outputs]} of ``size`` outputs from ``start + first`` on.
-
-        What lies in the padding is left out where ``start`` is a number; where it is not, nothing does.
-        """
-        found = {}
-        for output in range(size):
-            for tap in range(axis.taps):
-                place = (first + output) * axis.stride + tap * axis.dilation - axis.before
-                if not isinstance(start, int) or 0 <= start * axis.stride + place < axis.extent:
-                    found.setdefault(place, []).append(output)
-        return dict(sorted(found.items()))
-
-    def tiles(self, axis, size):
-        """Loops over tiles of ``size`` outputs: (how many, start of each); numbers where padding is read."""
-        return [
-            (count, (lambda i, start=start, step=step: start + i * step) if count > 1 else start)
-            for start, step, count in cut_axis(axis, size, 0).runs
-        ]
-
-
-class _Pixels(_Kernel):
+class _Pixels(PoolKernel):
     """NCHW."""
 
     def __init__(self, writer, pool, target):
         super().__init__(writer, pool, target)
         across, along = pool.across, pool.along
-        self.direct = (
-            along.before == 0 and along.reach == 0 and along.out * along.stride <= along.extent
-        )
+        self.direct = along.before == 0 and along.reach == 0 and along.out * along.stride <= along.extent
         # What stands right of the last window is not read.
         self.columns = min(along.extent, (along.out - 1) * along.stride + (along.taps - 1) * along.dilation
                            + 1 - along.before)  # fmt: skip
@@ -203,7 +118,7 @@ class _Pixels(_Kernel):
             tiles = [(count, lambda i: tirx.min(i * self.rows, across.out - self.rows))]
         for count, start in tiles:
             with self.writer.loop(count, "tile") as i:
-                self.tile(n, channel, start(i) if callable(start) else start)
+                self.tile(n, channel, start(i))
 
     def tile(self, n, channel, y):
         """The rows of one tile."""
@@ -289,9 +204,9 @@ class _Pixels(_Kernel):
     def chosen(self, rows, row, elements):
         """Some of the columns of a gathered row as one value."""
         _, parts, lanes = (int(extent) for extent in rows.ty.shape)
-        one = tirx.IntImm("int64", 1)
+        zero, one = tirx.IntImm("int64", 0), tirx.IntImm("int64", 1)
         vectors = [
-            self.writer.load(rows, row, part, tirx.Ramp(tirx.IntImm("int64", 0), one, lanes) if lanes > 1 else 0)
+            self.writer.load(rows, row, part, tirx.Ramp(zero, one, lanes) if lanes > 1 else 0)
             for part in range(parts)
         ]
         if len(vectors) == 1 and list(elements) == list(range(lanes)):
@@ -365,7 +280,7 @@ class _Pixels(_Kernel):
                 self.gather(total, writer.load(self.line, place + lane), True, lane)
 
 
-class _Channels(_Kernel):
+class _Channels(PoolKernel):
     """NHWC."""
 
     def __init__(self, writer, pool, target):
@@ -409,7 +324,7 @@ class _Channels(_Kernel):
             tiles = self.tiles(pool.along, self.columns)
         for count, start in tiles:
             with writer.loop(count, "tile") as i:
-                x = start(i) if callable(start) else start
+                x = start(i)
                 for begin, lanes, many in row_vectors(pool.channels, self.lanes):
                     with writer.loop(many, "vector") as vector:
                         self.tile(n, y, x, begin + vector * lanes, lanes, rows)

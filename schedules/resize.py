@@ -13,7 +13,7 @@ NHWC:
 
 Which columns make a vector of the result is known when the kernel is written: they are shuffles with constant
 masks and weights.  Vectors whose masks are alike, one after the other or every second, third and so on (as a
-rational scale makes them), are a loop.  The nearest element needs no line, a shuffle of the image itself is it.
+rational scale makes them), are a loop.  The nearest element needs no line: the image itself is shuffled.
 """
 
 from __future__ import annotations
@@ -236,8 +236,8 @@ class _Pixels(_Kernel):
 class _Vector:
     """``lanes`` columns of the result from ``start`` on, and how they are made.
 
-    ``loads`` are where vectors of ``width`` columns are loaded, counted from column ``first``; ``places`` says
-    for every tap which element of them each lane takes.
+    ``loads`` are where vectors of ``width`` columns are loaded, counted from column ``first``; ``places``
+    says for every tap which element of them each lane takes.
     """
 
     def __init__(self, start, lanes, first, width, loads, places, weights):

@@ -2,8 +2,8 @@
 
 Coordinates are in float32, step by step as ONNX Runtime computes them (``upsample.cc``: weights of a wide row
 would else differ in the fifth digit); which element is nearest is decided as in TVM's
-``topi.image.resize2d``, for which the linter knows where it would be another.  Nearest takes one element, linear
-two, cubic four (Keys' kernel, as in ONNX's Resize).
+``topi.image.resize2d``, for which the linter knows where it would be another.  Nearest takes one element,
+linear two, cubic four (Keys' kernel, as in ONNX's Resize).
 """
 
 from __future__ import annotations
@@ -99,13 +99,15 @@ class Resampling:
     def _rounded(self, place: Weights, extent: int, out: int) -> npt.NDArray[np.int64]:
         if self.mode == "asymmetric" and self.rounding == "floor" and out % extent == 0:
             return np.arange(out) // (out // extent)
-        rounded = {
-            "floor": lambda: np.floor(place + NEAR),
-            "ceil": lambda: np.ceil(place - NEAR),
-            "round_prefer_floor": lambda: np.ceil(place - np.float32(0.5)),
-            "round_prefer_ceil": lambda: np.floor(place + np.float32(0.5)),
-        }[self.rounding]()
-        return rounded.astype(np.int64)
+        half = np.float32(0.5)
+        added, down = {
+            "floor": (NEAR, True),
+            "ceil": (-NEAR, False),
+            "round_prefer_floor": (-half, False),
+            "round_prefer_ceil": (half, True),
+        }[self.rounding]
+        rounded: npt.NDArray[np.int64] = (np.floor if down else np.ceil)(place + added).astype(np.int64)
+        return rounded
 
     def _cubic(self, part: Weights) -> list[Weights]:
         a, t, t2 = np.float32(self.cubic), part, part * part
