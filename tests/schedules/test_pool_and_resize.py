@@ -94,7 +94,7 @@ RESIZES = [
     resize((1, 3, 40, 99), (7, 9), **LINEAR),  # from too many vectors
     resize((1, 5, 1, 1), (3, 17), True, **LINEAR),
     resize((1, 8, 9, 11), (18, 33), mode="cubic", coordinate_transformation_mode="half_pixel"),
-    resize((1, 3, 6, 5), (4, 13), exclude_outside=1, mode="cubic", coordinate_transformation_mode="half_pixel"),
+    resize((1, 3, 6, 5), (4, 13), exclude_outside=1, **{**LINEAR, "mode": "cubic"}),
     resize((1, 64, 56, 57), (112, 113), **LINEAR),  # worth threads
 ]  # fmt: skip
 
