@@ -99,11 +99,13 @@ def _pool(name: str, shape: tuple[int, ...], operator: str, size: int, stride: i
     return Other(name, shape, (operator,), attributes)
 
 
-def _resize(name: str, shape: tuple[int, ...], mode: str) -> Other:
-    scales = np.array([1, 1, 2, 2], np.float32)
+def _resize(name: str, shape: tuple[int, ...], mode: str, size: tuple[int, int] | None = None) -> Other:
+    """To ``size``, or to twice the rows and columns."""
     transform = "asymmetric" if mode == "nearest" else "half_pixel"
     attributes = {"mode": mode, "coordinate_transformation_mode": transform, "nearest_mode": "floor"}
-    return Other(name, shape, ("Resize",), attributes, (None, scales))
+    if size is None:
+        return Other(name, shape, ("Resize",), attributes, (None, np.array([1, 1, 2, 2], np.float32)))
+    return Other(name, shape, ("Resize",), attributes, (None, None, np.array([*shape[:2], *size])))
 
 
 OTHERS = (
@@ -131,9 +133,16 @@ OTHERS = (
     _pool("maxpool_3x3s2_112", (1, 64, 112, 112), "MaxPool", 3, 2, 1),
     _pool("maxpool_2x2s2_37x53", (1, 32, 37, 53), "MaxPool", 2, 2, 0),
     _pool("maxpool_5x5s1_20", (1, 128, 20, 20), "MaxPool", 5, 1, 2),
+    _pool("maxpool_13x13s1_20", (1, 128, 20, 20), "MaxPool", 13, 1, 6),
+    _pool("maxpool_3x3s2_13x13", (1, 97, 13, 13), "MaxPool", 3, 2, 0),
     _pool("avgpool_3x3s1_19x43", (1, 48, 19, 43), "AveragePool", 3, 1, 1),
+    _pool("avgpool_2x2s2_37x53", (1, 32, 37, 53), "AveragePool", 2, 2, 0),
     _resize("resize_nearest_x2_37x29", (1, 24, 37, 29), "nearest"),
     _resize("resize_linear_x2_37x29", (1, 24, 37, 29), "linear"),
+    _resize("resize_linear_to_90x101", (1, 24, 37, 29), "linear", (90, 101)),
+    _resize("resize_linear_to_17x13", (1, 24, 37, 29), "linear", (17, 13)),
+    _resize("resize_nearest_x2_160x120", (1, 32, 160, 120), "nearest"),
+    _resize("resize_cubic_x2_37x29", (1, 24, 37, 29), "cubic"),
     Other("sigmoid_99991", (99991,), ("Sigmoid",)),
     Other("tanh_erf_61x77", (1, 24, 61, 77), ("Tanh", "Erf")),
     Other("hardswish_61x77", (1, 24, 61, 77), ("HardSwish",)),

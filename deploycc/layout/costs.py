@@ -29,19 +29,21 @@ APART = 0.1
 """Cycles an element where an elementwise operator reads another layout than its producer writes, beside the
 transpose (or view) and a call: it can no longer be fused behind it."""
 
-POOL_TAP = 1.6
-"""Cycles of one tap of one window by one element: NCHW of stride above 1, NHWC by lanes of channels."""
-POOL_TAP_IN_ROW = 0.5
-"""The same in NCHW and stride 1."""
+POOL_ELEMENT = 0.15
+"""Cycles of a pool for an element that it reads or writes."""
+POOL_TAP = (2.9, 1.9)
+"""Cycles of a vector of a pool's result for each row and each column of the window, NCHW and NHWC: windows
+are gathered by rows, then by columns."""
 
 BY_RESULT = {"relax.reshape": (2.7, 1.3)}
 """Cycles an element of the result, NCHW and NHWC; a reshape is the end of a regrouping."""
 MOVED = (0.9, 1.1)
 """Cycles an element of a concatenation, NCHW and NHWC, where it has a kernel; parts that are cut out are
 taken to cost the same.  Neither costs anything where the parts are runs of memory (``contiguous.py``)."""
-RESIZE = {"nearest_neighbor": (2.4, 0.7)}
-RESIZE_OTHERS = (14.0, 2.5)
-"""Cycles an element of the result by method: an interpolated pixel of NHWC is one of all channels."""
+RESIZE_TAPS = {"nearest_neighbor": 1, "linear": 2, "cubic": 4}
+RESIZE = ((0.18, 0.27), (0.27, 0.18))
+"""Cycles an element of the result of a resize, and of one that it is made of: in NCHW one by rows and one by
+columns, in NHWC all of a square."""
 REDUCE_IMAGE = (0.8, 0.2)
 """Cycles an element read where rows and columns are reduced."""
 REDUCE_CHANNELS = (0.4, 1.0)
@@ -71,13 +73,13 @@ def operator_cycles(call: Any, target: Target) -> tuple[float, float]:
     """Cycles of a call (in NCHW) that has a layout rule: in NCHW, in NHWC."""
     name = getattr(call.op, "name", "")
     if name in ("relax.nn.max_pool2d", "relax.nn.avg_pool2d"):
-        return _pool(static_shape(call), call.attrs, target)
+        return _pool(static_shape(call.args[0]), static_shape(call), call.attrs, target)
     if name in REDUCTIONS:
         axes = getattr(call.attrs, "axis", None)
         channels = axes is not None and [int(axis) % 4 for axis in axes] == [1]
         return _by_element(static_shape(call.args[0]), REDUCE_CHANNELS if channels else REDUCE_IMAGE)
     if name == "relax.image.resize2d":
-        return _by_element(static_shape(call), RESIZE.get(call.attrs.method, RESIZE_OTHERS))
+        return _resize(static_shape(call), RESIZE_TAPS.get(str(call.attrs.method), 4), target)
     if name == "relax.concat":
         return _concatenation(static_shape(call), int(call.attrs.axis) % 4)
     if name in CUTS:
@@ -109,10 +111,24 @@ def _cut(call: Any) -> tuple[float, float]:
     return first, last
 
 
-def _pool(shape: Shape, attributes: Any, target: Target) -> tuple[float, float]:
-    taps = math.prod(shape) * math.prod(int(extent) for extent in attributes.pool_size)
-    channels, lanes = shape[1], target.simd.lanes()
-    while channels % lanes:
-        lanes //= 2
-    first = POOL_TAP_IN_ROW if int(attributes.strides[1]) == 1 else POOL_TAP
-    return taps * first, taps * POOL_TAP / lanes
+def _pool(read: Shape, shape: Shape, attributes: Any, target: Target) -> tuple[float, float]:
+    elements = math.prod(shape)
+    moved = POOL_ELEMENT * (math.prod(read) + elements)
+    taps = elements * sum(int(extent) for extent in attributes.pool_size)
+    _, channels, _, width = shape
+    first, last = (
+        moved + cycles * taps / _lanes(extent, target)
+        for cycles, extent in zip(POOL_TAP, (width, channels), strict=True)
+    )
+    return first, last
+
+
+def _resize(shape: Shape, taps: int, target: Target) -> tuple[float, float]:
+    (first, each), (last, square) = RESIZE
+    elements, filled = math.prod(shape), _lanes(shape[1], target) / target.simd.lanes()
+    return elements * (first + each * taps), elements * (last + square * taps**2) / filled
+
+
+def _lanes(extent: int, target: Target) -> int:
+    """Lanes of the vectors that ``extent`` elements fill."""
+    return min(target.simd.lanes(), 1 << (extent.bit_length() - 1))

@@ -15,6 +15,7 @@ from deploycc.operators import Algorithm, Conv2d, Operator
 from deploycc.relax_graph import constant, constant_value, describe, static_shape
 from deploycc.scheduling.kernel import TASK_ANNOTATION
 from deploycc.scheduling.library import Selection
+from deploycc.scheduling.resizing import RESAMPLE_ANNOTATION, Resampling, emit_resize
 from deploycc.tvm_api import ir, relax, s_tir, structural_walk, te, tirx, topi
 from deploycc.types import DeployccError
 
@@ -53,6 +54,7 @@ def legalize(module: Any, selections: Mapping[Operator, Selection]) -> Any:
         "relax.matmul": anchored(_registered("relax.matmul")),
         "relax.nn.adaptive_avg_pool2d": _global_average_pool,
         "relax.nn.instance_norm": _instance_norm,
+        "relax.image.resize2d": _resize,
     }
     try:
         legal = relax.transform.LegalizeOps(overrides)(module)
@@ -166,6 +168,13 @@ def _instance_norm(builder: Any, call: Any) -> Any:
     return builder.call_te(normalize, *call.args, primfunc_name_hint="instance_norm")
 
 
+def _resize(builder: Any, call: Any) -> Any:
+    resampling = Resampling.of(call)
+    if resampling is None:
+        return _registered("relax.image.resize2d")(builder, call)
+    return emit_resize(builder, call, resampling)
+
+
 def _mark_fusable(module: Any) -> Any:
     """Tell TVM's fusion that programs with an anchor take elementwise consumers behind them.
 
@@ -183,10 +192,11 @@ def _mark_fusable(module: Any) -> Any:
 
 
 def _has_anchor(function: Any) -> bool:
+    """Whether a block of the program carries an operator, or a resize with its tables."""
     found = []
 
     def visit(block: Any) -> None:
-        found.append(TASK_ANNOTATION in block.annotations)
+        found.append(any(name in block.annotations for name in (TASK_ANNOTATION, RESAMPLE_ANNOTATION)))
 
     structural_walk(function.body, (s_tir.SBlock, visit), order="pre")
     return any(found)

@@ -38,7 +38,7 @@ def strides_of(load: Any, variables: Sequence[Any]) -> Access | None:
     """How ``load`` moves with ``variables``; ``None`` where that is not by fixed strides."""
     strides, offset, size = [0] * len(variables), 0, 1
     for index, extent in zip(reversed(load.indices), reversed(load.source.ty.shape), strict=True):
-        parts = _linear(index, variables)
+        parts = linear(index, variables)
         if parts is None or not isinstance(extent, int | tirx.IntImm):
             return None
         strides = [stride + size * part for stride, part in zip(strides, parts[0], strict=True)]
@@ -47,8 +47,8 @@ def strides_of(load: Any, variables: Sequence[Any]) -> Access | None:
     return Access(load.source, tuple(strides), offset)
 
 
-def _linear(index: Any, variables: Sequence[Any]) -> tuple[list[int], int] | None:
-    """Factors of ``variables`` in ``index``, and what is added."""
+def linear(index: Any, variables: Sequence[Any]) -> tuple[list[int], int] | None:
+    """Factors of ``variables`` in ``index``, and what is added; ``None`` for an index of another form."""
     zero = [0] * len(variables)
     if isinstance(index, tirx.IntImm | int):
         return zero, int(index)
@@ -56,13 +56,13 @@ def _linear(index: Any, variables: Sequence[Any]) -> tuple[list[int], int] | Non
         if index.same_as(variable):
             return [1 if other == number else 0 for other in range(len(variables))], 0
     if isinstance(index, tirx.Add | tirx.Sub):
-        a, b = _linear(index.a, variables), _linear(index.b, variables)
+        a, b = linear(index.a, variables), linear(index.b, variables)
         if a is None or b is None:
             return None
         sign = 1 if isinstance(index, tirx.Add) else -1
         return [x + sign * y for x, y in zip(a[0], b[0], strict=True)], a[1] + sign * b[1]
     if isinstance(index, tirx.Mul):
-        a, b = _linear(index.a, variables), _linear(index.b, variables)
+        a, b = linear(index.a, variables), linear(index.b, variables)
         if a is None or b is None or (any(a[0]) and any(b[0])):
             return None
         if any(a[0]):
