@@ -1,8 +1,8 @@
 """Products of two matrices that are both computed, one or a batch of them, as attention has them.
 
-    for batch, column block (parallel):         # before:  for b, i, j: for k: acc += x[b,i,k] * w[b,k,j]
+    for batch, column block, band (parallel):   # before:  for b, i, j: for k: acc += x[b,i,k] * w[b,k,j]
       for k: p[k][:] = w[b, k, block..]               # packed, transposed in registers where w is [b, j, k]
-      for row tiles:
+      for row tiles of the band:
         acc[tile][vectors * lanes] = 0
         for k:
           for t in tile (unrolled):
@@ -10,8 +10,9 @@
         y[b, row.., block..] = epilogue(acc)
 
 Columns that do not fill a block are a block of fewer vectors, whose last one overlaps the one before it; rows
-are cut into tiles of nearly one size.  A right side whose rows are contiguous is read where it lies (and row
-tiles are then work for threads as well) unless it is long enough for the packed one to be worth its copy.
+are cut into tiles of nearly one size.  A right side whose rows are contiguous is read where it lies unless it
+is long enough for the packed one to be worth its copy.  Where there are fewer blocks than threads want, rows
+are cut into bands as well, of which the last may overlap and each packs for itself.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from deploycc.scheduling.primitives import (
     register_tile_cost,
     usable_lanes,
 )
-from deploycc.scheduling.written.pixels import balanced
+from deploycc.scheduling.written.pixels import TASKS, balanced
 from deploycc.scheduling.written.rows import places_of
 from deploycc.scheduling.written.strides import strides_of
 from deploycc.scheduling.written.transposing import transposed, vector
@@ -178,25 +179,36 @@ class _Kernel:
         extents = [product.extents[axis] for axis in product.batches]
         batches = math.prod(extents)
         if blocks:
-            with self.writer.loop(batches * blocks, "block", self.kind) as number:
+            band, bands = self.bands(batches * blocks)
+            with self.writer.loop(batches * blocks * bands, "block", self.kind) as task:
+                number = task // bands
                 first = number % blocks * (vectors * lanes) if blocks > 1 else _int(0)
-                batch = list(places_of(number // blocks, extents))
-                self.block(batch, [first + vector * lanes for vector in range(vectors)])
+                columns = [first + vector * lanes for vector in range(vectors)]
+                self.block(list(places_of(number // blocks, extents)), columns, task % bands, band)
         left = starts[blocks * vectors :]
         if left:
-            with self.writer.loop(batches, "rest", self.kind) as number:
-                self.block(list(places_of(number, extents)), [_int(start) for start in left])
+            band, bands = self.bands(batches)
+            with self.writer.loop(batches * bands, "rest", self.kind) as task:
+                batch = list(places_of(task // bands, extents))
+                self.block(batch, [_int(start) for start in left], task % bands, band)
 
-    def block(self, batch, columns):
-        """All rows of one block of columns."""
+    def bands(self, pieces):
+        """Rows of a band and how many bands there are: enough for threads, none lower than a tile."""
+        height = self.product.height
+        wanted = -(-TASKS // pieces) if self.kind == "parallel" else 1
+        band = -(-height // max(1, min(wanted, height // self.knobs["tile"])))
+        return band, -(-height // band)
+
+    def block(self, batch, columns, band, height):
+        """The rows of one band of one block of columns."""
         packed = None
         if self.packed:
             packed = self.writer.scratch("packed", (self.product.inner, len(columns) * self.lanes))
             self.pack(packed, batch, columns)
-        for first, size, count in balanced(self.product.height, self.knobs["tile"]):
-            # A packed block is one thread's; else tiles are enough work for several.
+        start = tirx.min(band * height, self.product.height - height) if height < self.product.height else 0
+        for first, size, count in balanced(height, self.knobs["tile"]):
             with self.writer.loop(count, "tile") as number:
-                self.tile(batch, number * size + first, size, columns, packed)
+                self.tile(batch, start + number * size + first, size, columns, packed)
 
     def pack(self, packed, batch, columns):
         """The block's columns, each step of the reduction one piece of memory."""

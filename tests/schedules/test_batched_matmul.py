@@ -44,6 +44,8 @@ CASES = [
     product((2, 17, 24), (2, 19, 24), turned=True),
     product((2, 5, 9), (2, 37, 9), turned=True),
     product((1, 3, 2), (1, 5, 2), turned=True),
+    product((601, 257), (257, 17)),  # few columns and work for threads: cut into bands of rows
+    product((1, 601, 257), (1, 17, 257), turned=True),
 ]
 OTHERS = [product((7,), (7, 5)), product((5, 7), (7,)), product((2, 5, 7), (2, 7, 1))]
 
