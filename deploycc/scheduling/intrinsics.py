@@ -124,6 +124,27 @@ def exp_of_negative(x: Any) -> Any:
     return s.close(tirx.Select(x < _f(_LOWEST_NORMAL), _f(0.0), _float(_bits(mantissa) + power)))
 
 
+def with_own_names(value: Any) -> Any:
+    """``value`` with new variables for what its ``Let`` s bind.
+
+    An expression that is written several times, each time of other elements, binds a variable to different
+    values: in one vectorized loop TVM refuses that.
+    """
+    fresh: dict[Any, Any] = {}
+    structural_walk(
+        value, (tirx.Let, lambda let: fresh.setdefault(let.var, tirx.Var(let.var.name, let.var.ty)))
+    )
+    if not fresh:
+        return value
+
+    def renamed(node: Any) -> Any:
+        if isinstance(node, tirx.Let):
+            return tirx.Let(fresh.get(node.var, node.var), node.value, node.body)
+        return fresh.get(node, node)
+
+    return structural_map(value, ((ir.Var, tirx.Let), renamed), order="post")
+
+
 class _Scope:
     """Values that are used more than once, bound one after the other around a final expression."""
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from deploycc.scheduling.intrinsics import with_own_names
 from deploycc.scheduling.primitives import PARALLEL_OPERATIONS
 from deploycc.scheduling.written.rows import RowKernel, Step, Sweep
 from deploycc.scheduling.written.strides import loads_of
@@ -81,7 +82,7 @@ class Sweeps:
                 access = self.kernel.access(load)
             return self.writer.load(self.writer.flat(access.buffer), place_in(access, indices))
 
-        return structural_map(expression, (ir.TensorLoad, read), order="post")
+        return with_own_names(structural_map(expression, (ir.TensorLoad, read), order="post"))
 
     def put(self, step: Step, block: Block, item: int, within: Sequence[Any], lane: Any, value: Any) -> None:
         """Write an element of an output."""
