@@ -37,24 +37,37 @@ def ncnn(files, inputs, runs):
 
     network = engine.Net()
     network.opt.num_threads = 1
+    # As ncnn's own benchmark has it: memory of one run serves the next.
+    allocators = (engine.UnlockedPoolAllocator(), engine.PoolAllocator())
+    network.opt.blob_allocator, network.opt.workspace_allocator = allocators
     # As the other engines compute: float32 throughout.
     network.opt.use_fp16_packed = network.opt.use_fp16_storage = network.opt.use_fp16_arithmetic = False
     network.opt.use_bf16_storage = False
     param, weights = files.split(",")
     if network.load_param(param) or network.load_model(weights):
         sys.exit("ncnn cannot load the network")
-    arrays = [engine.Mat(np.ascontiguousarray(array[0])) for array in inputs.values()]
-    found = {}
+    outputs = len(network.output_names())
+    if any(array.dtype != np.float32 or array.shape[0] != 1 for array in inputs.values()):
+        sys.exit(f"ncnn takes no {[(array.dtype.name, array.shape) for array in inputs.values()]}")
+    # pnnx numbers inputs and outputs in the order of the ONNX file.  A clone has ncnn's own alignment.
+    mats = [engine.Mat(np.ascontiguousarray(array[0])).clone() for array in inputs.values()]
+    given, wanted = ([f"{kind}{i}" for i in range(n)] for kind, n in (("in", len(mats)), ("out", outputs)))
+    results = []
     for _ in range(runs):
         extractor = network.create_extractor()
-        for name, array in zip(network.input_names(), arrays, strict=True):
-            extractor.input(name, array)
-        for name in network.output_names():
+        for name, mat in zip(given, mats, strict=True):
+            extractor.input(name, mat)
+        results = []
+        for name in wanted:
             status, result = extractor.extract(name)
             if status:
                 sys.exit(f"ncnn returns {status} for {name}")
-            found[name] = result
-    return {name: np.array(result)[None] for name, result in found.items()}
+            results.append(result)
+    found = {name: np.array(result)[None] for name, result in zip(wanted, results, strict=True)}
+    # In the order that the allocators need.
+    results, mats = [], []
+    network.clear()
+    return found
 
 
 if __name__ == "__main__":
