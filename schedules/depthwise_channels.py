@@ -42,8 +42,9 @@ TASKS = 8
 PAGE = 4096
 """Bytes apart at which lines share a set of the level-1 cache, on most processors."""
 LOADED = 7
-"""Registers that inputs take where every operand is loaded to one (no multiply-add reads memory), see docs/arm64.md:
-LLVM loads ahead, and interleaves the vectors of a tile, so the weights of all of them are held at once."""
+"""Registers for inputs where every operand is loaded to one (no multiply-add reads memory): LLVM loads ahead
+and interleaves the vectors of a tile, so that the weights of all of them are held at once.  With fewer left
+free llvm-mca's Neoverse N1 sees spills in 3x3 and 5x5 kernels of strides 1 and 2 (docs/arm64.md)."""
 MULTIPLIER = 4
 """The largest channel multiplier; sums of more are not worth interleaving."""
 
