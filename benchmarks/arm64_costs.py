@@ -1,6 +1,6 @@
 """The static cost against instructions: how well what is chosen without a board ranks its candidates.
 
-    python -m benchmarks.arm64_costs [--target arm64] [--networks a,b] [--operators 24] [--count 10] [--anew]
+    python -m benchmarks.arm64_costs [--target arm64] [--networks a,b] [--operators 40] [--count 8] [--anew]
 
 The heaviest operators of the networks without recurrent layers (each weighs its share of its network's static
 cost) are taken as a build has them, layouts included.  Of each the static choice, the cheapest of every other
@@ -249,8 +249,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--target", default="arm64")
     parser.add_argument("--networks", help="names, comma-separated (default: all without recurrent layers)")
-    parser.add_argument("--operators", type=int, default=24, help="how many, the heaviest first (default 24)")
-    parser.add_argument("--count", type=int, default=10, help="candidates of each, about (default 10)")
+    parser.add_argument("--operators", type=int, default=40, help="how many, the heaviest first (default 40)")
+    parser.add_argument("--count", type=int, default=8, help="candidates of each, about (default 8)")
     parser.add_argument("--anew", action="store_true", help="count everything again")
     arguments = parser.parse_args()
     target = load_target(arguments.target)
