@@ -49,6 +49,10 @@ KNOBS = {
 UNROLLED = 400
 """Multiply-adds of one unrolled body; more and it leaves the cache of decoded instructions."""
 
+WRITTEN = 2400
+"""Multiply-adds of a row of taps, which is always unrolled, where every operand needs a register: LLVM's time
+for AArch64 grows with their square (1x256 taps: 25 s for 6 x 4, 8 s for 14 vectors, 3 s for 8)."""
+
 
 def match(task, target):
     """Say which tasks are taken."""
@@ -76,6 +80,9 @@ def cost(match, knobs):
     # As conv_channels has it; llvm-mca sees 9 x 3 and 14 x 2 spill on NEON, 6 x 4, 8 x 3 and 12 x 2 not.
     spare = 2 if target.simd.fma_by_lane else 0
     if channels > out_group or channels * vectors + vectors + 1 > target.simd.registers - spare:
+        return None
+    tile = channels * vectors
+    if target.simd.fma_by_lane and tile > 1 and tile * conv.kernel[1] > WRITTEN:
         return None
     image = cut(match, knobs)
     if image is None or image.most_vectors < vectors:
