@@ -44,7 +44,7 @@ PAGE = 4096
 LOADED = 7
 """Registers for inputs where every operand is loaded to one (no multiply-add reads memory): LLVM loads ahead
 and interleaves the vectors of a tile, so that the weights of all of them are held at once.  With fewer left
-free llvm-mca's Neoverse N1 sees spills in 3x3 and 5x5 kernels of strides 1 and 2 (docs/arm64.md)."""
+free 3x3 and 5x5 kernels of strides 1 and 2 were seen to spill."""
 MULTIPLIER = 4
 """The largest channel multiplier; sums of more are not worth interleaving."""
 
