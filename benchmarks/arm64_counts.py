@@ -4,8 +4,9 @@
 
 Every network of networks.toml without recurrent layers is built for ``arm64`` and runs as an AArch64
 program on one thread; the peers' AArch64 wheels run in an AArch64 Python.  The instructions of one run are
-(those of a process with six runs - those of one with a single run) / 5.  Results are checked against ONNX
-Runtime on this machine.  Counts are kept in ``.cache/arm64`` by what was counted (library or model, inputs,
+(those of six runs - those of one) / 5, both read in one process when that run is over: two processes of
+Python differ by millions of instructions in what they do before.  Results are checked against ONNX Runtime
+on this machine.  Counts are kept in ``.cache/arm64`` by what was counted (library or model, inputs,
 versions), since the emulator takes minutes.  Prints a table and writes it as JSON to ``benchmarks/results``.
 """
 
@@ -35,10 +36,10 @@ from benchmarks.networks import fetch, networks
 from benchmarks.pinned import ROOT
 from benchmarks.reference import Array, OnnxRuntime, allowed_error, largest_error
 from deploycc.targets import load_target
-from deploycc.tuning.counting import build_plugin, count_instructions
+from deploycc.tuning.counting import MARK, build_plugin, count_instructions
 
 TARGET = "arm64"
-MANY = 6
+RUNS = 6
 LIMIT_SECONDS = 3600.0
 RESULTS = ROOT / "benchmarks" / "results"
 PEER_SCRIPT = Path(__file__).with_name("arm64_peer.py")
@@ -101,7 +102,8 @@ class Counter:
         def prepare() -> list[str]:
             (self._folder / "inputs").write_bytes(b"".join(array.tobytes() for array in self.inputs))
             driver = compile_driver(package, self._folder)
-            return [str(word) for word in (driver, library, self._folder / "inputs", self._outputs, 1, 0)]
+            words = (driver, library, self._folder / "inputs", self._outputs, 1, 0, RUNS)
+            return [str(word) for word in words]
 
         return self._counted([library.read_bytes(), DRIVER.read_bytes()], prepare, lambda: self._raw(package))
 
@@ -122,7 +124,7 @@ class Counter:
         def prepare() -> list[str]:
             np.savez(self._folder / "inputs.npz", **dict(zip(self._names, self.inputs, strict=True)))
             words = [self._python.interpreter, PEER_SCRIPT, peer, model, self._folder / "inputs.npz"]
-            return [str(word) for word in (*words, self._outputs)]
+            return [str(word) for word in (*words, self._outputs, RUNS, MARK)]
 
         versions = repr((WHEELS, DEBIAN_PACKAGES)).encode()
         return self._counted([peer.encode(), key, PEER_SCRIPT.read_bytes(), versions], prepare, self._archive)
@@ -134,23 +136,23 @@ class Counter:
     def _counted(
         self, key: Sequence[bytes], prepare: Callable[[], list[str]], results: Callable[[], list[Array]]
     ) -> Count:
-        digest = hashlib.sha256(repr((CPU, MANY)).encode())
+        digest = hashlib.sha256(repr((CPU, RUNS)).encode())
         for part in (*key, *(array.tobytes() for array in self.inputs)):
             digest.update(hashlib.sha256(part).digest())
         kept = json.loads(_KEPT.read_text()) if _KEPT.exists() else {}
         if digest.hexdigest() not in kept:
-            words = prepare()
-            one, many = (self._total([*words, str(runs)]) for runs in (1, MANY))
+            one, many = self._marks(prepare())
             found = results()
             if len(found) != len(self.expected):
                 raise CountFailed(f"{len(found)} results, {len(self.expected)} are expected")
             error = largest_error(found, self.expected)
             kept = json.loads(_KEPT.read_text()) if _KEPT.exists() else {}
-            kept[digest.hexdigest()] = dataclasses.asdict(Count((many - one) / (MANY - 1), error))
+            kept[digest.hexdigest()] = dataclasses.asdict(Count((many - one) / (RUNS - 1), error))
             _KEPT.write_text(json.dumps(kept, indent=1))
         return Count(**kept[digest.hexdigest()])
 
-    def _total(self, words: list[str]) -> int:
+    def _marks(self, words: list[str]) -> tuple[int, int]:
+        """Instructions until the first run is over, and until the last one is."""
         try:
             ran = count_instructions(self._python.emulator, words, self._plugin, self._folder, LIMIT_SECONDS)
         except subprocess.TimeoutExpired:
@@ -158,7 +160,9 @@ class Counter:
         if ran.status != 0:
             said = (ran.stderr.strip() or ran.stdout.strip() or "nothing").splitlines()[-1]
             raise CountFailed(f"status {ran.status}: {said[:200]}")
-        return ran.total
+        if len(ran.marks) != 2:
+            raise CountFailed(f"{len(ran.marks)} marks where two are expected")
+        return ran.marks[0], ran.marks[1]
 
     def _raw(self, package: Path) -> list[Array]:
         raw, found, at = self._outputs.read_bytes(), [], 0
@@ -180,7 +184,7 @@ def compile_driver(package: Path, folder: Path) -> Path:
     name, target = package_name(package), load_target(TARGET)
     program = folder / f"driver-{name}"
     words: list[str | Path] = [sys.executable, "-m", "ziglang", "cc", "-target", target.linker.triple]
-    words += ["-std=c11", "-O2", f"-DNAME={name}", f'-DHEADER="{name}.h"']
+    words += ["-std=c11", "-O2", f"-DMARK={MARK}", f"-DNAME={name}", f'-DHEADER="{name}.h"']
     words += ["-I", package / "include", DRIVER, "-o", program, "-ldl"]
     done = subprocess.run(words, check=False, capture_output=True, text=True, timeout=600)
     if done.returncode != 0:

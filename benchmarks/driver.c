@@ -6,7 +6,8 @@
  *   driver LIBRARY INPUTS OUTPUTS THREADS WARMUP RUNS
  *
  * INPUTS holds all input tensors one after another, raw; OUTPUTS gets all outputs of the last run.
- * Prints one JSON object: load_us (dlopen and symbols), create_us, run_us (one per run),
+ * With -DMARK=NUMBER an emulator that counts (deploycc/tuning/instructions.c) is told when the first run and
+ * the last one are over.  Prints one JSON object: load_us (dlopen and symbols), create_us, run_us (one per run),
  * peak_kib and idle_kib (largest resident set at the end and before the library was loaded).
  */
 #define _GNU_SOURCE
@@ -16,6 +17,9 @@
 #include <time.h>
 #ifndef LINKED
 #include <dlfcn.h>
+#endif
+#ifdef MARK
+#include <unistd.h>
 #endif
 #include HEADER
 
@@ -111,6 +115,9 @@ int main(int count, char **words) {
         const double before = now_us();
         if (run(handle, inputs, outputs) != 0) fail("run", last_error(handle));
         if (i >= 0) printf("%s%.3f", i ? ", " : "", now_us() - before);
+#ifdef MARK
+        if (i == 0 || i == runs - 1) close(MARK);
+#endif
     }
     printf("], \"idle_kib\": %ld, \"peak_kib\": %ld}\n", idle, peak_kib());
 

@@ -24,7 +24,7 @@ import numpy as np
 
 from deploycc.operators import Algorithm, Conv2d, Match, Skip
 from deploycc.scheduling.kernel import TASK_ANNOTATION
-from deploycc.scheduling.primitives import PARALLEL_OPERATIONS
+from deploycc.scheduling.primitives import PARALLEL_OPERATIONS, dispatched
 from deploycc.scheduling.written.planes import axes_of, cut_axis, turned
 from deploycc.scheduling.written.writing import FusedKernel, Writer
 from deploycc.tvm_api import te, tirx
@@ -41,6 +41,10 @@ TASKS = 8
 """Bands x blocks x images that a convolution worth threads is cut into at least, where it has the rows."""
 PAGE = 4096
 """Bytes apart at which lines share a set of the level-1 cache, on most processors."""
+LOADED = 7
+"""Registers for inputs where every operand is loaded to one (no multiply-add reads memory): LLVM loads ahead
+and interleaves the vectors of a tile, so that the weights of all of them are held at once.  With fewer left
+free 3x3 and 5x5 kernels of strides 1 and 2 were seen to spill."""
 MULTIPLIER = 4
 """The largest channel multiplier; sums of more are not worth interleaving."""
 
@@ -94,7 +98,10 @@ def cost(match, knobs):
     if vectors * lanes >= conv.in_channels + lanes:
         return None
     accumulators = tile * vectors * multiplier
-    if accumulators + multiplier * min(along.taps, tile) + 2 > target.simd.registers:
+    weights = multiplier * min(along.taps, tile)
+    if target.simd.fma_by_lane:
+        weights = vectors * weights + LOADED
+    if accumulators + weights + 2 > target.simd.registers:
         return None
     columns = cut_axis(along, tile, 0)
     if accumulators * along.taps * columns.bodies > WRITTEN:
@@ -112,6 +119,8 @@ def cost(match, knobs):
         step = max(
             operations / 2, loads * split / 2, loads * line, operations / (tile * vectors * multiplier) * 4
         )
+        if target.simd.fma_by_lane:
+            step = max(step, dispatched(operations, 1.5 * loads + 4))
         epilogue = accumulators * (1.2 if multiplier == 1 else 2) + 2
         cycles += count * (rows * (step + 0.5) + across.out * epilogue)
     # Every line of input and output passes the level-2 cache once; pairs of lines do so faster.

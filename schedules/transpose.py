@@ -48,6 +48,9 @@ def apply(sch, match, knobs):
     across = {number for access in kernel.accesses for number in _innermost(access)}
     if len(across) != 1:
         raise NotWritable(f"operands have {len(across)} innermost axes that are not the result's")
+    # Padding reads only where a condition holds; tiles are loaded whole, whatever it says.
+    if any(access.leaves(kernel.extents) for access in kernel.accesses):
+        raise NotWritable("an operand is read beyond its ends but for a condition")
     writer = Writer(kernel)
     _Transposition(writer, kernel, across.pop(), match.target).write()
     return writer.finish()

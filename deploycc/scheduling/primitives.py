@@ -130,18 +130,18 @@ def _lane_tile_cost(target: Target, rows: int, registers: int, lanes: int, steps
     if rows * registers + registers + inputs > target.simd.registers - (3 if steps > 1 else 2):
         return None
     weights = 1.5 * registers if lanes & (lanes - 1) == 0 else 2.0 * registers * lanes.bit_count()
-    return _dispatched(rows * registers, weights + (2 * rows + 4) / steps)
+    return dispatched(rows * registers, weights + (2 * rows + 4) / steps)
 
 
 def step_cycles(target: Target, rows: int, vectors: int) -> float:
     """Cycles of one step of ``rows`` inputs against ``vectors`` registers of weights, if nothing spills."""
     if target.simd.fma_by_lane:
-        return _dispatched(rows * vectors, 1.5 * vectors + 2 * rows + 4)
+        return dispatched(rows * vectors, 1.5 * vectors + 2 * rows + 4)
     rate = 1 if target.simd.fma else 2
     return max(rows * vectors / 2 * rate, rows / 2 + vectors, 4.0 * rate)
 
 
-def _dispatched(fused: float, others: float) -> float:
+def dispatched(fused: float, others: float) -> float:
     """Cycles of ``fused`` multiply-adds and ``others``, micro-operations that take places at dispatch."""
     operations = fused + others
     # Of tiles that are bound by multiply-adds the one with fewer instructions: small cores issue fewer.

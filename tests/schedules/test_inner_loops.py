@@ -99,6 +99,22 @@ def test_register_tiles_stay_in_registers(target: str) -> None:
         assert sum(loop.stores for loop in loops) == 0
 
 
+@pytest.mark.parametrize(
+    ("name", "operator"),
+    [
+        ("depthwise_channels", conv(192, 192, 3, groups=192)),
+        ("depthwise_channels", conv(116, 116, 3, groups=116, stride=2)),
+        ("conv_pixels", conv(24, 144, 1, "NCHW")),
+    ],
+)
+def test_choices_spill_nothing_where_every_operand_needs_a_register(name: str, operator: Operator) -> None:
+    """On arm64 these once were tiles of 7 x 3 and 9 x 3, with 11, 25 and 2 spilled values in the loop."""
+    (schedule,) = (schedule for schedule in schedules() if schedule.name == name)
+    loops = loops_of(schedule, operator, "arm64")
+    assert loops
+    assert sum(loop.stack for loop in loops) == 0
+
+
 def chosen_direct(operator: Operator, target: str) -> Selection:
     """What the static cost takes of the schedules that hold a tile of results in registers."""
     found = []

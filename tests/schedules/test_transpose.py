@@ -86,3 +86,26 @@ def test_what_is_no_transposition_stays_elementwise() -> None:
         chosen = choose(program(shape, order, False), X86_64, [data_dir("schedules")])
         assert "transpose" not in {choice.schedule for choice in chosen.choices}
         assert all("transposed" in choice.skipped["transpose"] for choice in chosen.choices)
+
+
+@pytest.mark.parametrize("pads", [(1, 2, 0, 3), (3, 3, 3, 3)])
+def test_padding_reads_nothing_beyond_its_operand(pads: tuple[int, int, int, int]) -> None:
+    """Tiles are loaded whole, also those of the border: a network of a padded image crashed."""
+    top, left, bottom, right = pads
+    x = relax.Var("x", relax.TensorType((1, 21, 19, 3), "float32"))
+    builder = relax.BlockBuilder()
+    with builder.function("main", [x]):
+        with builder.dataflow():
+            padded = builder.emit(relax.op.nn.pad(x, [0, 0, top, bottom, left, right, 0, 0]))
+            out = builder.emit_output(relax.op.permute_dims(padded, [0, 3, 1, 2]))
+        builder.emit_func_output(out)
+    result = (1, 3, 21 + top + bottom, 19 + left + right)
+    inputs = (TensorInfo("x", "float32", (1, 21, 19, 3)),)
+    made = Program(builder.get(), (), inputs, (TensorInfo("y", "float32", result),))
+    chosen = choose(made, X86_64, [data_dir("schedules")])
+    (choice,) = chosen.choices
+    assert "beyond" in choice.skipped["transpose"], choice
+    data = np.random.default_rng(7).standard_normal((1, 21, 19, 3)).astype("float32")
+    (y,) = run_plan(plan(chosen, X86_64), [data], X86_64)
+    expected = np.pad(data, ((0, 0), (top, bottom), (left, right), (0, 0))).transpose(0, 3, 1, 2)
+    np.testing.assert_array_equal(y, expected)

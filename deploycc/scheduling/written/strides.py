@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,13 @@ class Access:
         """Whether both read the same element."""
         same = (self.strides, self.offset) == (other.strides, other.offset)
         return same and bool(self.buffer.same_as(other.buffer))
+
+    def leaves(self, extents: Sequence[int]) -> bool:
+        """Whether an element before or behind ``buffer`` is read, over axes of these ``extents``."""
+        reaches = [stride * (extent - 1) for stride, extent in zip(self.strides, extents, strict=True)]
+        first = self.offset + sum(min(0, reach) for reach in reaches)
+        last = self.offset + sum(max(0, reach) for reach in reaches)
+        return first < 0 or last >= math.prod(int(extent) for extent in self.buffer.ty.shape)
 
     def over(self, groups: Sequence[tuple[int, ...]]) -> Access:
         """The same with one stride for each group of axes that lie as one."""
