@@ -1,14 +1,13 @@
 """Maximum and average pools of float32 images, rows first and then columns, so that a window costs kh + kw.
 
-NCHW:                                                  # before:  for n, c, oh, ow:
-    for planes (parallel): for tiles of output rows:   #              for kh, kw: acc = max(acc, x)
+    for planes (NCHW, parallel):                       # before:  for n, c, oh, ow:
+      for tiles of output rows:                        #              for kh, kw: acc = max(acc, x)
       for vectors of input columns:                    #              y = epilogue(acc)
         v[rows][lanes] = max over kh of x              #
         line[rows][phases of the stride] = v           #
       for rows: for vectors of output columns:         #
         y[lanes] = epilogue(max over kw of line)       #
-NHWC:
-    for n, oh (parallel): for tiles of output columns: for vectors of channels:
+    for n, oh (NHWC, parallel): for tiles of output columns: for vectors of channels:
       for input columns of the tile:
         v[lanes] = max over kh of x
         for the output columns that it reaches: acc[column][lanes] = max(acc, v)

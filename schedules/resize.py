@@ -1,14 +1,12 @@
 """Resizing of float32 images (nearest, linear, cubic), the columns of NCHW by shuffles of whole vectors.
 
-NCHW:                                                  # before:  for n, c, y, x:
-    for planes, bands of rows (parallel):              #            y[y, x] = x at rows[:, y], columns[:, x]
-      for rows of the band: for vectors of columns:    #                      times their weights
-        line[row][lanes] = x at rows[:, y] * weights   #
+    for planes, bands of rows (NCHW, parallel):        # before:  for n, c, y, x:
+      for rows of the band: for vectors of columns:    #            y[y, x] = x at rows[:, y], columns[:, x]
+        line[row][lanes] = x at rows[:, y] * weights   #                      times their weights
       for rows: for vectors of the result:             #
         v = line[row][first column and on]             #
         y[lanes] = f(shuffles of v * weights)          #
-NHWC:
-    for n, y (parallel): for x: for vectors of channels:
+    for n, y (NHWC, parallel): for x: for vectors of channels:
       y[lanes] = f(x at rows[:, y], columns[:, x] * weights)
 
 Which columns make a vector of the result is known when the kernel is written: they are shuffles with constant

@@ -90,9 +90,11 @@ is interrupted leaves nothing.""",
     help="Tuning database to use over the one that comes with deploycc; a later one over an earlier.",
 )
 @click.option(
-    *("--shipped-records/--no-shipped-records", "shipped_records"),
+    *("--no-shipped-records", "shipped_records"),
+    is_flag=True,
+    flag_value=False,
     default=True,
-    help="Whether the tuning records that come with deploycc count.",
+    help="Leave out the tuning records that come with deploycc.",
 )
 @click.option(
     "--tune",

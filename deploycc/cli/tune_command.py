@@ -79,9 +79,11 @@ Ctrl-C keeps what was found; the next session goes on from there.""",
     help="Folder of schedules; a file there replaces the one of its name that comes with deploycc.",
 )
 @click.option(
-    *("--shipped-records/--no-shipped-records", "shipped_records"),
+    *("--no-shipped-records", "shipped_records"),
+    is_flag=True,
+    flag_value=False,
     default=True,
-    help="Whether the search begins with what comes with deploycc.",
+    help="Search without the records that come with deploycc.",
 )
 @click.option("--no-compare", is_flag=True, help="Do not run the whole network tuned and untuned at the end.")
 @click.option(

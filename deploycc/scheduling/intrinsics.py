@@ -130,12 +130,11 @@ def with_own_names(value: Any) -> Any:
     An expression that is written several times, each time of other elements, binds a variable to different
     values: in one vectorized loop TVM refuses that.
     """
-    fresh: dict[Any, Any] = {}
-    structural_walk(
-        value, (tirx.Let, lambda let: fresh.setdefault(let.var, tirx.Var(let.var.name, let.var.ty)))
-    )
-    if not fresh:
+    found: list[Any] = []
+    structural_walk(value, (tirx.Let, found.append))
+    if not found:
         return value
+    fresh = {let.var: tirx.Var(let.var.name, let.var.ty) for let in found}
 
     def renamed(node: Any) -> Any:
         if isinstance(node, tirx.Let):

@@ -43,6 +43,8 @@ TASKS: list[Operator | Kernel] = [
     MatMul((5,), 7, 9, "float32"),
     Kernel("moves", (BlockView("move", (3, 4), (), None),)),
     Kernel("turns", (BlockView("turn", (3, 4), (), None, strided=True),)),
+    Kernel("pools", (BlockView("pool_max", (1, 3, 5, 7), (3, 3), None, combines="max"),)),
+    Kernel("resizes", (BlockView("resample", (1, 3, 5, 7), (), None),)),
     Kernel("adds", (BlockView("add_up", (3,), (4,), None),)),
     Kernel("multiplies", (BlockView("multiply", (3, 5), (4,), None, combines="sum", product=True),)),
     Kernel(
@@ -64,7 +66,7 @@ def test_these_are_the_schedules() -> None:
     assert set(LOADED) == {
         "batched_matmul", "conv_channels", "conv_direct", "conv_pixels", "conv_winograd",
         "depthwise_channels", "depthwise_pixels", "depthwise_windows",
-        "elementwise", "gemm", "normalization", "reduction", "softmax", "transpose",
+        "elementwise", "gemm", "normalization", "pool", "reduction", "resize", "softmax", "transpose",
     }  # fmt: skip
 
 
