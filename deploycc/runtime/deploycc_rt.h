@@ -113,20 +113,23 @@ DCC_API int dcc_free_workspace(int device_type, int device_id, void *block);
 
 /* ---- between the runtime's own files ---- */
 
-/* A last-in first-out allocator over one block; blocks may be freed in any order. */
-#define DCC_WORKSPACE_BLOCKS 64
+/* A last-in first-out allocator over one region; blocks may be freed in any order.  There may be as many as the
+ * region has room for: unrolled kernels have hundreds. */
 typedef struct dcc_workspace {
     unsigned char *base;
     size_t size;
     size_t top;
-    uint32_t live;
-    size_t start[DCC_WORKSPACE_BLOCKS];
-    unsigned char freed[DCC_WORKSPACE_BLOCKS];
+    size_t live;
 } dcc_workspace;
 
-/* Room for rounding each block of a workspace up to DCC_ALIGNMENT. */
-#define DCC_WORKSPACE_SLACK ((size_t)DCC_WORKSPACE_BLOCKS * DCC_ALIGNMENT)
+/* Room for rounding blocks up to DCC_ALIGNMENT where a model's figure counts their bytes only. */
+#define DCC_WORKSPACE_SLACK ((size_t)64 * DCC_ALIGNMENT)
 
+/* Bytes behind a region of `size`, a multiple of DCC_ALIGNMENT, for what is noted of each block. */
+#define DCC_WORKSPACE_NOTES(size) \
+    (((size) / DCC_ALIGNMENT * sizeof(uint32_t) + DCC_ALIGNMENT - 1) & ~(size_t)(DCC_ALIGNMENT - 1))
+
+/* `size` bytes from `base` on, and DCC_WORKSPACE_NOTES(size) behind them. */
 void dcc_workspace_init(dcc_workspace *workspace, void *base, size_t size);
 void *dcc_workspace_take(dcc_workspace *workspace, uint64_t bytes);
 int dcc_workspace_give(dcc_workspace *workspace, const void *block);

@@ -158,15 +158,19 @@ static size_t slack_for(uint64_t bytes) {
     return bytes == 0 ? 0 : DCC_WORKSPACE_SLACK;
 }
 
+static size_t with_notes(size_t space) {
+    return space + DCC_WORKSPACE_NOTES(space);
+}
+
 static dcc_status lay_out(const dcc_model *model, int32_t threads, layout *sizes) {
     *sizes = (layout){0, 0, 0};
     int too_large = add_block(&sizes->total, model->arena_bytes, 0)
                  || add_block(&sizes->main_space, model->workspace_bytes, slack_for(model->workspace_bytes))
                  || add_block(&sizes->worker_space, model->thread_workspace_bytes,
                               slack_for(model->thread_workspace_bytes))
-                 || sizes->worker_space > SIZE_MAX / 2 / DCC_MAX_THREADS
-                 || add_block(&sizes->total, (uint64_t)sizes->main_space, 0)
-                 || add_block(&sizes->total, (uint64_t)sizes->worker_space * (uint64_t)threads, 0);
+                 || sizes->worker_space > SIZE_MAX / 4 / DCC_MAX_THREADS
+                 || add_block(&sizes->total, (uint64_t)with_notes(sizes->main_space), 0)
+                 || add_block(&sizes->total, (uint64_t)with_notes(sizes->worker_space) * (uint64_t)threads, 0);
     if (sizes->total == 0) {
         sizes->total = DCC_ALIGNMENT;
     }
@@ -215,10 +219,11 @@ dcc_status dcc_create(const dcc_model *model, const dcc_options *given, dcc_hand
     made->model = model;
     made->threads = options.threads;
     made->arena = memory;
-    unsigned char *worker_base = (unsigned char *)memory + sizes.total - sizes.worker_space * (size_t)options.threads;
-    dcc_workspace_init(&made->main_space, worker_base - sizes.main_space, sizes.main_space);
+    size_t each = with_notes(sizes.worker_space);
+    unsigned char *worker_base = (unsigned char *)memory + sizes.total - each * (size_t)options.threads;
+    dcc_workspace_init(&made->main_space, worker_base - with_notes(sizes.main_space), sizes.main_space);
     for (int32_t i = 0; i < options.threads; i++) {
-        dcc_workspace_init(&made->worker_spaces[i], worker_base + (size_t)i * sizes.worker_space, sizes.worker_space);
+        dcc_workspace_init(&made->worker_spaces[i], worker_base + (size_t)i * each, sizes.worker_space);
     }
     if (options.threads > 1) {
         made->pool = dcc_pool_acquire(options.threads, options.spin_us, options.cpus, options.cpu_count);

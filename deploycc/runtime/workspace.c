@@ -8,9 +8,18 @@ void dcc_workspace_init(dcc_workspace *workspace, void *base, size_t size) {
     workspace->live = 0;
 }
 
+/* Of each live block where it starts, in units of DCC_ALIGNMENT, and in the lowest bit whether it was freed. */
+static uint32_t *note(const dcc_workspace *workspace, size_t block) {
+    return (uint32_t *)(void *)(workspace->base + workspace->size) + block;
+}
+
+static size_t start_of(const dcc_workspace *workspace, size_t block) {
+    return (size_t)(*note(workspace, block) >> 1) * DCC_ALIGNMENT;
+}
+
 void *dcc_workspace_take(dcc_workspace *workspace, uint64_t bytes) {
     size_t room = workspace->size - workspace->top;
-    if (workspace->live == DCC_WORKSPACE_BLOCKS || bytes > room) {
+    if (bytes > room || workspace->top / DCC_ALIGNMENT > UINT32_MAX >> 1) {
         return NULL;
     }
     size_t rounded = ((size_t)bytes + (DCC_ALIGNMENT - 1)) & ~(size_t)(DCC_ALIGNMENT - 1);
@@ -20,8 +29,7 @@ void *dcc_workspace_take(dcc_workspace *workspace, uint64_t bytes) {
     if (rounded > room) {
         return NULL;
     }
-    workspace->start[workspace->live] = workspace->top;
-    workspace->freed[workspace->live] = 0;
+    *note(workspace, workspace->live) = (uint32_t)(workspace->top / DCC_ALIGNMENT) << 1;
     workspace->live++;
     void *block = workspace->base + workspace->top;
     workspace->top += rounded;
@@ -29,18 +37,18 @@ void *dcc_workspace_take(dcc_workspace *workspace, uint64_t bytes) {
 }
 
 int dcc_workspace_give(dcc_workspace *workspace, const void *block) {
-    uint32_t at = workspace->live;
-    while (at > 0 && (const void *)(workspace->base + workspace->start[at - 1]) != block) {
+    size_t at = workspace->live;
+    while (at > 0 && (const void *)(workspace->base + start_of(workspace, at - 1)) != block) {
         at--;
     }
-    if (at == 0 || workspace->freed[at - 1]) {
+    if (at == 0 || (*note(workspace, at - 1) & 1u) != 0) {
         return -1;
     }
-    workspace->freed[at - 1] = 1;
+    *note(workspace, at - 1) |= 1u;
     /* A block freed below a live one is kept until everything above it is gone. */
-    while (workspace->live > 0 && workspace->freed[workspace->live - 1]) {
+    while (workspace->live > 0 && (*note(workspace, workspace->live - 1) & 1u) != 0) {
         workspace->live--;
-        workspace->top = workspace->start[workspace->live];
+        workspace->top = start_of(workspace, workspace->live);
     }
     return 0;
 }

@@ -571,9 +571,9 @@ static void bad_options(void) {
 /* ---- memory ---- */
 
 static void workspace(void) {
-    static _Alignas(DCC_ALIGNMENT) unsigned char block[1024];
+    static _Alignas(DCC_ALIGNMENT) unsigned char block[1024 + DCC_WORKSPACE_NOTES(1024)];
     dcc_workspace space;
-    dcc_workspace_init(&space, block, sizeof block);
+    dcc_workspace_init(&space, block, 1024);
     unsigned char *a = dcc_workspace_take(&space, 1), *b = dcc_workspace_take(&space, 65);
     CHECK(a == block && b == block + 64);
     CHECK(dcc_workspace_take(&space, 1024 - 192 + 1) == NULL);
@@ -592,12 +592,18 @@ static void workspace(void) {
     CHECK(dcc_workspace_take(&space, 1) == NULL && dcc_workspace_take(&space, 0) == NULL);
     /* outside a run there is none */
     CHECK(dcc_alloc_workspace(1, 0, 1, 0, 8) == NULL && dcc_free_workspace(1, 0, block) == -1);
-    static unsigned char wide[DCC_WORKSPACE_SLACK + 64];
-    dcc_workspace_init(&space, wide, sizeof wide);
-    for (int i = 0; i < DCC_WORKSPACE_BLOCKS; i++) {
-        CHECK(dcc_workspace_take(&space, 1) != NULL);
+    /* as many blocks as there is room for, each freed from the first one on */
+    enum { MANY = 1000 };
+    static _Alignas(DCC_ALIGNMENT) unsigned char wide[MANY * DCC_ALIGNMENT + DCC_WORKSPACE_NOTES(MANY * DCC_ALIGNMENT)];
+    dcc_workspace_init(&space, wide, MANY * DCC_ALIGNMENT);
+    for (int i = 0; i < MANY; i++) {
+        CHECK(dcc_workspace_take(&space, 1) == wide + i * DCC_ALIGNMENT);
     }
     CHECK(dcc_workspace_take(&space, 1) == NULL);
+    for (int i = 0; i < MANY; i++) {
+        CHECK(space.live != 0 && dcc_workspace_give(&space, wide + i * DCC_ALIGNMENT) == 0);
+    }
+    CHECK(space.live == 0 && space.top == 0);
 }
 
 static void own_memory(void) {
