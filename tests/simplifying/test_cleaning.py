@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from onnx import ModelProto
 
 from deploycc.simplifying.passes import cleaning
 from tests.simplifying.graphs import apply, assert_same, build, floats, operators, sizes
+
+
+def between(constants: str, node: str, columns: int) -> ModelProto:
+    """A network with ``node``, from ``r`` to ``n``, between two others."""
+    image = f"float[2, 5, {columns}]"
+    return build(f"g ({image} x) => ({image} y) <{constants}> {{ r = Relu(x) {node} y = Neg(n) }}")
 
 
 def test_identities_go() -> None:
@@ -21,24 +28,21 @@ def test_identities_go() -> None:
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("constants", "node"),
     [
-        "int64[2] b = {0, -9}, int64[2] e = {2147483647, 7}, int64[2] a = {1, 2}> { n = Slice(r, b, e, a) }",
-        "int64[3] s = {-1, 5, 7}> { n = Reshape(r, s) }",
-        "int64[3] s = {1, 5, 1}> { n = Expand(r, s) }",
-        "int64[3] s = {1, 1, 1}> { n = Tile(r, s) }",
-        "int64[6] w = {0, 0, 0, 0, 0, 0}> { n = Pad(r, w) }",
-        "int64 one = {1}> { n = Transpose <perm = [0, 1, 2]> (r) }",
-        "int64 one = {1}> { n = Cast <to = 1> (r) }",
-        "int64 one = {1}> { n = Concat <axis = 1> (r) }",
-        "int64 one = {1}> { n = Sum(r) }",
+        ("int64[2] b = {0, -9}, int64[2] e = {2147483647, 7}, int64[2] a = {1, 2}", "n = Slice(r, b, e, a)"),
+        ("int64[3] s = {-1, 5, 7}", "n = Reshape(r, s)"),
+        ("int64[3] s = {1, 5, 1}", "n = Expand(r, s)"),
+        ("int64[3] s = {1, 1, 1}", "n = Tile(r, s)"),
+        ("int64[6] w = {0, 0, 0, 0, 0, 0}", "n = Pad(r, w)"),
+        ("int64 one = {1}", "n = Transpose <perm = [0, 1, 2]> (r)"),
+        ("int64 one = {1}", "n = Cast <to = 1> (r)"),
+        ("int64 one = {1}", "n = Concat <axis = 1> (r)"),
+        ("int64 one = {1}", "n = Sum(r)"),
     ],
 )
-def test_what_changes_nothing_goes(text: str) -> None:
-    constants, _, node = text.removesuffix(" }").partition("> {")
-    proto = build(
-        f"g (float[2, 5, 7] x) => (float[2, 5, 7] y) <{constants}> {{ r = Relu(x) {node} y = Neg(n) }}"
-    )
+def test_what_changes_nothing_goes(constants: str, node: str) -> None:
+    proto = between(constants, node, 7)
     count, after = apply(cleaning.drop_identities, proto)
     assert count == 1
     assert operators(after) == {"Relu": 1, "Neg": 1}
@@ -46,20 +50,16 @@ def test_what_changes_nothing_goes(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("constants", "node"),
     [
-        "int64[1] b = {-1}, int64[1] e = {-9}, int64[1] a = {1}> { n = Slice(r, b, e, a, b) }",
-        "int64[6] w = {0, 1, 0, 0, -1, 0}> { n = Pad(r, w) }",
-        "int64 one = {1}> { n = Transpose <perm = [0, 2, 1]> (r) }",
-        "int64 one = {1}> { n = Sum(r, r) }",
+        ("int64[1] b = {-1}, int64[1] e = {-9}, int64[1] a = {1}", "n = Slice(r, b, e, a, b)"),
+        ("int64[6] w = {0, 1, 0, 0, -1, 0}", "n = Pad(r, w)"),
+        ("int64 one = {1}", "n = Transpose <perm = [0, 2, 1]> (r)"),
+        ("int64 one = {1}", "n = Sum(r, r)"),
     ],
 )
-def test_what_keeps_the_extents_and_changes_values_stays(text: str) -> None:
-    constants, _, node = text.removesuffix(" }").partition("> {")
-    proto = build(
-        f"g (float[2, 5, 5] x) => (float[2, 5, 5] y) <{constants}> {{ r = Relu(x) {node} y = Neg(n) }}"
-    )
-    assert apply(cleaning.drop_identities, proto)[0] == 0
+def test_what_keeps_the_extents_and_changes_values_stays(constants: str, node: str) -> None:
+    assert apply(cleaning.drop_identities, between(constants, node, 5))[0] == 0
 
 
 def test_identity_between_two_outputs_stays() -> None:
