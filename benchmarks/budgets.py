@@ -11,10 +11,9 @@ again.  Prints a table and writes ``benchmarks/results/budgets-TIME.json``.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 
-from benchmarks.machine import RESULTS, machine, timestamp, versions
+from benchmarks.measurements import write_results
 from benchmarks.networks import fetch, networks
 from benchmarks.pinned import ROOT
 from benchmarks.variants import build_variants, time_variants
@@ -65,11 +64,7 @@ def main() -> int:
     best = times[budgets[-1]]
     for label, ms in times.items():
         print(f"{name} {label:>8}: {ms:9.4f} ms, {best / ms:6.1%} of the speed after {budgets[-1]}")
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    file = RESULTS / f"budgets-{timestamp()}.json"
-    content = {"kind": "budgets", "time": timestamp(), "machine": machine(), "versions": versions([])}
-    content |= {"network": name, "target": target, "sessions": sessions, "ms": times}
-    file.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    file = write_results("budgets", {"network": name, "target": target, "sessions": sessions, "ms": times})
     print(file.relative_to(ROOT))
     return 0
 

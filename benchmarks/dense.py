@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import multiprocessing
 import shutil
 import sys
@@ -28,7 +27,8 @@ from onnx import TensorProto, helper
 
 from benchmarks.convs import Conv, convs, dense, schedules_of
 from benchmarks.library import PackageLibrary, RunFailed, manifest_of
-from benchmarks.machine import RESULTS, fma_gflops, machine, timestamp, versions
+from benchmarks.machine import fma_gflops, machine
+from benchmarks.measurements import write_results
 from benchmarks.measuring import interleave, median_ms, pin, spread_percent
 from benchmarks.options import add_schedule_options, schedule_folders
 from benchmarks.pinned import ROOT
@@ -174,13 +174,8 @@ def main() -> int:
         print(f"{target}: least {min(of_it):.1%}, mean {sum(of_it) / len(of_it):.1%}\n")
     if arguments.build_only:
         return 0
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    file = RESULTS / f"dense-{timestamp()}.json"
-    content = {
-        "kind": "dense", "time": timestamp(), "machine": machine(), "versions": versions([]),
-        "without": arguments.without, "rows": [dataclasses.asdict(row) for row in rows],
-    }  # fmt: skip
-    file.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    content = {"without": arguments.without, "rows": [dataclasses.asdict(row) for row in rows]}
+    file = write_results("dense", content)
     print(file.relative_to(ROOT))
     return int(not all(row.share == row.share for row in rows))
 

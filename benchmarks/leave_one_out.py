@@ -12,11 +12,10 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import sys
 from pathlib import Path
 
-from benchmarks.machine import RESULTS, machine, timestamp, versions
+from benchmarks.measurements import write_results
 from benchmarks.measuring import geometric_mean
 from benchmarks.networks import fetch, networks
 from benchmarks.pinned import ROOT
@@ -75,10 +74,7 @@ def main() -> int:
     ratios = {name: times["left_out"] / times["tuned"] for name, times in rows.items()}
     mean, most = geometric_mean(ratios.values()), max(ratios.values())
     print(f"left out / tuned: geometric mean {mean:.3f}, most {most:.3f}")
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    file = RESULTS / f"leave-one-out-{timestamp()}.json"
-    content = {"kind": "leave-one-out", "time": timestamp(), "machine": machine(), "versions": versions([])}
-    file.write_text(json.dumps({**content, "ms": rows}, indent=1) + "\n", encoding="utf-8")
+    file = write_results("leave-one-out", {"target": arguments.target, "ms": rows})
     print(file.relative_to(ROOT))
     return int(max(ratios.values()) > LIMIT)
 

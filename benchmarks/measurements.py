@@ -49,6 +49,16 @@ def measurement(kind: str, target: str, peers: Sequence[str], runs: Sequence[Seq
     return Measurement(kind, timestamp(), machine(), versions(peers), target, measured_peak(), runs)
 
 
+def write_results(kind: str, content: Mapping[str, Any]) -> Path:
+    """``content`` of a benchmark without peers, machine and versions with it, into ``KIND-TIME.json``."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    now = timestamp()
+    file = RESULTS / f"{kind}-{now}.json"
+    table = {"kind": kind, "time": now, "machine": machine(), "versions": versions([]), **content}
+    file.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+    return file
+
+
 def load(file: Path) -> Measurement:
     """A file that ``write`` made.  Raises ValueError for any other."""
     table = json.loads(file.read_text(encoding="utf-8"))
