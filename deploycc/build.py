@@ -15,6 +15,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from deploycc.lint_targets import compiled_lint_target
+from deploycc.lint_types import Report
 from deploycc.packaging.names import check_library_name, suggest_library_name
 from deploycc.records import databases
 from deploycc.request import request_from_json, request_to_json
@@ -30,17 +32,7 @@ from deploycc.supervise import (
 )
 from deploycc.targets import load_target
 from deploycc.trace import Trace
-from deploycc.types import (
-    BuildRequest,
-    DeployccError,
-    Diagnostic,
-    Limits,
-    Model,
-    Package,
-    Program,
-    Report,
-    Target,
-)
+from deploycc.types import BuildRequest, DeployccError, Diagnostic, Limits, Model, Package, Program, Target
 
 Event = dict[str, Any]
 
@@ -291,7 +283,7 @@ def tasks_of(request: BuildRequest, trace: Trace) -> tuple[Model, Report, Progra
 
     from deploycc.linting import lint
 
-    report = trace("lint", lint, model, request.target)
+    report = trace("lint", lint, model, compiled_lint_target(request.target))
     report.raise_if_errors()
 
     from deploycc.llvm_names import check_llvm_names

@@ -74,6 +74,13 @@ CATALOGUE: dict[str, Code] = {
     "DC405": Code("operator of a foreign domain", 1),
     "DC406": Code("operator read with another opset's meaning", 1),
     "DC407": Code("branch decided at run time", 1),
+    "DC410": Code("operator form runs elsewhere", 1),
+    "DC411": Code("operator form is slow", 1),
+    "DC412": Code("operator form may lose accuracy", 1),
+    "DC413": Code("operator form worth a look", 1),
+    "DC414": Code("support of an operator not known", 1),
+    "DC415": Code("operator version not in the converter's list", 1),
+    "DC416": Code("operator does not run on this unit", 1),
     # DC450-DC499: lowering and schedules
     "DC450": Code("model not taken by TVM's importer", 1),
     "DC452": Code("lowered to another shape than declared", 1),
@@ -89,6 +96,7 @@ CATALOGUE: dict[str, Code] = {
     "DC507": Code("a target extends what it cannot", 2),
     "DC508": Code("host cannot be detected", 2),
     "DC509": Code("CPU or feature that LLVM does not know", 2),
+    "DC510": Code("target without that unit or version", 2),
     # DC520-DC549: planning
     "DC520": Code("operator without a kernel of its own", 1),
     "DC521": Code("shape known at run time only", 1),

@@ -1,7 +1,7 @@
 """Reading an ONNX graph: constants, tensor types, producers, consumers, names.
 
 Shared by the stages that still see ONNX (import, simplify, lint).  Nothing here changes a
-model; the editing half is ``deploycc.simplifying.editor``.
+model; the editing half is ``deploycc.onnx_editor``.
 """
 
 from __future__ import annotations

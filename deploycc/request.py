@@ -7,7 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from deploycc.types import BuildRequest, Cache, Limits, Linker, LLVMTarget, Simd, Target
+from deploycc.lint_types import Coverage, HintColumn, LintTarget, NodeReport, Report
+from deploycc.types import BuildRequest, Cache, Diagnostic, Limits, Linker, LLVMTarget, Peak, Simd, Target
 
 
 def request_to_json(request: BuildRequest) -> dict[str, Any]:
@@ -38,6 +39,42 @@ def request_from_json(table: Mapping[str, Any]) -> BuildRequest:
     )
 
 
+def lint_target_to_json(target: LintTarget) -> dict[str, Any]:
+    """JSON-able form of a lint target; ``lint_target_from_json`` is its inverse."""
+    return asdict(target)
+
+
+def lint_target_from_json(table: Mapping[str, Any]) -> LintTarget:
+    """The target that ``lint_target_to_json`` was given."""
+    return LintTarget(
+        **{
+            **table,
+            "hints": tuple(table["hints"]),
+            "compiled": None if table["compiled"] is None else target_from_json(table["compiled"]),
+            "peak": None if table["peak"] is None else Peak(**table["peak"]),
+        }
+    )
+
+
+def report_from_json(table: Mapping[str, Any]) -> Report:
+    """The report whose ``dataclasses.asdict`` went through JSON."""
+    coverage = table["coverage"]
+    return Report(
+        diagnostics=tuple(Diagnostic(**row) for row in table["diagnostics"]),
+        target=table["target"],
+        nodes=tuple(
+            NodeReport(**{**row, **{key: tuple(row[key]) for key in ("inputs", "outputs", "shape")}})
+            for row in table["nodes"]
+        ),
+        coverage=None
+        if coverage is None
+        else Coverage(**{**coverage, "replace": tuple(map(tuple, coverage["replace"]))}),
+        hints=tuple(
+            HintColumn(**{**row, "refused": tuple(map(tuple, row["refused"]))}) for row in table["hints"]
+        ),
+    )
+
+
 def target_to_json(target: Target) -> dict[str, Any]:
     """JSON-able form of a target; ``target_from_json`` is its inverse."""
     return asdict(target)
@@ -54,5 +91,7 @@ def target_from_json(table: Mapping[str, Any]) -> Target:
             "cache": Cache(**table["cache"]),
             "linker": Linker(**{**linker, "allowed_libraries": tuple(linker["allowed_libraries"])}),
             "emulator": tuple(table["emulator"]),
+            "hints": tuple(table["hints"]),
+            "peak": None if table["peak"] is None else Peak(**table["peak"]),
         }
     )

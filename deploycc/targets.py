@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from deploycc.resources import data_dir
-from deploycc.types import Cache, DeployccError, Diagnostic, Linker, LLVMTarget, Simd, Target
+from deploycc.types import Cache, DeployccError, Diagnostic, Linker, LLVMTarget, Peak, Simd, Target
 
 HOST = "host"
 """The target that is detected, not read."""
@@ -52,6 +52,10 @@ def _is_triple(value: str) -> bool:
 
 def _is_power_of_two(value: int) -> bool:
     return value > 0 and value & (value - 1) == 0
+
+
+def _above_0(value: float) -> bool:
+    return value >= 0
 
 
 _POSITIVE = ("a whole number above 0", lambda value: value > 0)
@@ -90,13 +94,21 @@ KEYS: Mapping[str, _Key] = {
     "linker.elf_machine": _Key(str, f"one of {', '.join(_ARCHITECTURES)}", lambda v: v in _ARCHITECTURES),
     "linker.allowed_libraries": _Key(list, *_WORDS, default=[]),
     "run.emulator": _Key(list, *_WORDS, default=[]),
+    "lint.hints": _Key(list, "a list of operator support tables", _is_words, []),
+    "peak.gflops": _Key(
+        float, "FLOP/s of all cores in single precision, in thousand millions", _above_0, 0.0
+    ),
+    "peak.gbytes_per_second": _Key(float, "memory bandwidth in thousand million bytes", _above_0, 0.0),
+    "memory.mib": _Key(int, "memory that a network may take, in MiB", lambda value: value >= 0, 0),
 }
 """Every key of a target file but ``extends`` and ``sources``."""
 
 HARDWARE_NUMBERS = tuple(
     key
     for key in KEYS
-    if key == "cores" or key == "linker.glibc_floor" or key.split(".")[0] in ("simd", "cache")
+    if key == "cores"
+    or key == "linker.glibc_floor"
+    or key.split(".")[0] in ("simd", "cache", "peak", "memory")
 )
 """The keys whose values are facts that need a source."""
 
@@ -178,7 +190,14 @@ def target_from_table(table: Mapping[str, Any], file: str) -> Target:
         ),
         emulator=tuple(value["run.emulator"]),
         sources=dict(table.get("sources", {})),
+        hints=tuple(value["lint.hints"]),
+        peak=_peak(value["peak.gflops"], value["peak.gbytes_per_second"]),
+        memory_bytes=value["memory.mib"] << 20 or None,
     )
+
+
+def _peak(gflops: float, gbytes: float) -> Peak | None:
+    return Peak(gflops * 1e9, gbytes * 1e9) if gflops and gbytes else None
 
 
 def read_target_table(name: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from deploycc.diagnostics import render
+from deploycc.lint_types import Report
 from deploycc.types import (
     Choice,
     DeployccError,
@@ -20,7 +21,6 @@ from deploycc.types import (
     Package,
     Plan,
     Program,
-    Report,
 )
 
 P = ParamSpec("P")

@@ -30,6 +30,12 @@ class Diagnostic:
     ``code`` is ``DCnnn`` (see ``deploycc.diagnostics.CATALOGUE``), ``node`` and ``op`` name
     the graph node it is about (empty where there is none), ``got`` is what was found,
     ``need`` what was needed and ``help`` how to fix it.
+
+    ``rule`` is the name of the lint rule, or of the condition of an operator support table;
+    ``tensor`` the tensor it is about where that is not the whole node; ``fix`` the name of the
+    rewrite in ``deploycc.fixing`` that repairs it.  ``location`` is the line of Python that an
+    export recorded, for reports only: it is never written into a package.  ``fingerprint`` is the
+    same for the same finding after nodes were renamed or others added.
     """
 
     code: str
@@ -42,6 +48,11 @@ class Diagnostic:
     severity: Severity = "error"
     verdict: Verdict | None = None
     source: str = ""
+    rule: str = ""
+    tensor: str = ""
+    fix: str = ""
+    location: str = ""
+    fingerprint: str = ""
 
 
 class DeployccError(Exception):
@@ -119,6 +130,14 @@ class Linker:
 
 
 @dataclass(frozen=True)
+class Peak:
+    """What a processor reaches at best: FLOP/s in single precision of all cores, bytes/s from memory."""
+
+    flops: float
+    bytes_per_second: float
+
+
+@dataclass(frozen=True)
 class Target:
     """One machine that packages are built for; read from one ``targets/*.toml`` file."""
 
@@ -132,6 +151,10 @@ class Target:
     emulator: tuple[str, ...] = ()
     """Command that runs the target's programs on another machine, e.g. ``("qemu-aarch64",)``."""
     sources: Mapping[str, str] = field(default_factory=dict)
+    hints: tuple[str, ...] = ()
+    """Operator support tables of other libraries for this machine, which lint shows beside its own."""
+    peak: Peak | None = None
+    memory_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -178,19 +201,8 @@ class Model:
     sha256: str
     """Of the model file as it was read, with its external data files in name order."""
     diagnostics: tuple[Diagnostic, ...] = ()
-
-
-@dataclass(frozen=True)
-class Report:
-    """What lint found, all at once."""
-
-    diagnostics: tuple[Diagnostic, ...]
-
-    def raise_if_errors(self) -> None:
-        """Raise ``DeployccError`` with every finding of severity ``error``, if there is one."""
-        errors = [d for d in self.diagnostics if d.severity == "error"]
-        if errors:
-            raise DeployccError(*errors)
+    original: onnx.ModelProto | None = None
+    """The graph as it was read, with names, bound shapes and inferred types: rules about form read it."""
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ def errors_page() -> str:
 
 def keys_table() -> str:
     """The keys of a target file as a table."""
-    types = {str: "text", int: "whole number", bool: "true or false", list: "list of texts"}
+    types = {str: "text", int: "whole number", bool: "true or false", float: "number", list: "list of texts"}
     lines = ["| key | type | value | may be left out |", "|---|---|---|---|"]
     for key, spec in KEYS.items():
         source = ", with its source" if key in HARDWARE_NUMBERS else ""

@@ -16,6 +16,7 @@ from deploycc.cli.build_command import build_command
 from deploycc.cli.export_command import export_command
 from deploycc.cli.inspect_command import inspect_command
 from deploycc.cli.interrupts import Interrupted
+from deploycc.cli.lint_command import lint_command
 from deploycc.cli.targets_command import targets_command
 from deploycc.cli.tune_command import tune_command
 from deploycc.diagnostics import exit_code, render
@@ -60,6 +61,7 @@ def completion_command(shell: str) -> None:
 program.add_command(build_command)
 program.add_command(export_command)
 program.add_command(inspect_command)
+program.add_command(lint_command)
 program.add_command(targets_command)
 program.add_command(tune_command)
 

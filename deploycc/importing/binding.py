@@ -28,11 +28,14 @@ class _Binding:
     faults: list[Diagnostic] = field(default_factory=list)
 
 
-def bind_shapes(proto: ModelProto, shapes: Mapping[str, tuple[int, ...]]) -> None:
+def bind_shapes(
+    proto: ModelProto, shapes: Mapping[str, tuple[int, ...]], *, leave_open: bool = False
+) -> list[Diagnostic]:
     """Write static shapes into the graph's inputs, in place, and infer the shapes of the rest.
 
     A symbolic name bound by one input binds it in all of them.  Extents of 0 and below in the
-    file mean unknown, as exporters write them so.
+    file mean unknown, as exporters write them so.  With ``leave_open`` what stays unbound is returned
+    (DC200) and the inputs stay as they are.
 
     Raises ``DeployccError``: DC200 unbound, DC201 no such input, DC202 other rank, DC203 other
     fixed extent, DC204 extent out of range, DC205 one name bound to two extents, DC206 the
@@ -45,6 +48,8 @@ def bind_shapes(proto: ModelProto, shapes: Mapping[str, tuple[int, ...]]) -> Non
         _spread(binding)
     if not binding.faults:
         _refuse_unbound(binding, proto)
+        if leave_open and binding.faults:
+            return binding.faults
     if binding.faults:
         raise DeployccError(*binding.faults)
     for info in proto.graph.input:
@@ -55,6 +60,7 @@ def bind_shapes(proto: ModelProto, shapes: Mapping[str, tuple[int, ...]]) -> Non
         )
     _forget_shapes(proto)
     _check_through(proto)
+    return []
 
 
 def _dims(info: ValueInfoProto) -> list[Dim] | None:

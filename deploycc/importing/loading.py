@@ -12,13 +12,17 @@ from deploycc.onnx_graph import infer_shapes, opset_of, tensor_info
 from deploycc.types import BuildRequest, Diagnostic, Model
 
 
-def load(request: BuildRequest) -> Model:
+def load(request: BuildRequest, *, compiled: bool = True, leave_open: bool = False) -> Model:
     """Read ``request.model``, bind ``request.shapes`` and return the checked model.
 
     The result has no weights among its inputs, every graph input static, function operators
     the compiler has no kernel for replaced by their bodies, every node named and the opset
     brought to at least 18.  Intermediate and output extents that only constant folding can
     tell are -1 in ``Model.outputs`` until ``simplify`` has run.
+
+    ``compiled`` is false where another compiler takes the model: opset and standard operators
+    then stay as they are.  With ``leave_open`` dimensions that nothing binds stay open, and
+    ``Model.diagnostics`` has DC200 for them.
 
     Raises ``DeployccError`` with every finding of the first kind of fault met, in this order:
     the file (DC100-DC109), external data (DC120-DC129), form and element types (DC110-DC119,
@@ -32,10 +36,15 @@ def load(request: BuildRequest) -> Model:
     check_form(proto)
     proto = inline_local_functions(proto)
     keep_used_opsets(proto)
-    bind_shapes(proto, request.shapes)
-    proto = normalise_opset(proto, notes)
-    proto = inline_functions(proto)
     name_nodes(proto.graph)
+    open_dimensions = bind_shapes(proto, request.shapes, leave_open=leave_open)
+    notes += open_dimensions
+    original = infer_shapes(proto)
+    if compiled:
+        if not open_dimensions:  # the lifted model is run beside the one it came from
+            proto = normalise_opset(proto, notes)
+        proto = inline_functions(proto)
+        name_nodes(proto.graph)
     proto = infer_shapes(proto)
     return Model(
         proto=proto,
@@ -44,4 +53,5 @@ def load(request: BuildRequest) -> Model:
         opset=opset_of(proto),
         sha256=sha256,
         diagnostics=tuple(notes),
+        original=original,
     )

@@ -9,7 +9,11 @@ Functions: ``attr(name)`` (the schema's default where not given, else ``absent``
 ``dim(t, axis)``, ``numel(t)``, ``ranked(t)`` (its rank is known), ``used(t)`` (read by a
 node or returned), ``returned(t)``
 (a graph output), ``is_float(t)``, ``is_int(t)``, ``bits(t)``, ``len(x)``, ``min(x)``, ``max(x)``,
-``fractional(x, y)`` (some product of the two lists, element by element, is no integer).
+``fractional(x, y)`` (some product of the two lists, element by element, is no integer),
+``producer(t)`` (the operator that makes it, ``''`` for none), ``consumers(t)`` (the operators that read
+it, a tuple), ``version`` (the operator's own, the opset that brought this form of it), ``product(x)``,
+``total(x)``, ``abs(x)`` (of a number or every number of a tuple), ``slice(x, start, end)``,
+``odd(x, n)`` (some number of the tuple is no multiple of n).
 
 A fact that is not known (an extent, a run-time value) makes what depends on it unknown, by
 Kleene's logic: ``false and unknown`` is false, ``true or unknown`` is true.  Only true fires.
@@ -104,6 +108,14 @@ def _defaults(op: str, opset: int, domain: str) -> dict[str, onnx.AttributeProto
     return {name: a.default_value for name, a in schema.attributes.items() if a.default_value.name}
 
 
+@cache
+def _since(op: str, opset: int, domain: str) -> int:
+    try:
+        return int(onnx.defs.get_schema(op, max(opset, 1), domain).since_version)
+    except onnx.defs.SchemaError:
+        return 0
+
+
 def holds(expression: Expression, facts: NodeFacts) -> bool:
     """Whether the condition is true of the node; unknown is not true.
 
@@ -147,6 +159,8 @@ def _fact(name: str, facts: NodeFacts) -> Any:
     match name:
         case "opset":
             return facts.view.opset
+        case "version":
+            return _since(facts.node.op_type, facts.view.opset, facts.node.domain) or UNKNOWN
         case "domain":
             return facts.node.domain
         case "inputs":
@@ -294,6 +308,34 @@ def _fractional(_: NodeFacts, left: tuple[Any, ...], right: tuple[Any, ...]) -> 
     return any(abs(p - round(p)) > 1e-6 * max(1.0, abs(p)) for p in products)
 
 
+def _producer(facts: NodeFacts, tensor: Tensor) -> Any:
+    node = facts.view.producers.get(tensor.name)
+    return node.op_type if node is not None else ""
+
+
+def _consumers(facts: NodeFacts, tensor: Tensor) -> Any:
+    return tuple(node.op_type for node in facts.view.consumers.get(tensor.name, []))
+
+
+def _of_numbers(combine: Callable[[list[Any]], Any]) -> Callable[[NodeFacts, Any], Any]:
+    def of(_: NodeFacts, value: Any) -> Any:
+        leaves = _flat(value)
+        return UNKNOWN if UNKNOWN in leaves or None in leaves else combine(leaves)
+
+    return of
+
+
+def _abs(_: NodeFacts, value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(_abs(_, item) for item in value)
+    return value if value is UNKNOWN or value is None else abs(value)
+
+
+def _odd(_: NodeFacts, value: Any, divisor: int) -> Any:
+    leaves = _flat(value)
+    return UNKNOWN if UNKNOWN in leaves or None in leaves else any(leaf % divisor for leaf in leaves)
+
+
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "present": lambda facts, tensor: bool(tensor.name),
     "const": lambda facts, tensor: bool(tensor.name) and facts.view.is_constant(tensor.name),
@@ -313,4 +355,11 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "min": _extreme(min),
     "max": _extreme(max),
     "fractional": _fractional,
+    "producer": _producer,
+    "consumers": _consumers,
+    "product": _of_numbers(math.prod),
+    "total": _of_numbers(sum),
+    "abs": _abs,
+    "odd": _odd,
+    "slice": lambda _, value, start, end: UNKNOWN if value is None else tuple(value[start:end]),
 }

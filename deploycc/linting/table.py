@@ -3,28 +3,50 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
+from deploycc.lint_types import LintTarget
 from deploycc.linting.evaluation import UNKNOWN, NodeFacts, Tensor, evaluate, holds
 from deploycc.linting.language import ConditionError, Expression, parse
 from deploycc.onnx_graph import GraphView
-from deploycc.op_support import ENGINE, table
-from deploycc.types import Diagnostic, Verdict
+from deploycc.op_support import ENGINE, SupportTable, support_table, version_in
+from deploycc.types import Diagnostic, Severity, Verdict
 
-EFFECTS: dict[str, tuple[str, Verdict, str]] = {
-    "silently-wrong": ("DC401", "silently-wrong", "would compute something else"),
-    "import": ("DC402", "unsupported", "is not handled in this form"),
-    "compile": ("DC403", "unsupported", "has no kernel in this form"),
-    "runtime": ("DC404", "unsupported", "has no static shape in this form"),
+
+@dataclass(frozen=True)
+class Effect:
+    """What a condition's ``effect`` becomes: code, verdict, severity and the middle of the headline."""
+
+    code: str
+    verdict: Verdict
+    severity: Severity
+    headline: str
+
+
+EFFECTS: dict[str, Effect] = {
+    "silently-wrong": Effect("DC401", "silently-wrong", "error", "would compute something else"),
+    "import": Effect("DC402", "unsupported", "error", "is not handled in this form"),
+    "compile": Effect("DC403", "unsupported", "error", "has no kernel in this form"),
+    "runtime": Effect("DC404", "unsupported", "error", "has no static shape in this form"),
+    "fallback": Effect("DC410", "fallback", "warning", "does not run there in this form"),
+    "slow": Effect("DC411", "slow", "warning", "is slow in this form"),
+    "inaccurate": Effect("DC412", "silently-wrong", "warning", "may lose accuracy in this form"),
+    "info": Effect("DC413", "info", "info", "is worth a look"),
 }
-"""How a condition's ``effect`` becomes a code, a verdict and the middle of the headline."""
+"""How each ``effect`` is reported."""
 
 
 @dataclass(frozen=True)
 class Condition:
-    """One row of a table: when it holds of a node of ``operators``, the build is refused."""
+    """One row of a table: something is wrong with a node of ``operators`` of which it holds.
+
+    ``operators`` is ``("*",)`` for all.  ``units`` are the parts of the chip it is about (empty: all) and
+    ``versions`` the releases of the engine (``op_support.version_in``).  ``fix`` is the rewrite that
+    repairs it, empty for none.
+    """
 
     id: str
     operators: tuple[str, ...]
@@ -35,6 +57,15 @@ class Condition:
     need: tuple[str | Expression, ...]
     help: str
     source: str
+    units: tuple[str, ...] = ()
+    versions: str = ""
+    fix: str = ""
+
+    def about(self, target: LintTarget) -> bool:
+        """Whether the row is about the target's unit and version.  A row for units needs one of them."""
+        if self.units and target.unit not in self.units:
+            return False
+        return version_in(target.version, self.versions)
 
 
 @cache
@@ -43,21 +74,26 @@ def conditions(engine: str = ENGINE) -> tuple[Condition, ...]:
 
     Raises ``ConditionError`` for one that does not parse.
     """
-    data = table(engine)
-    return tuple(
-        Condition(
-            id=row["id"],
-            operators=tuple(row["operators"]),
-            when=parse(row["when"]),
-            effect=row["effect"],
-            says=row["says"],
-            got=_template(row["got"]),
-            need=_template(row["need"]),
-            help=row["help"],
-            source=f"{data['engine']} {data['version']}, onnx_frontend.py line {row['line']}, "
-            + ("seen in a run" if row["evidence"] == "run" else "read in the source"),
-        )
-        for row in data["conditions"]
+    data = support_table(engine)
+    return tuple(_condition(row, data) for row in data.conditions)
+
+
+def _condition(row: Mapping[str, Any], data: SupportTable) -> Condition:
+    place = f" {row['place']}" if row.get("place") else ""
+    evidence = "seen in a run" if row.get("evidence") == "run" else "read in the source"
+    return Condition(
+        id=row["id"],
+        operators=tuple(row["operators"]),
+        when=parse(row["when"]),
+        effect=row["effect"],
+        says=row["says"],
+        got=_template(row["got"]),
+        need=_template(row["need"]),
+        help=row["help"],
+        source=f"{data.source(row['source'])}{place}, {evidence}",
+        units=tuple(row.get("units", ())),
+        versions=row.get("versions", ""),
+        fix=row.get("fix", ""),
     )
 
 
@@ -77,30 +113,35 @@ def _template(text: str) -> tuple[str | Expression, ...]:
     )
 
 
-def check_conditions(view: GraphView, engine: str = ENGINE) -> Iterator[Diagnostic]:
-    """A diagnostic for every node and condition that meet, in graph order."""
+def check_conditions(view: GraphView, target: LintTarget, engine: str) -> Iterator[Diagnostic]:
+    """A diagnostic for every node and condition of ``engine``'s table that meet, in graph order."""
     by_operator = _by_operator(engine)
     for node in view.model.graph.node:
         if node.domain:
             continue
-        for condition in by_operator.get(node.op_type, ()):
+        for condition in (*by_operator.get(node.op_type, ()), *by_operator.get("*", ())):
+            if not condition.about(target):
+                continue
             facts = NodeFacts(node, view)
             try:
                 fires = holds(condition.when, facts)
             except ConditionError as error:
                 raise ConditionError(f"{condition.id} at {node.op_type} '{node.name}': {error}") from None
             if fires:
-                code, verdict, headline = EFFECTS[condition.effect]
+                effect = EFFECTS[condition.effect]
                 yield Diagnostic(
-                    code,
-                    f"{node.op_type} {headline}: {condition.says}",
+                    effect.code,
+                    f"{node.op_type} {effect.headline}: {condition.says}",
                     node=node.name,
                     op=node.op_type,
                     got=_filled(condition.got, facts),
                     need=_filled(condition.need, facts),
                     help=condition.help,
-                    verdict=verdict,
-                    source=f"{condition.id}: {condition.source}",
+                    severity=effect.severity,
+                    verdict=effect.verdict,
+                    source=condition.source,
+                    rule=condition.id,
+                    fix=condition.fix,
                 )
 
 

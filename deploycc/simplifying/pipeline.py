@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from onnx import ModelProto
 
+from deploycc.onnx_editor import Editor
 from deploycc.onnx_graph import Array, checker_complaint, tensor_info
 from deploycc.reference import ReferenceFailed, compare, run, sample
-from deploycc.simplifying.editor import Editor
 from deploycc.simplifying.folding import FoldingFailed, fold
 from deploycc.simplifying.passes import CLEANING, FOLDING, LOWERING, Pass
 from deploycc.types import Diagnostic, Limits, Model
@@ -21,8 +21,11 @@ _ROUNDS = 24
 """Passes enable one another; a chain of shape arithmetic takes a round a link, ten at the most seen."""
 
 
-def simplify(model: Model, limits: Limits) -> Model:
+def simplify(model: Model, limits: Limits, *, compiled: bool = True) -> Model:
     """The model folded, cleaned and rewritten into what the lowering handles best.
+
+    Where another compiler takes it (``compiled`` is false) it is only folded and cleaned, and so is a
+    model with open dimensions, which cannot be run.
 
     Both models are run on the same random inputs.  Where the result differs, a step fails, or
     folding grows the weights by more than ``limits.folded_bytes``, the step is left out and
@@ -30,10 +33,12 @@ def simplify(model: Model, limits: Limits) -> Model:
     DC154 the models could not be compared.
     """
     notes: list[Diagnostic] = list(model.diagnostics)
-    check = _Check(model, notes)
     best = _passes(model.proto, CLEANING)
+    if any(-1 in info.shape for info in model.inputs):
+        return replace(model, proto=best)
+    check = _Check(model, notes)
     folded = _folded(best, limits, notes)
-    candidates = _candidates(best, folded, limits)
+    candidates = _candidates(best, folded, limits, LOWERING if compiled else ())
     proto = next((candidate for candidate in candidates if check.same(candidate)), model.proto)
     return replace(
         model,
@@ -44,12 +49,14 @@ def simplify(model: Model, limits: Limits) -> Model:
     )
 
 
-def _candidates(cleaned: ModelProto, folded: ModelProto | None, limits: Limits) -> Iterator[ModelProto]:
+def _candidates(
+    cleaned: ModelProto, folded: ModelProto | None, limits: Limits, lowering: tuple[Pass, ...]
+) -> Iterator[ModelProto]:
     """From the best to the plainest; after that only the model as it came is left."""
     if folded is not None:
-        yield _passes(folded, (*CLEANING, *LOWERING))
+        yield _passes(folded, (*CLEANING, *lowering))
         yield _passes(folded, CLEANING)
-    yield _passes(cleaned, (*CLEANING, *FOLDING, *LOWERING), limits.folded_bytes)
+    yield _passes(cleaned, (*CLEANING, *FOLDING, *lowering), limits.folded_bytes)
     yield _passes(cleaned, (*CLEANING, *FOLDING), limits.folded_bytes)
     yield cleaned
 

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import tomllib
-from pathlib import Path
+from deploycc.op_support import examples
 
 Case = tuple[int, str]
 
 
-def _cases() -> dict[str, tuple[Case, Case]]:
-    with Path(__file__).with_name("cases.toml").open("rb") as file:
-        rows = tomllib.load(file)
+def cases(engine: str) -> dict[str, tuple[Case, Case]]:
+    """The firing and the silent case of each condition of an engine's table."""
     return {
         name: (
             (row["fires"]["opset"], row["fires"]["graph"]),
             (row["silent"]["opset"], row["silent"]["graph"]),
         )
-        for name, row in rows.items()
+        for name, row in examples(engine).items()
     }
 
 
-CASES = _cases()
+CASES = cases("tvm")
 
 
 def text(case: Case, operator: str) -> str:

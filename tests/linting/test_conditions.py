@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
+from deploycc.lint_targets import load_lint_target
 from deploycc.linting import lint
 from deploycc.linting.evaluation import UNKNOWN, NodeFacts, evaluate, holds
 from deploycc.linting.language import ConditionError, parse
@@ -15,7 +14,7 @@ from deploycc.types import Diagnostic
 from tests.linting.cases import CASES, text
 from tests.linting.graphs import model
 
-TARGET: Any = None
+TARGET = load_lint_target("x86-64")
 
 ROWS = [(condition, operator) for condition in conditions() for operator in condition.operators]
 IDS = [f"{condition.id}-{operator}" for condition, operator in ROWS]
@@ -23,7 +22,7 @@ IDS = [f"{condition.id}-{operator}" for condition, operator in ROWS]
 
 def findings(case: tuple[int, str], condition: Condition, operator: str) -> list[Diagnostic]:
     report = lint(model(text(case, operator), case[0]), TARGET)
-    return [d for d in report.diagnostics if d.source.startswith(f"{condition.id}:")]
+    return [d for d in report.diagnostics if d.rule == condition.id]
 
 
 @pytest.mark.parametrize(("condition", "operator"), ROWS, ids=IDS)
@@ -31,8 +30,8 @@ def test_fires_and_tells(condition: Condition, operator: str) -> None:
     found = findings(CASES[condition.id][0], condition, operator)
     assert found, "the condition does not fire"
     first = found[0]
-    code, verdict, _ = EFFECTS[condition.effect]
-    assert (first.code, first.verdict, first.severity) == (code, verdict, "error")
+    effect = EFFECTS[condition.effect]
+    assert (first.code, first.verdict, first.severity) == (effect.code, effect.verdict, effect.severity)
     assert first.op == operator
     assert first.node
     assert first.message.startswith(operator)

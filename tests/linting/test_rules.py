@@ -10,6 +10,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from deploycc.diagnostics import CATALOGUE
+from deploycc.lint_targets import load_lint_target
+from deploycc.lint_types import LintTarget
 from deploycc.linting import lint
 from deploycc.linting.checking import rule_modules
 from deploycc.linting.table import EFFECTS, conditions
@@ -17,7 +19,7 @@ from deploycc.op_support import converted_operators, table
 from deploycc.types import DeployccError
 from tests.linting.graphs import model, wrap
 
-TARGET: Any = None
+TARGET = load_lint_target("x86-64")
 
 BRANCH = """g (float[2] x, bool c) => (float[2] y) {
     y = If (c) <
@@ -81,7 +83,30 @@ RULE_CASES: dict[str, tuple[tuple[str, int], tuple[str, int], dict[str, str]]] =
         ("g (float[2] x) => (float[2] y) { z = Cast<to=10>(x) y = Cast<to=1>(z) }", 18),
         {"message": "tensor 'z' has an element type without kernels", "got": "bfloat16"},
     ),
+    "unit_lacks": (
+        ("g (bool[2] x, bool[2] z) => (bool[2] y) { y = And(x, z) }", 18),
+        ("g (float[2] x) => (float[2] y) { y = Relu(x) }", 18),
+        {"message": "operator And does not run on gpu", "verdict": "fallback", "severity": "warning"},
+    ),
+    "support_unknown": (
+        ("g (float[2] x) => (float[2] y) { y = vendor.Frobnicate(x) }", 18),
+        ("g (float[2] x) => (float[2] y) { y = Relu(x) }", 18),
+        {"message": "whether vendor::Frobnicate is taken is not known", "verdict": "info"},
+    ),
+    "operator_version": (
+        ("g (float[1,1,8,8] x, float[1,1,3,3] w) => (float[1,1,6,6] y) { y = Conv(x, w) }", 22),
+        ("g (float[1,1,8,8] x, float[1,1,3,3] w) => (float[1,1,6,6] y) { y = Conv(x, w) }", 18),
+        {"message": "Conv of opset 22 is not in the converter's list", "need": "version 1, 11"},
+    ),
 }
+
+
+ON = {"unit_lacks": "snpe:gpu", "support_unknown": "snpe:htp", "operator_version": "snpe:htp"}
+"""The targets of rules that are not about what deploycc compiles itself."""
+
+
+def target_of(name: str) -> LintTarget:
+    return load_lint_target(ON.get(name, "x86-64"))
 
 
 def by_rule(name: str) -> Any:
@@ -92,8 +117,9 @@ def by_rule(name: str) -> Any:
 def test_rule_fires(name: str) -> None:
     firing, _, wanted = RULE_CASES[name]
     code = by_rule(name).CODE
-    found = [d for d in lint(model(*firing), TARGET).diagnostics if d.code == code]
+    found = [d for d in lint(model(*firing), target_of(name)).diagnostics if d.code == code]
     assert len(found) == 1
+    assert found[0].rule == name.replace("_", "-")
     assert all((found[0].node, found[0].op, found[0].got, found[0].need, found[0].help, found[0].verdict))
     for field, text in wanted.items():
         assert getattr(found[0], field) in text.split("|")
@@ -102,7 +128,8 @@ def test_rule_fires(name: str) -> None:
 @pytest.mark.parametrize("name", RULE_CASES)
 def test_rule_silent(name: str) -> None:
     _, silent, _ = RULE_CASES[name]
-    assert not [d for d in lint(model(*silent), TARGET).diagnostics if d.code == by_rule(name).CODE]
+    report = lint(model(*silent), target_of(name))
+    assert not [d for d in report.diagnostics if d.code == by_rule(name).CODE]
 
 
 def test_every_rule_has_its_cases_docs_and_code() -> None:
@@ -112,7 +139,7 @@ def test_every_rule_has_its_cases_docs_and_code() -> None:
         assert module.CODE in CATALOGUE
         assert module.__doc__
         assert len(module.__doc__.strip().splitlines()) > 2
-    codes = [module.CODE for module in rule_modules()] + [code for code, _, _ in EFFECTS.values()]
+    codes = [module.CODE for module in rule_modules()] + [effect.code for effect in EFFECTS.values()]
     assert len(codes) == len(set(codes))
 
 
@@ -220,10 +247,17 @@ def test_codes_are_what_they_were() -> None:
         "no_converter": "DC400",
         "older_meaning": "DC406",
         "open_shape": "DC207",
+        "operator_version": "DC415",
+        "support_unknown": "DC414",
+        "unit_lacks": "DC416",
     }
-    assert {effect: code for effect, (code, _, _) in EFFECTS.items()} == {
+    assert {name: effect.code for name, effect in EFFECTS.items()} == {
         "silently-wrong": "DC401",
         "import": "DC402",
         "compile": "DC403",
         "runtime": "DC404",
+        "fallback": "DC410",
+        "slow": "DC411",
+        "inaccurate": "DC412",
+        "info": "DC413",
     }

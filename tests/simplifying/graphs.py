@@ -8,9 +8,9 @@ import numpy as np
 import onnx
 from onnx import ModelProto, numpy_helper, parser
 
+from deploycc.onnx_editor import Editor
 from deploycc.onnx_graph import Array, infer_shapes, opset_of, tensor_info
 from deploycc.reference import random_inputs, run
-from deploycc.simplifying.editor import Editor
 from deploycc.simplifying.passes import Pass
 from deploycc.types import Model
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from deploycc.onnx_editor import Editor
 from deploycc.onnx_graph import Array
 from deploycc.reference import run
-from deploycc.simplifying.editor import Editor
 from deploycc.simplifying.passes import (
     activations,
     constants,

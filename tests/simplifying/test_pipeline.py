@@ -12,10 +12,11 @@ import pytest
 from onnx import ModelProto
 
 from deploycc.importing import load
+from deploycc.lint_targets import load_lint_target
 from deploycc.linting import lint
+from deploycc.onnx_editor import Editor
 from deploycc.op_support import converted_operators
 from deploycc.simplifying import folding, pipeline, simplify
-from deploycc.simplifying.editor import Editor
 from deploycc.simplifying.folding import FoldingFailed
 from deploycc.supervise import ChildCrashed
 from deploycc.types import BuildRequest, DeployccError, Limits
@@ -188,7 +189,7 @@ def check_network(path: Path, shapes: dict[str, tuple[int, ...]]) -> None:
     request = BuildRequest(model=path, target=NOT_USED, output=path.parent, name="net", shapes=shapes)
     model = load(request)
     done = simplify(model, Limits())
-    report = lint(done, NOT_USED)
+    report = lint(done, load_lint_target("x86-64"))
     assert done.diagnostics == ()
     assert report.diagnostics == ()
     assert set(operators(done.proto)) <= converted_operators()

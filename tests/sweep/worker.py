@@ -29,6 +29,7 @@ def run_case(folder: Path) -> dict[str, Any]:
     """What became of the model in ``folder``: ``verdict``, ``stage`` and ``detail``."""
     from deploycc.importing import load
     from deploycc.layout import choose_layouts
+    from deploycc.lint_targets import compiled_lint_target
     from deploycc.linting import lint
     from deploycc.lowering import lower
     from deploycc.planning import plan
@@ -52,7 +53,7 @@ def run_case(folder: Path) -> dict[str, Any]:
         stage = "simplify"
         model = simplify(model, Limits())
         stage = "lint"
-        lint(model, X86_64).raise_if_errors()
+        lint(model, compiled_lint_target(X86_64)).raise_if_errors()
         stage = "lower"
         program = lower(model, X86_64)
         stage = "layout"

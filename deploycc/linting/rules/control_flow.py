@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from deploycc.onnx_graph import GraphView, all_nodes
+from deploycc.linting.subject import Subject, compiled_only
+from deploycc.onnx_graph import all_nodes
 from deploycc.types import Diagnostic
 
 CODE = "DC407"
+applies = compiled_only
 
 
-def check(view: GraphView) -> Iterator[Diagnostic]:
+def check(subject: Subject) -> Iterator[Diagnostic]:
     """Every ``If`` that is left; ``Loop`` and ``Scan`` have no converter and are told by that rule."""
+    view = subject.view
     for node in all_nodes(view.model.graph):
         if node.op_type != "If" or node.domain:
             continue

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from deploycc.onnx_graph import GraphView
+from deploycc.linting.subject import Subject, compiled_only
 from deploycc.types import Diagnostic
 
 CODE = "DC301"
+applies = compiled_only
 
 HANDLED = frozenset("float16 float32 float64 bool int8 int16 int32 int64 uint8 uint16 uint32 uint64".split())
 
 
-def check(view: GraphView) -> Iterator[Diagnostic]:
+def check(subject: Subject) -> Iterator[Diagnostic]:
     """Every node that makes a tensor of another type, and every such initializer a node reads."""
+    view = subject.view
     for node in view.model.graph.node:
         names = [*node.output, *(name for name in node.input if name in view.initializers)]
         for name in names:

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from deploycc.onnx_graph import GraphView
+from deploycc.linting.subject import Subject, compiled_only
 from deploycc.types import Diagnostic
 
 CODE = "DC208"
+applies = compiled_only
 
 
-def check(view: GraphView) -> Iterator[Diagnostic]:
+def check(subject: Subject) -> Iterator[Diagnostic]:
     """Every node that makes a tensor without elements, which something reads, of tensors that have some."""
+    view = subject.view
     made = {name for node in view.model.graph.node if node.op_type != "Constant" for name in node.output}
     empty = {name for name in made if (kind := view.types.get(name)) and kind.shape and 0 in kind.shape}
     for node in view.model.graph.node:

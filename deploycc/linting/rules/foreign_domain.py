@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from deploycc.onnx_graph import DEFAULT_DOMAINS, GraphView, all_nodes
+from deploycc.linting.subject import Subject, compiled_only
+from deploycc.onnx_graph import DEFAULT_DOMAINS, all_nodes
 from deploycc.op_support import converted_operators
 from deploycc.types import Diagnostic
 
 CODE = "DC405"
+applies = compiled_only
 
 
-def check(view: GraphView) -> Iterator[Diagnostic]:
+def check(subject: Subject) -> Iterator[Diagnostic]:
     """Every node of another domain, with the graver verdict where its name is a standard one's."""
+    view = subject.view
     for node in all_nodes(view.model.graph):
         if node.domain in DEFAULT_DOMAINS:
             continue

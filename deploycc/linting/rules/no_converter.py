@@ -1,38 +1,49 @@
-"""An operator that the importer has no converter for.
+"""An operator that the engine does not take.
 
-TVM's importer refuses a graph that holds one.  Function operators of the standard were
-replaced by their bodies before, so what is left needs another form: the help names one where
-it is known.
+The compiler or converter refuses a graph that holds one.  For the targets that deploycc compiles
+for, function operators of the standard were replaced by their bodies before.  What is left needs
+another form, which the help names where one is known; or the network is cut around it
+(`deploycc split`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from deploycc.onnx_graph import GraphView, all_nodes
-from deploycc.op_support import converted_operators, table
+from deploycc.linting.subject import Subject
+from deploycc.onnx_graph import all_nodes
+from deploycc.op_support import Missing, version_in
 from deploycc.types import Diagnostic
 
 CODE = "DC400"
 
 
-def check(view: GraphView) -> Iterator[Diagnostic]:
-    """Every node, those of subgraphs included, whose operator is in no converter's name."""
-    supported = converted_operators()
-    advice = table()["missing"]
-    for node in all_nodes(view.model.graph):
-        if node.domain or node.op_type in supported or node.op_type == "If":
+def check(subject: Subject) -> Iterator[Diagnostic]:
+    """Every node, those of subgraphs included, whose operator the table says is not taken."""
+    table, target = subject.table, subject.target
+    for node in all_nodes(subject.view.model.graph):
+        if node.domain or (subject.compiled and node.op_type == "If"):
             continue
+        row = table.operators.get(node.op_type)
+        late = row is not None and not version_in(target.version, row.versions)
+        if (row is not None and not late) or (not subject.compiled and not table.knows(node.op_type)):
+            continue
+        missing = table.missing.get(node.op_type, Missing(""))
         yield Diagnostic(
             CODE,
             f"operator {node.op_type} cannot be converted",
             node=node.name,
             op=node.op_type,
-            got=f"{node.op_type} (opset {view.opset})",
-            need="operators with a converter",
-            help=advice.get(
-                node.op_type, "write it in other operators at export, or cut the graph around it"
-            ),
+            got=f"{node.op_type} (opset {subject.view.opset})"
+            + (f", {table.title} {target.version}" if late and target.version else ""),
+            need=f"{table.title} {row.versions}" if row is not None else "operators with a converter",
+            help=missing.help or "write it in other operators at export, or cut the graph around it",
             verdict="unsupported",
-            source=f"{table()['engine']} {table()['version']}: not in its operator map",
+            source=_source(subject, missing if row is None else row),
         )
+
+
+def _source(subject: Subject, row: object) -> str:
+    table = subject.table
+    keys = getattr(row, "source", "")
+    return table.source(keys) or f"{table.title}, {table.version}: not in its list of operators"

@@ -12,15 +12,18 @@ from collections.abc import Iterator
 
 import onnx
 
-from deploycc.onnx_graph import GraphView, all_nodes
+from deploycc.linting.subject import Subject, compiled_only
+from deploycc.onnx_graph import all_nodes
 from deploycc.op_support import table
 from deploycc.types import Diagnostic
 
 CODE = "DC406"
+applies = compiled_only
 
 
-def check(view: GraphView) -> Iterator[Diagnostic]:
+def check(subject: Subject) -> Iterator[Diagnostic]:
     """Every standard node whose oldest implementation belongs to a later version of the operator."""
+    view = subject.view
     versions = table()["operators"]
     for node in all_nodes(view.model.graph):
         implemented = versions.get(node.op_type)

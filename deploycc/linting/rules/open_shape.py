@@ -8,18 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from deploycc.linting.subject import Subject, compiled_only
 from deploycc.linting.table import conditions
-from deploycc.onnx_graph import GraphView, TensorType
+from deploycc.onnx_graph import TensorType
 from deploycc.types import Diagnostic
 
 CODE = "DC207"
+applies = compiled_only
 
 
-def check(view: GraphView) -> Iterator[Diagnostic]:
+def check(subject: Subject) -> Iterator[Diagnostic]:
     """Every node where the shapes go from known to unknown; not those further down.
 
     Nodes that a condition of the support table names for that reason already are left out.
     """
+    view = subject.view
     told = {
         op
         for row in conditions()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from deploycc.simplifying.editor import Editor
+from deploycc.onnx_editor import Editor
 from deploycc.simplifying.passes.activations import clip_to_min_max
 from deploycc.simplifying.passes.cleaning import (
     constants_to_initializers,

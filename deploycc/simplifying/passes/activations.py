@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from onnx import NodeProto
 
+from deploycc.onnx_editor import Editor
 from deploycc.onnx_graph import Array
-from deploycc.simplifying.editor import Editor
 
 
 def clip_to_min_max(editor: Editor) -> int:

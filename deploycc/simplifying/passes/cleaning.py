@@ -7,8 +7,8 @@ import hashlib
 import numpy as np
 from onnx import NodeProto, numpy_helper
 
+from deploycc.onnx_editor import Editor, Rewrite
 from deploycc.onnx_graph import constant_tensor, used_names
-from deploycc.simplifying.editor import Editor, Rewrite
 from deploycc.simplifying.passes.identities import gives_its_input
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import onnx
 from onnx import ModelProto, NodeProto, helper
 
+from deploycc.onnx_editor import Editor, attribute
 from deploycc.onnx_graph import Array, dtype_name, subgraphs
 from deploycc.reference import ReferenceFailed, run
-from deploycc.simplifying.editor import Editor, attribute
 
 MAX_FOLDED = 16 << 20
 """Bytes one folded tensor may have.  What onnxsim does not fold is rarely worth more."""

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from onnx import NodeProto, TensorProto, helper
 
-from deploycc.simplifying.editor import Editor, Rewrite, attribute, drop_attribute, set_attribute
+from deploycc.onnx_editor import Editor, Rewrite, attribute, drop_attribute, set_attribute
 
 
 def _standard(editor: Editor, operator: str) -> list[NodeProto]:

@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 from onnx import NodeProto, helper
 
+from deploycc.onnx_editor import Editor
 from deploycc.onnx_graph import attributes
-from deploycc.simplifying.editor import Editor
 
 
 def gives_its_input(editor: Editor, node: NodeProto) -> bool:

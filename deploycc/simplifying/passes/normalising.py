@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from onnx import NodeProto, TensorProto
 
-from deploycc.simplifying.editor import Editor, Rewrite, attribute
+from deploycc.onnx_editor import Editor, Rewrite, attribute
 
 Doubles = npt.NDArray[np.float64]
 

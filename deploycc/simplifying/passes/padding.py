@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from onnx import NodeProto
 
-from deploycc.simplifying.editor import Editor, attribute, drop_attribute, set_attribute
+from deploycc.onnx_editor import Editor, attribute, drop_attribute, set_attribute
 
 
 def fold_pad_into_convolution(editor: Editor) -> int:

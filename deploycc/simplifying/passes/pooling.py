@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deploycc.simplifying.editor import Editor, attribute
+from deploycc.onnx_editor import Editor, attribute
 
 
 def spatial_mean_to_global_average_pool(editor: Editor) -> int:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from onnx import NodeProto
 
-from deploycc.simplifying.editor import Editor, Rewrite, attribute
+from deploycc.onnx_editor import Editor, Rewrite, attribute
 
 MAX_STEPS = 128
 """Longer sequences are refused: every step is nodes, kernels' calls and compile time."""

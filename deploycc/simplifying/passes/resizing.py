@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from onnx import NodeProto
 
-from deploycc.simplifying.editor import Editor, Rewrite, attribute, drop_attribute
+from deploycc.onnx_editor import Editor, Rewrite, attribute, drop_attribute
 
 MAX_MATRIX = 1 << 22
 """Elements of an interpolation matrix beyond which the product would cost more than it is worth."""

@@ -1,0 +1,136 @@
+"""``deploycc lint``: from an ONNX file to a report for every target.
+
+The parent resolves the targets; import, simplify and lint run in one child process, as in a build
+(``deploycc.build``).  A model is simplified once for all targets that deploycc compiles for and once
+for all that another compiler takes over.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from deploycc.build import explain_failure
+from deploycc.lint_targets import load_lint_target
+from deploycc.lint_types import LintTarget, Report
+from deploycc.request import (
+    lint_target_from_json,
+    lint_target_to_json,
+    report_from_json,
+    request_from_json,
+    request_to_json,
+)
+from deploycc.supervise import ChildFailed, run_child
+from deploycc.trace import Trace
+from deploycc.types import BuildRequest, DeployccError, Diagnostic, Limits, Model
+
+Event = dict[str, Any]
+_ANY_TARGET = "x86-64"
+"""The request of a build that carries model and shapes into the child; its target plays no part."""
+
+
+@dataclass(frozen=True)
+class LintResult:
+    """The reports of one model, in the order the targets were given."""
+
+    model: Path
+    sha256: str
+    reports: tuple[Report, ...]
+
+
+def lint_model(
+    model: str | Path,
+    targets: Sequence[str | LintTarget],
+    *,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    limits: Limits | None = None,
+    on_event: Callable[[Event], None] | None = None,
+) -> LintResult:
+    """Check an ONNX file against targets: ``arm64``, ``./board.toml``, ``snpe:htp@2.10``.
+
+    Dimensions that neither the model nor ``shapes`` fix are findings (DC200), no refusal.
+
+    Raises ``DeployccError`` for a file that is no model and for targets that are none, and
+    ``InternalError`` for faults of our own.
+    """
+    resolved = resolve_lint_targets(targets)
+    request = lint_request(model, shapes or {}, limits or Limits())
+    message = {
+        "request": request_to_json(request),
+        "targets": [lint_target_to_json(target) for target in resolved],
+    }
+    names = [word for target in resolved for word in ("--target", target.name)]
+    command = shlex.join(["deploycc", "lint", str(request.model), *names])
+    try:
+        answer = run_child("deploycc.lint:lint_in_child", message, request.limits, on_event)
+    except ChildFailed as error:
+        raise explain_failure(error, request, command) from None
+    return LintResult(
+        model=Path(model),
+        sha256=answer["sha256"],
+        reports=tuple(report_from_json(report) for report in answer["reports"]),
+    )
+
+
+def resolve_lint_targets(targets: Sequence[str | LintTarget]) -> tuple[LintTarget, ...]:
+    """The targets, each once; raises with everything that is wrong with any of them."""
+    found: dict[str, LintTarget] = {}
+    faults: list[Diagnostic] = []
+    for target in targets:
+        try:
+            resolved = target if isinstance(target, LintTarget) else load_lint_target(target)
+        except DeployccError as error:
+            faults.extend(error.diagnostics)
+            continue
+        found.setdefault(resolved.name, resolved)
+    if faults:
+        raise DeployccError(*faults)
+    return tuple(found.values())
+
+
+def lint_request(model: str | Path, shapes: Mapping[str, Sequence[int]], limits: Limits) -> BuildRequest:
+    """A request that names the model for the stages up to lint."""
+    target = load_lint_target(_ANY_TARGET).compiled
+    assert target is not None
+    return BuildRequest(
+        model=Path(model).absolute(),
+        target=target,
+        output=Path(),
+        name="lint",
+        shapes={key: tuple(int(extent) for extent in shape) for key, shape in shapes.items()},
+        limits=limits,
+    )
+
+
+def lint_in_child(message: dict[str, Any], emit: Callable[[Event], None]) -> dict[str, Any]:
+    """Import, simplify and lint; runs in the child process only."""
+    request = request_from_json(message["request"])
+    targets = [lint_target_from_json(table) for table in message["targets"]]
+    trace = Trace(None, emit)
+    models: dict[bool, Model] = {}
+    reports = []
+    for target in targets:
+        compiled = target.compiled is not None
+        if compiled not in models:
+            models[compiled] = judged(request, trace, compiled=compiled)
+
+        from deploycc.linting import lint
+
+        report = trace("lint", lint, models[compiled], target)
+        notes = models[compiled].diagnostics
+        reports.append(asdict(replace(report, diagnostics=(*notes, *report.diagnostics))))
+    return {"sha256": next(iter(models.values())).sha256, "reports": reports}
+
+
+def judged(request: BuildRequest, trace: Trace, *, compiled: bool) -> Model:
+    """The simplified model that lint judges: what a build would lower, or another compiler would get."""
+    from deploycc.importing import load
+
+    model = trace("import", load, request, compiled=compiled, leave_open=True)
+
+    from deploycc.simplifying import simplify
+
+    return trace("simplify", simplify, model, request.limits, compiled=compiled)

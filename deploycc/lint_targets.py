@@ -1,0 +1,149 @@
+"""What a model can be checked against: the targets of packages, and those of other compilers.
+
+The second kind are files in ``targets/external``.  ``snpe:htp@2.10`` names one, a unit of its chip
+and a release of its SDK.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from deploycc.lint_types import LintTarget
+from deploycc.op_support import ENGINE
+from deploycc.resources import data_dir
+from deploycc.targets import load_target, target_names
+from deploycc.types import DeployccError, Diagnostic, Peak, Target
+
+_FORM = re.compile(r"(?P<family>[\w.+-]+)(?::(?P<unit>[\w.-]+))?(?:@(?P<version>\d+(?:\.\d+)*))?")
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A part of the chip that a network can be run on."""
+
+    description: str
+    fallback: str = ""
+    engine: str = ""
+    peak: Peak | None = None
+    memory_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class External:
+    """A target of another compiler: ``engine`` is the table that decides, ``command`` the converter's."""
+
+    name: str
+    description: str
+    engine: str
+    hints: tuple[str, ...]
+    versions: tuple[str, ...]
+    units: Mapping[str, Unit]
+    command: tuple[str, ...]
+    note: str
+
+
+def external_names() -> tuple[str, ...]:
+    """Names of the targets of other compilers."""
+    return tuple(sorted(path.stem for path in (data_dir("targets") / "external").glob("*.toml")))
+
+
+@cache
+def external(name: str) -> External:
+    """One target of another compiler."""
+    with (data_dir("targets") / "external" / f"{name}.toml").open("rb") as file:
+        data = tomllib.load(file)
+    return External(
+        name=data["name"],
+        description=data["description"],
+        engine=data["engine"],
+        hints=tuple(data.get("hints", ())),
+        versions=tuple(data.get("versions", ())),
+        units={unit: _unit(row) for unit, row in data.get("units", {}).items()},
+        command=tuple(data.get("handover", {}).get("command", ())),
+        note=data.get("note", ""),
+    )
+
+
+def _unit(row: Mapping[str, Any]) -> Unit:
+    peak = None
+    if "peak_gflops" in row and "gbytes_per_second" in row:
+        peak = Peak(row["peak_gflops"] * 1e9, row["gbytes_per_second"] * 1e9)
+    return Unit(
+        description=row["description"],
+        fallback=row.get("fallback", ""),
+        engine=row.get("engine", ""),
+        peak=peak,
+        memory_bytes=row["memory_mib"] << 20 if "memory_mib" in row else None,
+    )
+
+
+def is_external(text: str) -> bool:
+    """Whether ``--target`` names another compiler's target, right or not in unit and version."""
+    return re.split("[:@]", text, maxsplit=1)[0] in external_names()
+
+
+def compiled_lint_target(target: Target) -> LintTarget:
+    """The lint target of one that packages are built for."""
+    return LintTarget(
+        name=target.name,
+        family=target.name,
+        unit="",
+        version="",
+        engine=ENGINE,
+        hints=target.hints,
+        compiled=target,
+        peak=target.peak,
+        memory_bytes=target.memory_bytes,
+    )
+
+
+def load_lint_target(text: str) -> LintTarget:
+    """The target of ``--target``: a name, a TOML file, or ``FAMILY[:UNIT][@VERSION]``.
+
+    Raises ``DeployccError``: DC510 for a unit or version the family has not, else as ``load_target``.
+    """
+    if not is_external(text):
+        found = re.fullmatch(_FORM, text)
+        if found and (found["unit"] or found["version"]) and found["family"] in target_names():
+            raise DeployccError(
+                Diagnostic(
+                    "DC510",
+                    f"the target '{found['family']}' has no units and no versions",
+                    got=text,
+                    need=found["family"],
+                )
+            )
+        return compiled_lint_target(load_target(text))
+    found = re.fullmatch(_FORM, text)
+    family = external(re.split("[:@]", text, maxsplit=1)[0])
+    unit_name = found["unit"] or "" if found else ""
+    if found is None or (unit_name and unit_name not in family.units):
+        near = difflib.get_close_matches(unit_name, family.units, n=1, cutoff=0.4)
+        raise DeployccError(
+            Diagnostic(
+                "DC510",
+                f"the target '{family.name}' has no unit '{unit_name}'" if found else f"no target: {text!r}",
+                got=text,
+                need=f"{family.name}, or {family.name}: with one of {', '.join(family.units)}; "
+                "then @ and the SDK's version where it matters",
+                help=f"did you mean --target {family.name}:{near[0]}?" if near else "",
+            )
+        )
+    unit = family.units.get(unit_name, Unit(""))
+    return LintTarget(
+        name=text,
+        family=family.name,
+        unit=unit_name,
+        version=found["version"] or "",
+        engine=unit.engine or family.engine,
+        hints=family.hints,
+        fallback=unit.fallback,
+        peak=unit.peak,
+        memory_bytes=unit.memory_bytes,
+    )

@@ -1,0 +1,125 @@
+"""How much of a network the target takes, and what other libraries would take of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Literal
+
+from deploycc.lint_types import Coverage, HintColumn, NodeReport
+from deploycc.linting import costs
+from deploycc.linting.subject import Subject
+from deploycc.linting.table import check_conditions
+from deploycc.onnx_graph import GraphView, used_names
+from deploycc.op_support import SupportTable, support_table, version_in
+from deploycc.partition import fewest_parts
+from deploycc.types import Diagnostic, Verdict
+
+WORST: tuple[Verdict, ...] = ("silently-wrong", "unsupported", "fallback", "slow", "info")
+"""Verdicts from the worst on."""
+
+
+def node_reports(subject: Subject, found: Iterable[Diagnostic]) -> tuple[NodeReport, ...]:
+    """Every node of the judged graph but constants; ``found`` has the judged graph's names."""
+    verdicts: dict[str, set[Verdict]] = {}
+    refused: set[str] = set()
+    for finding in found:
+        if finding.verdict is not None:
+            verdicts.setdefault(finding.node, set()).add(finding.verdict)
+        if finding.severity == "error" or finding.verdict == "fallback":
+            refused.add(finding.node)
+    return tuple(
+        _report(subject, index, verdicts, refused)
+        for index, node in enumerate(subject.view.model.graph.node)
+        if node.op_type != "Constant"
+    )
+
+
+def _report(subject: Subject, index: int, verdicts: dict[str, set[Verdict]], refused: set[str]) -> NodeReport:
+    view = subject.view
+    node = view.model.graph.node[index]
+    kind = view.types.get(node.output[0]) if node.output else None
+    macs, moved = costs.macs(node, view), costs.bytes_moved(node, view)
+    worst: Verdict | Literal[""] = next((v for v in WORST if v in verdicts.get(node.name, ())), "")
+    return NodeReport(
+        name=subject.origins.get(node.name, node.name),
+        op=node.op_type,
+        inputs=tuple(sorted(name for name in used_names(node) if not view.is_constant(name))),
+        outputs=tuple(name for name in node.output if name),
+        shape=tuple(-1 if dim is None else dim for dim in (kind.shape if kind and kind.shape else ())),
+        dtype=kind.dtype if kind else "",
+        macs=macs,
+        bytes_moved=moved,
+        seconds=costs.seconds(macs, moved, subject.target.peak),
+        verdict=worst,
+        taken=node.name not in refused,
+    )
+
+
+def coverage(subject: Subject, nodes: Sequence[NodeReport], found: Iterable[Diagnostic]) -> Coverage:
+    """The summary.  A finding that is about no node stops the whole network if it is an error."""
+    taken = [node for node in nodes if node.taken]
+    parts = len(fewest_parts(range(len(nodes)), _reads(nodes), {i for i, n in enumerate(nodes) if n.taken}))
+    whole_errors = [d for d in found if d.severity == "error" and not d.node]
+    runs: Literal["whole", "parts", "not"] = "whole"
+    if len(taken) < len(nodes) or whole_errors:
+        # A package is compiled whole or not at all; other runtimes move nodes, or take the parts.
+        runs = "not" if subject.compiled or not taken or whole_errors else "parts"
+    known = subject.compiled or {n.op for n in nodes if subject.table.knows(n.op)}
+    times = [node.seconds for node in nodes if node.seconds is not None]
+    view = subject.view
+    return Coverage(
+        runs=runs,
+        parts=1 if runs == "whole" else parts,
+        nodes=len(nodes),
+        taken=len(taken),
+        unknown=0 if known is True else sum(n.op not in known for n in nodes),
+        macs=sum(node.macs for node in nodes),
+        taken_macs=sum(node.macs for node in taken),
+        replace=tuple(Counter(node.op for node in nodes if not node.taken).most_common()),
+        weight_bytes=sum(costs.nbytes(name, view) for name in view.initializers),
+        peak_bytes=costs.peak_activations(view),
+        seconds=sum(times) if nodes and len(times) == len(nodes) else None,
+    )
+
+
+def _reads(nodes: Sequence[NodeReport]) -> dict[int, set[int]]:
+    made = {name: index for index, node in enumerate(nodes) for name in node.outputs}
+    return {i: {made[name] for name in node.inputs if name in made} for i, node in enumerate(nodes)}
+
+
+def hint_columns(subject: Subject, nodes: Sequence[NodeReport]) -> tuple[HintColumn, ...]:
+    """What the libraries of ``LintTarget.hints`` would take of the graph."""
+    return tuple(_column(subject, support_table(engine), nodes) for engine in subject.target.hints)
+
+
+def _column(subject: Subject, table: SupportTable, nodes: Sequence[NodeReport]) -> HintColumn:
+    view: GraphView = subject.view
+    target = replace(subject.target, engine=table.engine, unit="", version="")
+    reasons: dict[str, str] = {}
+    for finding in check_conditions(view, target, table.engine):
+        if finding.severity != "info":
+            reasons.setdefault(finding.node, finding.message)
+    inner = [node for node in view.model.graph.node if node.op_type != "Constant"]
+    refused: dict[tuple[str, str], int] = {}
+    taken = taken_macs = 0
+    for node, report in zip(inner, nodes, strict=True):
+        row = table.operators.get(node.op_type)
+        why = reasons.get(node.name, "")
+        if node.domain or row is None or not version_in("", row.versions):
+            why = "not taken" if table.knows(node.op_type) else "not in its lists"
+        if why:
+            refused[node.op_type, why] = refused.get((node.op_type, why), 0) + 1
+            continue
+        taken += 1
+        taken_macs += report.macs
+    return HintColumn(
+        engine=table.engine,
+        title=table.title,
+        nodes=len(nodes),
+        taken=taken,
+        macs=sum(node.macs for node in nodes),
+        taken_macs=taken_macs,
+        refused=tuple((op, count, why) for (op, why), count in sorted(refused.items())),
+    )

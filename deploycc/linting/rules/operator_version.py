@@ -1,0 +1,49 @@
+"""A version of an operator that the converter's list does not name.
+
+The list names the opsets that brought each form of an operator.  A newer form may well be taken; the
+source does not say so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import onnx
+
+from deploycc.lint_types import LintTarget
+from deploycc.linting.subject import Subject
+from deploycc.types import Diagnostic
+
+CODE = "DC415"
+
+
+def applies(target: LintTarget) -> bool:
+    """For targets whose operators deploycc does not convert itself."""
+    return target.compiled is None
+
+
+def check(subject: Subject) -> Iterator[Diagnostic]:
+    """Every standard node whose operator's version is not among those of its row."""
+    table = subject.table
+    for node in subject.view.model.graph.node:
+        row = None if node.domain else table.operators.get(node.op_type)
+        if row is None or not row.opsets:
+            continue
+        try:
+            since = onnx.defs.get_schema(node.op_type, subject.view.opset, "").since_version
+        except onnx.defs.SchemaError:
+            continue
+        if since in row.opsets:
+            continue
+        yield Diagnostic(
+            CODE,
+            f"{node.op_type} of opset {since} is not in the converter's list",
+            node=node.name,
+            op=node.op_type,
+            got=f"{node.op_type} version {since} (model opset {subject.view.opset})",
+            need=f"version {', '.join(map(str, row.opsets))}",
+            help=f"export with an opset that has version {max(row.opsets)}, or try the converter",
+            severity="warning" if since > max(row.opsets) else "info",
+            verdict="info",
+            source=table.source(row.source),
+        )
