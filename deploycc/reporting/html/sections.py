@@ -59,7 +59,7 @@ def _card(number: int, report: Report) -> Markup:
             "p",
             tally(found),
             " ",
-            element("button", "show", type="button", class_="choose", data_choose=number),
+            element("button", "show in the graph", type="button", class_="choose", data_choose=number),
             class_="tally",
         ),
         class_="card",
@@ -307,7 +307,7 @@ def costly(reports: Sequence[Report]) -> Section | None:
 def _costliest(number: int, report: Report) -> Markup:
     timed = all(node.seconds is not None for node in report.nodes)
     costs = [node.seconds or 0.0 if timed else float(node.macs) for node in report.nodes]
-    total = sum(costs)
+    total, most = sum(costs), max(costs)
     order = sorted(range(len(costs)), key=lambda index: -costs[index])[:_COSTLIEST]
     if timed:
         note = "Estimated from the target's peak: a lower bound that tells which nodes matter."
@@ -318,7 +318,7 @@ def _costliest(number: int, report: Report) -> Markup:
     for index in order:
         node = report.nodes[index]
         cost = duration(node.seconds or 0.0) if timed else amount(node.macs)
-        bar = element("i", style=f"width:{100 * costs[index] / total if total else 0:.2f}%", class_="part")
+        bar = element("i", style=f"width:{100 * costs[index] / most if most else 0:.2f}%", class_="part")
         chip = element("span", node.verdict, class_=f"chip {node.verdict}") if node.verdict else ""
         cells = (
             element("button", node.name, type="button", class_="node", data_i=index),
@@ -344,22 +344,20 @@ def _costliest(number: int, report: Report) -> Markup:
 def hints(reports: Sequence[Report]) -> Section | None:
     """What other libraries for the machine would take."""
     blocks = []
-    for number, report in enumerate(reports):
+    for report in reports:
         for hint in report.hints:
             refused = [f"{op} x{count}: {why}" for op, count, why in hint.refused]
             items = element("ul", *(element("li", text) for text in refused)) if refused else ""
             blocks.append(
                 element(
                     "article",
-                    element("h3", hint.title),
+                    element("h3", hint.title, " for ", element("code", report.target)),
                     _meter("nodes", f"{hint.taken} of {hint.nodes}", hint.taken, hint.nodes),
                     _meter("multiply-adds", share(hint.taken_macs, hint.macs), hint.taken_macs, hint.macs),
                     element("details", element("summary", f"{len(refused)} not taken"), items)
                     if items
                     else "",
                     class_="card",
-                    data_target=number,
-                    hidden=number != 0,
                 )
             )
     if not blocks:

@@ -109,10 +109,11 @@
   function fillCard(i) {
     const [name, op, shape, macs, bytes] = graph().nodes[i];
     const micros = target().micros[i], taken = target().taken[i] === "1";
+    const total = target().micros.reduce((sum, each) => sum + (each ?? 0), 0);
     const rows = [
       ["operator", op], ["output", shape], ["multiply-adds", macs.toLocaleString("en")],
       ["bytes moved", bytes.toLocaleString("en")],
-      ["time at least", micros === null ? "" : `${micros.toLocaleString("en")} µs`],
+      ["time at least", micros === null ? "" : `${micros.toLocaleString("en")} µs, ${(100 * micros / total || 0).toFixed(1)} %`],
       ["verdict", (verdict(i) === "ok" ? "no findings" : verdict(i)) + (taken ? "" : ", not run by the target")],
     ];
     card.replaceChildren(make("h3", name), make("button", "×", { type: "button", class: "close", "aria-label": "show all" }));
@@ -172,9 +173,12 @@
     pen.strokeRect(1, scroller.scrollTop * scale + 1, 12, Math.min(height, scroller.clientHeight * scale) - 2);
   }
 
+  const KEYS = ["ArrowDown", "ArrowUp", "ArrowLeft", "ArrowRight", "Home", "End", "n", "p"];
+
   function step(key) {
     const count = graph().nodes.length, i = state.node;
-    if (i === null) return key === "End" ? count - 1 : 0;
+    if (!KEYS.includes(key) || !count) return null;
+    if (i === null) return key === "End" || key === "p" ? count - 1 : 0;
     const { places } = figure();
     const beside = (sign) => {
       const row = places.map((p, n) => [p.x, n]).filter(([, n]) => places[n].y === places[i].y).sort((a, b) => a[0] - b[0]);
@@ -193,8 +197,7 @@
       case "Home": return 0;
       case "End": return count - 1;
       case "n": return finding(1);
-      case "p": return finding(-1);
-      default: return null;
+      default: return finding(-1);
     }
   }
 
@@ -213,13 +216,14 @@
       const i = Number(node.dataset.i), inGraph = node.closest("svg");
       select(inGraph && state.node === i ? null : i, !inGraph);
       if (node.closest("table")) one(".explorer").scrollIntoView();
+      else if (inGraph && !card.hidden) card.scrollIntoView({ block: "nearest" });
     }
   });
   scroller.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.key === "Escape") select(null);
     const next = step(event.key);
-    if (next === null || !graph().nodes.length) return;
+    if (next === null) return;
     event.preventDefault();
     select(next);
   });
