@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -47,6 +46,8 @@ def rule_id(diagnostic: Diagnostic) -> str:
 
 def documentation_url() -> str:
     """Where the pages are published, as the package's metadata tells; empty where it does not."""
+    from importlib.metadata import PackageNotFoundError, metadata  # a tenth of a command's start
+
     try:
         urls = metadata("deploycc").get_all("Project-URL") or []
     except PackageNotFoundError:

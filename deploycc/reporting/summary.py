@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from deploycc.lint_types import Coverage, Report
+from deploycc.lint_types import Coverage, NodeReport, Report
 from deploycc.reporting.grouping import VERDICTS, Counts
 from deploycc.reporting.quantities import amount, duration, nbytes, plural, share
 from deploycc.types import Verdict
@@ -18,7 +18,8 @@ class Cell:
     """What a target makes of all nodes of one operator.
 
     ``nodes`` of the operator in the graph that was judged for the target, ``taken`` of them by the
-    target, ``verdict`` the worst one.  Without nodes the graph has no such operator.
+    target.  ``verdict`` is the worst one, of those that are not taken if there are any.  Without nodes the
+    graph has no such operator.
     """
 
     nodes: int
@@ -32,8 +33,7 @@ class Cell:
             return "-"
         if self.taken == self.nodes:
             return self.verdict if self.verdict in ("slow", "fallback") else "yes"
-        word = self.verdict or "no"
-        return f"{word} {self.nodes - self.taken}/{self.nodes}"
+        return f"{self.verdict} {self.nodes - self.taken}/{self.nodes}"
 
 
 @dataclass(frozen=True)
@@ -61,15 +61,23 @@ def matrix(reports: Sequence[Report]) -> Matrix:
 
 def _cells(report: Report) -> dict[str, Cell]:
     nodes, taken = Counter[str](), Counter[str]()
-    verdicts: dict[str, set[str]] = {}
+    verdicts: dict[tuple[str, bool], set[str]] = {}
     for node in report.nodes:
         nodes[node.op] += 1
         taken[node.op] += node.taken
-        verdicts.setdefault(node.op, set()).add(node.verdict)
-    return {
-        op: Cell(count, taken[op], next((v for v in VERDICTS if v in verdicts[op]), ""))
-        for op, count in nodes.items()
-    }
+        verdicts.setdefault((node.op, node.taken), set()).add(verdict_of(node))
+    cells = {}
+    for op, count in nodes.items():
+        found = verdicts.get((op, False)) or verdicts[op, True]
+        cells[op] = Cell(count, taken[op], next((v for v in VERDICTS if v in found), ""))
+    return cells
+
+
+def verdict_of(node: NodeReport) -> Verdict | Literal[""]:
+    """The node's verdict; what is not taken for a reason that has none counts as unsupported."""
+    if node.taken or node.verdict in ("silently-wrong", "unsupported", "fallback"):
+        return node.verdict
+    return "unsupported"
 
 
 def runs(coverage: Coverage) -> str:
@@ -92,8 +100,11 @@ def covered(coverage: Coverage) -> str:
     return f"{nodes}, {of_macs} of {amount(coverage.macs)} multiply-adds"
 
 
-def to_replace(report: Report) -> str:
-    """``Softplus x2 (DC416), Einsum (DC400)``: what stands in the way, with the code that says why."""
+def to_replace(report: Report, most: int = 6) -> str:
+    """``Softplus x2 (DC416), Einsum (DC400)``: what stands in the way, with the code that says why.
+
+    Names ``most`` operators and counts the rest.
+    """
     if report.coverage is None:
         return ""
     codes: dict[str, dict[str, None]] = {}
@@ -101,11 +112,12 @@ def to_replace(report: Report) -> str:
         if not diagnostic.suppressed and (diagnostic.severity == "error" or diagnostic.verdict == "fallback"):
             codes.setdefault(diagnostic.op, {})[diagnostic.code] = None
     words = []
-    for operator, number in report.coverage.replace:
+    for operator, number in report.coverage.replace[:most]:
         times = f" x{number}" if number > 1 else ""
         why = f" ({', '.join(codes[operator])})" if operator in codes else ""
         words.append(f"{operator}{times}{why}")
-    return ", ".join(words)
+    more = len(report.coverage.replace) - len(words)
+    return ", ".join(words) + (f" and {plural(more, 'more operator')}" if more > 0 else "")
 
 
 def headline(report: Report) -> str:

@@ -15,7 +15,7 @@ from deploycc.reporting.html.graph_svg import Drawing, draw, shape_text
 from deploycc.reporting.html.markup import Markup, data_block, element, joined
 from deploycc.reporting.html.page import Section, asset
 from deploycc.reporting.quantities import amount, duration, nbytes, plural, share
-from deploycc.reporting.summary import matrix, runs, tally, to_replace
+from deploycc.reporting.summary import matrix, runs, tally, to_replace, verdict_of
 
 _NAMES_SHOWN = 6
 _COSTLIEST = 12
@@ -49,7 +49,7 @@ def _card(number: int, report: Report) -> Markup:
             ),
             element("dl", *_facts(coverage), class_="numbers"),
         ]
-        if replace := to_replace(report):
+        if replace := to_replace(report, most=20):
             body.append(element("p", element("b", "Replace "), replace, class_="replace"))
     return element(
         "article",
@@ -90,9 +90,9 @@ def _strip(nodes: Sequence[NodeReport]) -> Markup:
     """The network in graph order: where the target runs it and where it does not."""
     at = 0
     pieces = []
-    for (taken, verdict), run in groupby(nodes, key=lambda node: (node.taken, node.verdict)):
+    for verdict, run in groupby(nodes, key=verdict_of):
         length = len(list(run))
-        kind = verdict if verdict in VERDICTS and verdict != "info" else ("ok" if taken else "unsupported")
+        kind = "ok" if verdict in ("", "info") else verdict
         pieces.append(element("rect", x=at, width=length, height=1, class_=kind))
         at += length
     return element(
@@ -136,7 +136,9 @@ def explorer(reports: Sequence[Report]) -> Section:
         key = tuple((n.name, n.op, n.inputs, n.outputs, n.shape) for n in report.nodes)
         if key not in graphs:
             graphs[key] = len(drawings)
-            drawings.append(draw(report.nodes, [n.verdict for n in report.nodes], "The network as a graph"))
+            drawings.append(
+                draw(report.nodes, [verdict_of(n) for n in report.nodes], "The network as a graph")
+            )
             nodes_of.append(report.nodes)
         chosen.append(graphs[key])
     data = {
@@ -195,7 +197,7 @@ def _target_data(report: Report, graph: int) -> dict[str, object]:
     verdicts: list[str] = [*VERDICTS, "ok"]
     return {
         "graph": graph,
-        "verdicts": "".join(str(verdicts.index(node.verdict or "ok")) for node in report.nodes),
+        "verdicts": "".join(str(verdicts.index(verdict_of(node) or "ok")) for node in report.nodes),
         "taken": "".join(str(int(node.taken)) for node in report.nodes),
         "micros": [None if n.seconds is None else round(n.seconds * 1e6, 3) for n in report.nodes],
     }
@@ -319,7 +321,8 @@ def _costliest(number: int, report: Report) -> Markup:
         node = report.nodes[index]
         cost = duration(node.seconds or 0.0) if timed else amount(node.macs)
         bar = element("i", style=f"width:{100 * costs[index] / most if most else 0:.2f}%", class_="part")
-        chip = element("span", node.verdict, class_=f"chip {node.verdict}") if node.verdict else ""
+        verdict = verdict_of(node)
+        chip = element("span", verdict, class_=f"chip {verdict}") if verdict else ""
         cells = (
             element("button", node.name, type="button", class_="node", data_i=index),
             element("code", node.op),

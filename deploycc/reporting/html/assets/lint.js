@@ -145,6 +145,7 @@
     it.svg.setAttribute("width", Math.round(it.width * it.zoom));
     it.svg.setAttribute("height", Math.round(it.height * it.zoom));
     scroller.scrollTop = middle * it.zoom - scroller.clientHeight / 2;
+    scroller.parentNode.style.maxHeight = `${Math.max(360, it.height * it.zoom + 20)}px`;
     drawOverview();
   }
 
