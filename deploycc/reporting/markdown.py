@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from deploycc.lint import LintResult
 
 _NAMES_SHOWN = 6
+_ROWS_SHOWN = 40
+"""Findings of a target, of each of the two kinds: GitHub takes 65,536 characters in a comment."""
 _SPECIAL = re.compile(r"[\\`*_{}\[\]<>()#!|&~@$]")
 
 
@@ -96,15 +98,17 @@ def _target(report: Report, options: Options) -> Iterator[str]:
     shown = [g for g in groups if not g.first.suppressed and (options.verbose or g.first.severity != "info")]
     if shown:
         rows = [["", "code", "operator", "finding", "got", "need", "what to do", "nodes"]]
-        rows += [_row(group) for group in shown]
+        rows += [_row(group) for group in shown[:_ROWS_SHOWN]]
         yield from _table(rows)
+        yield from _more(shown)
     quiet = [g for g in groups if g not in shown and not g.first.suppressed]
     if quiet:
         yield f"<details><summary>{plural(len(quiet), 'note')}</summary>"
         yield ""
-        for group in quiet:
+        for group in quiet[:_ROWS_SHOWN]:
             yield f"- {group.first.code} {text(group.first.message)}: {_nodes(group)}"
         yield ""
+        yield from _more(quiet)
         yield "</details>"
         yield ""
     for group in groups:
@@ -113,6 +117,12 @@ def _target(report: Report, options: Options) -> Iterator[str]:
             yield f"- suppressed: {first.code} {text(first.message)} ({text(first.suppressed)})"
     if report.hints:
         yield from _hints(report.hints)
+
+
+def _more(groups: Sequence[Group]) -> Iterator[str]:
+    if len(groups) > _ROWS_SHOWN:
+        yield f"And {len(groups) - _ROWS_SHOWN} more; other formats have them all."
+        yield ""
 
 
 def _row(group: Group) -> list[str]:

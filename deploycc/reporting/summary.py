@@ -123,7 +123,7 @@ def to_replace(report: Report, most: int = 6) -> str:
 def headline(report: Report) -> str:
     """One line for a target, without its name."""
     if report.coverage is None:
-        return "not judged as a whole"
+        return "not judged"
     replace = to_replace(report)
     return f"{runs(report.coverage)}: {covered(report.coverage)}" + (
         f"; replace {replace}" if replace else ""

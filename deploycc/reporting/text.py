@@ -40,7 +40,7 @@ _STYLES: dict[str, dict[str, Any]] = {
 def render(result: LintResult, options: Options) -> str:
     """The matrix where there are several targets, then a block for each target."""
     blocks = []
-    if len(result.reports) > 1:
+    if len(result.reports) > 1 and any(report.coverage for report in result.reports):
         blocks.append(_matrix(result.reports, options))
     blocks += ["\n".join(_target(report, options)) for report in result.reports]
     return "\n\n".join(blocks) + "\n"

@@ -153,6 +153,14 @@ def empty() -> LintResult:
     return LintResult(Path("empty.onnx"), "", (Report((), target="arm64"),))
 
 
+def broken() -> LintResult:
+    """What a command line makes of a file that is no model: the error, and nothing that was judged."""
+    error = Diagnostic("DC103", "not an ONNX model", got="text", need="a file that starts like one")
+    return LintResult(
+        Path("notes.txt"), "", (Report((error,), target="arm64"), Report((error,), target="snpe"))
+    )
+
+
 def hostile() -> LintResult:
     """Every text that comes from a model or a file is ``HOSTILE``."""
     finding = Diagnostic(

@@ -14,10 +14,10 @@ import pytest
 import deploycc
 from deploycc.lint import LintResult
 from deploycc.reporting import json_report, render, sarif
-from tests.reporting.results import RANK, empty, hostile, small
+from tests.reporting.results import RANK, broken, empty, hostile, small
 
 SARIF_SCHEMA = Path(__file__).parent / "schemas" / "sarif-schema-2.1.0.json"
-RESULTS = [small, empty, hostile]
+RESULTS = [small, empty, broken, hostile]
 
 
 def as_sarif(result: LintResult, **options: Any) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import click
 import pytest
 
 from deploycc.reporting import FORMATS, grouped, render
-from tests.reporting.results import RANK, empty, small
+from tests.reporting.results import RANK, broken, empty, small
 
 Golden = Callable[[str, str], None]
 
@@ -39,6 +39,13 @@ def test_deterministic_and_whole_lines(format_: str) -> None:
         text = render(format_, result)
         assert text == render(format_, result)
         assert text.endswith("\n")
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_a_refused_file_is_told_in_every_format(format_: str) -> None:
+    text = render(format_, broken(), exit_code=2)
+    assert "DC103" in text
+    assert "not an ONNX model" in text
 
 
 def test_an_unknown_format_is_a_key_error() -> None:
@@ -107,6 +114,15 @@ def test_github_points_at_python_only_where_it_is_in_the_checkout() -> None:
     assert annotation("models/net.py:41 in forward").startswith("::error file=models/net.py,line=41,")
     for elsewhere in ("/usr/lib/net.py:41", "lib/site-packages/torch/nn.py:3", "../net.py:4", "net.py", ""):
         assert annotation(elsewhere).startswith("::error file=models/net.onnx,title=")
+
+
+def test_markdown_fits_into_a_comment() -> None:
+    result = small()
+    many = tuple(replace(RANK, op=f"Op{i}", severity=s) for i in range(100) for s in ("error", "info"))
+    page = render("markdown", replace(result, reports=(replace(result.reports[0], diagnostics=many),)))
+    assert page.count("And 60 more; other formats have them all.") == 2
+    assert page.count("| unsupported |") == 40
+    assert len(page) < 65536
 
 
 def test_notes_are_told_when_asked_for() -> None:

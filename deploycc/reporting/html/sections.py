@@ -188,7 +188,9 @@ def explorer(reports: Sequence[Report]) -> Section:
         class_="side",
     )
     body = joined(
-        _toolbar(reports), element("div", pane, side, class_="explorer"), data_block("lint-data", data)
+        _toolbar(reports),
+        element("div", pane, side, class_="explorer" if any(nodes_of) else "explorer bare"),
+        data_block("lint-data", data),
     )
     return Section("findings", "Graph and findings", body, asset("lint.css"), asset("lint.js"))
 
