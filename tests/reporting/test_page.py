@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from deploycc.lint import LintResult
+from deploycc.lint import LintResult, lint_model
 from deploycc.lint_types import Report
-from deploycc.reporting import grouped, render
+from deploycc.reporting import FORMATS, grouped, render
 from deploycc.reporting.html.markup import Markup, element
 from deploycc.reporting.html.page import Section, page
 from tests.reporting.browsing import Opened, open_page, probed
@@ -115,6 +116,22 @@ def test_a_page_without_nodes(tmp_path: Path) -> None:
     opened = open_page(path)
     assert opened.console == ()
     assert "0 findings" in opened.document
+
+
+def test_the_largest_public_network(network: Callable[[str], Path], tmp_path: Path) -> None:
+    """u2netp has the most nodes of them; nested U-Nets have the longest edges."""
+    result = lint_model(network("u2netp"), ["snpe:htp", "arm64"])
+    text = probed(result, "tell([all('.finding').length, all('figure:not([hidden]) .n[data-i]').length]);")
+    assert len(text.encode()) < 3 << 20
+    path = tmp_path / "page.html"
+    path.write_text(text, encoding="utf-8")
+    opened = open_page(path)
+    assert opened.console == ()
+    findings = sum(len(grouped(report)) for report in result.reports)
+    assert opened.answer() == [findings, len(result.reports[0].nodes)]
+    assert len(result.reports[0].nodes) > 500
+    for format_ in FORMATS:
+        assert render(format_, result).endswith("\n")
 
 
 def large(nodes: int) -> LintResult:
