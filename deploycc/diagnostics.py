@@ -170,10 +170,10 @@ def render(diagnostic: Diagnostic) -> str:
     for label, text in rest:
         if text:
             lines.append(f"  {label + ':':<5} {text}")
-    return "\n".join(map(_printable, lines))
+    return "\n".join(map(printable, lines))
 
 
-def _printable(line: str) -> str:
+def printable(line: str) -> str:
     """Names come from the model: what could steer a terminal is shown as an escape."""
     return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in line)
 
