@@ -7,8 +7,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Literal
 
+from onnx import NodeProto
+
 from deploycc.lint_types import Coverage, HintColumn, NodeReport
 from deploycc.linting import costs
+from deploycc.linting.limits import broken_limits, need
 from deploycc.linting.subject import Subject
 from deploycc.linting.table import check_conditions
 from deploycc.onnx_graph import GraphView, used_names
@@ -96,7 +99,9 @@ def hint_columns(subject: Subject, nodes: Sequence[NodeReport]) -> tuple[HintCol
 
 def _column(subject: Subject, table: SupportTable, nodes: Sequence[NodeReport]) -> HintColumn:
     view: GraphView = subject.view
-    target = replace(subject.target, engine=table.engine, unit="", version="")
+    # The first of a table's units is the one that a column is about.
+    unit = table.units[0] if table.units else ""
+    target = replace(subject.target, engine=table.engine, unit=unit, version="", compiled=None)
     reasons: dict[str, str] = {}
     for finding in check_conditions(view, target, table.engine):
         if finding.severity != "info":
@@ -106,9 +111,11 @@ def _column(subject: Subject, table: SupportTable, nodes: Sequence[NodeReport]) 
     taken = taken_macs = 0
     for node, report in zip(inner, nodes, strict=True):
         row = table.operators.get(node.op_type)
-        why = reasons.get(node.name, "")
-        if node.domain or row is None or not version_in("", row.versions):
-            why = "not taken" if table.knows(node.op_type) else "not in its lists"
+        why = reasons.get(node.name, "") or _beyond(node, view, table, unit)
+        if node.domain or row is None:
+            why = "not taken" if not node.domain and node.op_type in table.missing else "not in its lists"
+        elif not version_in("", row.versions) or (unit and unit not in row.units):
+            why = "not taken"
         if why:
             refused[node.op_type, why] = refused.get((node.op_type, why), 0) + 1
             continue
@@ -123,3 +130,10 @@ def _column(subject: Subject, table: SupportTable, nodes: Sequence[NodeReport]) 
         taken_macs=taken_macs,
         refused=tuple((op, count, why) for (op, why), count in sorted(refused.items())),
     )
+
+
+def _beyond(node: NodeProto, view: GraphView, table: SupportTable, unit: str) -> str:
+    """The first limit of the engine that the node is beyond, in words; empty for none."""
+    for name, got, limit in broken_limits(node, view, table, unit):
+        return f"{node.op_type} is beyond a limit: {got}, not {need(name, limit)}"
+    return ""
