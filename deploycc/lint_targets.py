@@ -100,7 +100,7 @@ def not_compiled_for(text: str) -> Diagnostic | None:
         f"deploycc does not compile for '{family.name}' yet",
         got=f"--target {text}",
         need=f"one of {', '.join(target_names())}, or the path of a TOML file",
-        help=f"'deploycc lint --target {text}' says what other runtimes take of the network",
+        help=f"'deploycc lint --target {family.name}' says what other runtimes take of the network",
     )
 
 

@@ -11,7 +11,7 @@ from onnx import NodeProto
 
 from deploycc.lint_types import Coverage, HintColumn, NodeReport
 from deploycc.linting import costs
-from deploycc.linting.limits import broken_limits, need
+from deploycc.linting.limits import broken_limits, need, since_version
 from deploycc.linting.subject import Subject
 from deploycc.linting.table import check_conditions
 from deploycc.onnx_graph import GraphView, used_names
@@ -116,6 +116,8 @@ def _column(subject: Subject, table: SupportTable, nodes: Sequence[NodeReport]) 
             why = "not taken" if not node.domain and node.op_type in table.missing else "not in its lists"
         elif not version_in("", row.versions) or (unit and unit not in row.units):
             why = "not taken"
+        elif row.opsets and since_version(node, view) not in row.opsets:
+            why = why or "this form of it is not in its lists"
         if why:
             refused[node.op_type, why] = refused.get((node.op_type, why), 0) + 1
             continue
@@ -134,6 +136,6 @@ def _column(subject: Subject, table: SupportTable, nodes: Sequence[NodeReport]) 
 
 def _beyond(node: NodeProto, view: GraphView, table: SupportTable, unit: str) -> str:
     """The first limit of the engine that the node is beyond, in words; empty for none."""
-    for name, got, limit in broken_limits(node, view, table, unit):
-        return f"{node.op_type} is beyond a limit: {got}, not {need(name, limit)}"
+    for name, _, limit in broken_limits(node, view, table, unit):
+        return f"{node.op_type} needs {need(name, limit)}"
     return ""

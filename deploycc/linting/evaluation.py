@@ -14,9 +14,10 @@ node or returned), ``returned(t)``
 it, a tuple), ``version`` (the operator's own, the opset that brought this form of it), ``product(x)``,
 ``total(x)``, ``abs(x)`` (of a number or every number of a tuple), ``slice(x, start, end)``,
 ``odd(x, n)`` (some number of the tuple is no multiple of n), ``default(x, y)`` (``y`` where ``x`` is
-absent), ``stored(t)`` (constant, or what DequantizeLinear makes of a constant), ``overlap(x, y)`` (the tuples share an item), ``fixed(t, axis, ...)`` (those extents are known
-before the network runs; of all axes where none is named), ``quantised(t)`` (the element type in a
-program that computes on integers: what a DequantizeLinear makes ``t`` of or QuantizeLinear of it).
+absent), ``overlap(x, y)`` (the tuples share an item), ``fixed(t, axis, ...)`` (those extents are known
+before the network runs; of all axes where none is named), ``stored(t)`` (constant, or what
+DequantizeLinear makes of a constant), ``quantised(t)`` (the element type in a program that computes on
+integers: what DequantizeLinear makes ``t`` of or QuantizeLinear makes of it).
 
 Of a graph attribute, ``attr(body)``: ``names(g)``, ``ranks(g)`` and ``shapes(g)`` of its outputs, and
 ``input_shapes(g)``.

@@ -84,14 +84,19 @@ def _opsets(_: NodeProto, view: GraphView, limit: Limit) -> str:
     return "" if version_in(str(view.opset), limit.value) else f"opset {view.opset}"
 
 
-def _operator_versions(node: NodeProto, view: GraphView, limit: Limit) -> str:
+def since_version(node: NodeProto, view: GraphView) -> int:
+    """The opset that brought this form of a standard operator; 0 for one that is none."""
     if node.domain not in DEFAULT_DOMAINS:
-        return ""
+        return 0
     try:
-        since = onnx.defs.get_schema(node.op_type, max(view.opset, 1), "").since_version
+        return int(onnx.defs.get_schema(node.op_type, max(view.opset, 1), "").since_version)
     except onnx.defs.SchemaError:
-        return ""
-    return "" if version_in(str(since), limit.value) else f"the form of opset {since}"
+        return 0
+
+
+def _operator_versions(node: NodeProto, view: GraphView, limit: Limit) -> str:
+    since = since_version(node, view)
+    return "" if not since or version_in(str(since), limit.value) else f"the form of opset {since}"
 
 
 def _static_shapes(node: NodeProto, view: GraphView, limit: Limit) -> str:
