@@ -109,6 +109,7 @@ def _column(subject: Subject, table: SupportTable, nodes: Sequence[NodeReport]) 
     inner = [node for node in view.model.graph.node if node.op_type != "Constant"]
     refused: dict[tuple[str, str], int] = {}
     taken = taken_macs = 0
+    fused, made = table.limit("fused_only", unit), set[str]()
     for node, report in zip(inner, nodes, strict=True):
         row = table.operators.get(node.op_type)
         why = reasons.get(node.name, "") or _beyond(node, view, table, unit)
@@ -118,11 +119,14 @@ def _column(subject: Subject, table: SupportTable, nodes: Sequence[NodeReport]) 
             why = "not taken"
         elif row.opsets and since_version(node, view) not in row.opsets:
             why = why or "this form of it is not in its lists"
+        if not why and fused is not None and node.op_type in fused.value and not made & set(node.input):
+            why = "what it would be fused into is not taken"
         if why:
             refused[node.op_type, why] = refused.get((node.op_type, why), 0) + 1
             continue
         taken += 1
         taken_macs += report.macs
+        made.update(node.output)
     return HintColumn(
         engine=table.engine,
         title=table.title,

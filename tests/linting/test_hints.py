@@ -42,7 +42,7 @@ def test_table_is_whole(engine: str) -> None:
     assert len(set(cases(engine))) == len(known.conditions)
     assert not set(known.operators) & set(known.missing)
     standard = {s.name for s in onnx.defs.get_all_schemas() if s.domain == "" and not s.deprecated}
-    assert standard - {"If", "Loop", "Scan"} <= set(known.operators) | set(known.missing)
+    assert standard <= set(known.operators) | set(known.missing)
     for condition in conditions(engine):
         assert condition.id.startswith(f"{engine}-")
         assert set(condition.operators) <= set(known.operators)
@@ -94,6 +94,18 @@ def test_columns_of_a_net(golden: Callable[[str, str], None]) -> None:
         built.graph.initializer.append(onnx.numpy_helper.from_array(weights, name))
     report = lint(wrap(built), load_lint_target("arm64"))
     golden("hints-arm64.txt", "\n".join(map(listing, report.hints)) + "\n")
+
+
+def test_what_is_fused_needs_the_node_before_it() -> None:
+    graph = """g (float[1,2,8,8] x) => (float[1,2,4,4] y) {{
+        p = MaxPool<kernel_shape=[2,2], strides=[2,2], ceil_mode={}>(x) y = Relu(p) }}"""
+    taken = []
+    for ceil in (0, 1):
+        report = lint(model(graph.format(ceil), 18), load_lint_target("arm64"))
+        (column,) = [column for column in report.hints if column.engine == "xnnpack"]
+        taken.append(column.taken)
+    assert taken == [2, 0]
+    assert ("Relu", 1, "what it would be fused into is not taken") in column.refused
 
 
 def test_a_hint_is_no_finding() -> None:
@@ -183,6 +195,6 @@ def test_float_data_is_told_once() -> None:
 
 
 def test_limits_of_the_tables_are_known_words() -> None:
-    other = {"any_batch_operators", "fused_activations", "casts"}
+    other = {"any_batch_operators", "fused_activations", "fused_only", "casts"}
     for engine in HINTS:
         assert set(support_table(engine).limits[""]) <= set(NEEDS) | other
