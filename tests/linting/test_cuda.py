@@ -157,6 +157,14 @@ def test_what_has_no_kernel() -> None:
     assert (two.code, two.verdict) == ("DC400", "unsupported")
 
 
+def test_a_form_without_a_kernel_runs_elsewhere() -> None:
+    graph = "g (float[1,1,4,4] x) => (float[1,1,1,1] y) { y = GlobalAveragePool(x) }"
+    (one,) = diagnostics(graph, "cuda:onnxruntime", opset=22)
+    assert (one.code, one.verdict, one.severity) == ("DC415", "fallback", "warning")
+    assert one.help.startswith("the runtime moves it to cpu")
+    assert not diagnostics(graph, "cuda:onnxruntime", opset=21)
+
+
 def test_a_column_counts_kernels_of_the_gpu_alone() -> None:
     graph = "g (float[2] x) => (float[2] y) { a = Acos(x) b = Mish(a) c = Relu(b) y = vendor.Relu(c) }"
     (column,) = lint(model(graph, 18), load_lint_target("cuda")).hints
