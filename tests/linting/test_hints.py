@@ -56,7 +56,7 @@ def test_table_is_whole(engine: str) -> None:
     [
         ("arm64", ("xnnpack", "nnapi", "armnn", "ethosu", "coreml")),
         ("rpi5", ("xnnpack", "nnapi", "armnn", "ethosu", "coreml")),
-        ("android-arm64", ("xnnpack", "nnapi", "armnn", "ethosu", "coreml")),
+        ("android-arm64", ("xnnpack", "nnapi", "armnn", "ethosu")),
         ("armv7", ("xnnpack", "nnapi", "armnn", "ethosu")),
         ("x86-64", ()),
     ],
