@@ -80,6 +80,21 @@ def _data(node: NodeProto, view: GraphView) -> str:
     return next((name for name in names if not view.is_constant(name)), names[0] if names else "")
 
 
+def _data_type(node: NodeProto, view: GraphView) -> tuple[str, str]:
+    """Element type and name of the data as the quantised program has them; empty where not known.
+
+    Of a Conv and the Relu behind it, which stand between one DequantizeLinear and one QuantizeLinear,
+    the Relu has its type from what it gives out.
+    """
+    name = _data(node, view)
+    dtype = quantised_dtype(name, view)
+    if not dtype.startswith(_INTEGERS) and name in view.producers and node.output:
+        result = quantised_dtype(node.output[0], view)
+        if result.startswith(_INTEGERS):
+            return result, node.output[0]
+    return dtype, name
+
+
 def _opsets(_: NodeProto, view: GraphView, limit: Limit) -> str:
     return "" if version_in(str(view.opset), limit.value) else f"opset {view.opset}"
 
@@ -132,7 +147,10 @@ def _max_elements(node: NodeProto, view: GraphView, limit: Limit) -> str:
 
 
 def _batch(node: NodeProto, view: GraphView, limit: Limit) -> str:
-    for name in (_data(node, view), *node.output[:1]):
+    data = _data(node, view)
+    if view.is_constant(data):
+        return ""  # The first extent of weights is no batch.
+    for name in (data, *node.output[:1]):
         kind = view.types.get(name)
         shape = kind.shape if kind is not None else None
         if shape is not None and len(shape) >= 4 and shape[0] not in (None, limit.value):
@@ -143,16 +161,14 @@ def _batch(node: NodeProto, view: GraphView, limit: Limit) -> str:
 def _quantised(node: NodeProto, view: GraphView, limit: Limit) -> str:
     if not limit.value or node.op_type in _CONVERTING:
         return ""
-    name = _data(node, view)
-    dtype = quantised_dtype(name, view)
+    dtype, name = _data_type(node, view)
     return "" if not dtype or dtype.startswith(_INTEGERS) else f"{dtype} in '{name}'"
 
 
 def _dtypes(node: NodeProto, view: GraphView, limit: Limit) -> str:
     if node.op_type in _CONVERTING:
         return ""
-    name = _data(node, view)
-    dtype = quantised_dtype(name, view)
+    dtype, name = _data_type(node, view)
     return "" if not dtype or dtype in limit.value else f"{dtype} in '{name}'"
 
 

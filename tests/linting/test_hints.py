@@ -194,6 +194,20 @@ def test_float_data_is_told_once() -> None:
     assert [name for name, _, _ in found] == ["quantised"]
 
 
+def test_an_activation_between_the_same_two_ends_is_quantised() -> None:
+    graph = """g (int8[{0}] x) => (int8[{0}] y) <float s = {{0.1}}, int8 z = {{0}}> {{
+        f = DequantizeLinear(x, s, z) n = Neg(f) r = Relu(n) {1} }}"""
+    limits: dict[str, object] = {"quantised": True, "dtypes": ["int8"]}
+    assert not broken((graph.format("2", "y = QuantizeLinear(r, s, z)"), 18), limits)
+    open_end = graph.format("2", "a = Abs(r) y = QuantizeLinear(a, s, z)")
+    assert [got for _, got, _ in broken((open_end, 18), limits)] == ["float32 in 'n'"]
+
+
+def test_the_first_extent_of_weights_is_no_batch() -> None:
+    graph = "g (float[2] x) => (float[2,1,1,1] y) <float[2,1,1,1] w = {1, 2}> { y = Neg(w) }"
+    assert not broken((graph, 18), {"batch": 1})
+
+
 def test_limits_of_the_tables_are_known_words() -> None:
     other = {"any_batch_operators", "fused_activations", "fused_only", "casts"}
     for engine in HINTS:
