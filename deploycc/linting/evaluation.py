@@ -51,6 +51,7 @@ from deploycc.linting.language import (
     Name,
     Unary,
 )
+from deploycc.linting.quantisation import quantised_dtype, stored
 from deploycc.onnx_graph import GraphView, attributes, tensor_type
 
 
@@ -366,35 +367,6 @@ def _fixed(facts: NodeFacts, tensor: Tensor, *axes: int) -> Any:
     return all(shape[axis] is not None for axis in wanted if -len(shape) <= axis < len(shape))
 
 
-def _stored(facts: NodeFacts, tensor: Tensor) -> Any:
-    producer = facts.view.producers.get(tensor.name)
-    name = tensor.name
-    if producer is not None and producer.op_type == "DequantizeLinear":
-        name = producer.input[0]
-    return bool(name) and facts.view.is_constant(name)
-
-
-def _quantised(facts: NodeFacts, tensor: Tensor) -> Any:
-    return quantised_dtype(tensor.name, facts.view) or UNKNOWN
-
-
-def quantised_dtype(name: str, view: GraphView) -> str:
-    """A tensor's element type where DequantizeLinear and QuantizeLinear around a node are taken into it.
-
-    That of what DequantizeLinear makes the tensor of, else of what QuantizeLinear makes of it, else its
-    own; empty where it is not known.
-    """
-    producer = view.producers.get(name)
-    if producer is not None and producer.op_type == "DequantizeLinear":
-        name = producer.input[0]
-    else:
-        readers = view.consumers.get(name, [])
-        if readers and name not in view.outputs and all(r.op_type == "QuantizeLinear" for r in readers):
-            name = readers[0].output[0]
-    kind = view.types.get(name)
-    return kind.dtype if kind else ""
-
-
 def _graph_shapes(infos: Iterable[ValueInfoProto]) -> tuple[Any, ...]:
     kinds = [tensor_type(info) for info in infos]
     return tuple(
@@ -434,11 +406,11 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "total": _of_numbers(sum),
     "abs": _abs,
     "odd": _odd,
-    "stored": _stored,
+    "stored": lambda facts, tensor: stored(tensor.name, facts.view),
     "default": lambda _, value, other: other if value is None else value,
     "overlap": lambda _, left, right: UNKNOWN if UNKNOWN in (*left, *right) else bool({*left} & {*right}),
     "fixed": _fixed,
-    "quantised": _quantised,
+    "quantised": lambda facts, tensor: quantised_dtype(tensor.name, facts.view) or UNKNOWN,
     "names": lambda _, graph: tuple(info.name for info in graph.output),
     "ranks": _graph_ranks,
     "shapes": lambda _, graph: _graph_shapes(graph.output),

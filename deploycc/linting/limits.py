@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 import onnx
 from onnx import NodeProto
 
-from deploycc.linting.evaluation import quantised_dtype
+from deploycc.linting.quantisation import quantised_dtype
 from deploycc.onnx_graph import DEFAULT_DOMAINS, GraphView, TensorType, used_names
 from deploycc.op_support import Limit, SupportTable, version_in
 
