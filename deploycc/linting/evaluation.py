@@ -13,7 +13,14 @@ node or returned), ``returned(t)``
 ``producer(t)`` (the operator that makes it, ``''`` for none), ``consumers(t)`` (the operators that read
 it, a tuple), ``version`` (the operator's own, the opset that brought this form of it), ``product(x)``,
 ``total(x)``, ``abs(x)`` (of a number or every number of a tuple), ``slice(x, start, end)``,
-``odd(x, n)`` (some number of the tuple is no multiple of n).
+``odd(x, n)`` (some number of the tuple is no multiple of n), ``default(x, y)`` (``y`` where ``x`` is
+absent), ``overlap(x, y)`` (the tuples share an item), ``fixed(t, axis, ...)`` (those extents are known
+before the network runs; of all axes where none is named), ``stored(t)`` (constant, or what
+DequantizeLinear makes of a constant), ``quantised(t)`` (the element type in a program that computes on
+integers: what DequantizeLinear makes ``t`` of or QuantizeLinear makes of it).
+
+Of a graph attribute, ``attr(body)``: ``names(g)``, ``ranks(g)`` and ``shapes(g)`` of its outputs, and
+``input_shapes(g)``.
 
 A fact that is not known (an extent, a run-time value) makes what depends on it unknown, by
 Kleene's logic: ``false and unknown`` is false, ``true or unknown`` is true.  Only true fires.
@@ -24,14 +31,14 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import numpy as np
 import onnx
-from onnx import NodeProto, helper
+from onnx import GraphProto, NodeProto, ValueInfoProto, helper
 
 from deploycc.linting.language import (
     Binary,
@@ -44,7 +51,8 @@ from deploycc.linting.language import (
     Name,
     Unary,
 )
-from deploycc.onnx_graph import GraphView, attributes
+from deploycc.linting.quantisation import quantised_dtype, stored
+from deploycc.onnx_graph import GraphView, attributes, tensor_type
 
 
 class _Unknown:
@@ -84,9 +92,7 @@ class NodeFacts:
         if found is None:
             return None
         value = helper.get_attribute_value(found)
-        if isinstance(value, bytes):
-            return value.decode(errors="replace")
-        return tuple(value) if isinstance(value, list) else value
+        return tuple(map(_text, value)) if isinstance(value, list) else _text(value)
 
     def shape(self, tensor: Tensor) -> tuple[int | None, ...] | None:
         """Extents, ``None`` for each that is not known; ``None`` where the rank is not."""
@@ -97,6 +103,10 @@ class NodeFacts:
         """The element type's name."""
         kind = self.view.types.get(tensor.name)
         return kind.dtype if kind else None
+
+
+def _text(value: Any) -> Any:
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 
 @cache
@@ -212,10 +222,23 @@ def _binary(sign: str, left: Any, right: Any) -> Any:
         return UNKNOWN
     if sign not in ("==", "!=", "in", "not in") and (left is None or right is None):
         return UNKNOWN
+    if sign in ("==", "!=") and isinstance(left, tuple) and isinstance(right, tuple):
+        same = _same(left, right)
+        return same if same is UNKNOWN else same is (sign == "==")
     try:
         return _OPERATORS[sign](left, right)
     except (TypeError, ZeroDivisionError) as error:
         raise ConditionError(f"{left!r} {sign} {right!r}: {error}") from None
+
+
+def _same(left: Any, right: Any) -> Any:
+    """Whether two values are equal, item by item: one known difference decides."""
+    if isinstance(left, tuple) and isinstance(right, tuple):
+        if len(left) != len(right):
+            return False
+        items = [_same(a, b) for a, b in zip(left, right, strict=True)]
+        return False if False in items else UNKNOWN if UNKNOWN in items else True
+    return UNKNOWN if UNKNOWN in (left, right) else bool(left == right)
 
 
 def _call(function: str, arguments: tuple[Expression, ...], facts: NodeFacts) -> Any:
@@ -336,6 +359,28 @@ def _odd(_: NodeFacts, value: Any, divisor: int) -> Any:
     return UNKNOWN if UNKNOWN in leaves or None in leaves else any(leaf % divisor for leaf in leaves)
 
 
+def _fixed(facts: NodeFacts, tensor: Tensor, *axes: int) -> Any:
+    shape = facts.shape(tensor)
+    if shape is None:
+        return UNKNOWN
+    wanted = axes or range(len(shape))
+    return all(shape[axis] is not None for axis in wanted if -len(shape) <= axis < len(shape))
+
+
+def _graph_shapes(infos: Iterable[ValueInfoProto]) -> tuple[Any, ...]:
+    kinds = [tensor_type(info) for info in infos]
+    return tuple(
+        UNKNOWN
+        if kind is None or kind.shape is None
+        else tuple(UNKNOWN if dim is None else dim for dim in kind.shape)
+        for kind in kinds
+    )
+
+
+def _graph_ranks(_: NodeFacts, graph: GraphProto) -> Any:
+    return tuple(s if s is UNKNOWN else len(s) for s in _graph_shapes(graph.output))
+
+
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "present": lambda facts, tensor: bool(tensor.name),
     "const": lambda facts, tensor: bool(tensor.name) and facts.view.is_constant(tensor.name),
@@ -361,5 +406,14 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "total": _of_numbers(sum),
     "abs": _abs,
     "odd": _odd,
+    "stored": lambda facts, tensor: stored(tensor.name, facts.view),
+    "default": lambda _, value, other: other if value is None else value,
+    "overlap": lambda _, left, right: UNKNOWN if UNKNOWN in (*left, *right) else bool({*left} & {*right}),
+    "fixed": _fixed,
+    "quantised": lambda facts, tensor: quantised_dtype(tensor.name, facts.view) or UNKNOWN,
+    "names": lambda _, graph: tuple(info.name for info in graph.output),
+    "ranks": _graph_ranks,
+    "shapes": lambda _, graph: _graph_shapes(graph.output),
+    "input_shapes": lambda _, graph: _graph_shapes(graph.input),
     "slice": lambda _, value, start, end: UNKNOWN if value is None else tuple(value[start:end]),
 }
