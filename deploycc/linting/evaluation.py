@@ -11,9 +11,13 @@ node or returned), ``returned(t)``
 (a graph output), ``is_float(t)``, ``is_int(t)``, ``bits(t)``, ``len(x)``, ``min(x)``, ``max(x)``,
 ``fractional(x, y)`` (some product of the two lists, element by element, is no integer),
 ``producer(t)`` (the operator that makes it, ``''`` for none), ``consumers(t)`` (the operators that read
-it, a tuple), ``version`` (the operator's own, the opset that brought this form of it), ``product(x)``,
-``total(x)``, ``abs(x)`` (of a number or every number of a tuple), ``slice(x, start, end)``,
-``odd(x, n)`` (some number of the tuple is no multiple of n).
+it, a tuple), ``producer_attr(t, name)`` and ``producer_input(t, i)`` (an attribute and an input of the
+node that makes it), ``version`` (the operator's own, the opset that brought this form of it),
+``product(x)``, ``total(x)``, ``abs(x)`` (of a number or every number of a tuple), ``ceil(x)``,
+``slice(x, start, end)``, ``odd(x, n)`` (some number of the tuple is no multiple of n), ``above(x, y)``
+(some number of the one tuple is larger than that of the other at its place), ``static(t)`` (every extent
+is known; never unknown), ``dims(input, axis)`` (that extent of every tensor the node lists on that side),
+``matches(text, pattern)`` (the whole text, a regular expression).
 
 A fact that is not known (an extent, a run-time value) makes what depends on it unknown, by
 Kleene's logic: ``false and unknown`` is false, ``true or unknown`` is true.  Only true fires.
@@ -24,6 +28,7 @@ from __future__ import annotations
 
 import math
 import operator
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -53,6 +58,12 @@ class _Unknown:
 
 
 UNKNOWN = _Unknown()
+_WORDS = {("dims", 0), ("producer_attr", 1)}
+"""Functions, and which of their arguments is a bare word."""
+
+_LONGEST_TEXT = 256
+"""Longer texts are matched with no pattern: a model's maker should not choose how long that takes."""
+
 _SMALL = 1 << 12
 """Stored values beyond this many elements are weights, not parameters; their value is unknown here."""
 
@@ -84,9 +95,7 @@ class NodeFacts:
         if found is None:
             return None
         value = helper.get_attribute_value(found)
-        if isinstance(value, bytes):
-            return value.decode(errors="replace")
-        return tuple(value) if isinstance(value, list) else value
+        return tuple(_text(item) for item in value) if isinstance(value, list) else _text(value)
 
     def shape(self, tensor: Tensor) -> tuple[int | None, ...] | None:
         """Extents, ``None`` for each that is not known; ``None`` where the rank is not."""
@@ -97,6 +106,10 @@ class NodeFacts:
         """The element type's name."""
         kind = self.view.types.get(tensor.name)
         return kind.dtype if kind else None
+
+
+def _text(value: Any) -> Any:
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 
 @cache
@@ -189,8 +202,6 @@ def _kleene(word: str, left: Any, right: Callable[[], Any]) -> Any:
 
 
 _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
-    "==": operator.eq,
-    "!=": operator.ne,
     "<": operator.lt,
     "<=": operator.le,
     ">": operator.gt,
@@ -208,14 +219,27 @@ _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
 def _binary(sign: str, left: Any, right: Any) -> Any:
     if sign in ("in", "not in") and isinstance(right, tuple) and UNKNOWN in right:
         return (sign == "in") if left is not UNKNOWN and left in right else UNKNOWN
+    if sign in ("==", "!="):
+        same = _same(left, right)
+        return same if sign == "==" or same is UNKNOWN else not same
     if left is UNKNOWN or right is UNKNOWN:
         return UNKNOWN
-    if sign not in ("==", "!=", "in", "not in") and (left is None or right is None):
+    if sign not in ("in", "not in") and (left is None or right is None):
         return UNKNOWN
     try:
         return _OPERATORS[sign](left, right)
     except (TypeError, ZeroDivisionError) as error:
         raise ConditionError(f"{left!r} {sign} {right!r}: {error}") from None
+
+
+def _same(left: Any, right: Any) -> Any:
+    """Equality by Kleene's logic: one place that differs decides, whatever is not known at another."""
+    if isinstance(left, tuple) and isinstance(right, tuple):
+        places = [_same(a, b) for a, b in zip(left, right, strict=False)]
+        if len(left) != len(right) or any(place is False for place in places):
+            return False
+        return UNKNOWN if UNKNOWN in places else True
+    return UNKNOWN if left is UNKNOWN or right is UNKNOWN else bool(left == right)
 
 
 def _call(function: str, arguments: tuple[Expression, ...], facts: NodeFacts) -> Any:
@@ -226,8 +250,13 @@ def _call(function: str, arguments: tuple[Expression, ...], facts: NodeFacts) ->
         return facts.attr(name) if function == "attr" else name in attributes(facts.node)
     if function not in _FUNCTIONS:
         raise ConditionError(f"no function is called '{function}'")
-    values = [evaluate(argument, facts) for argument in arguments]
-    if UNKNOWN in values:
+    values = [
+        argument.name
+        if isinstance(argument, Name) and (function, index) in _WORDS
+        else evaluate(argument, facts)
+        for index, argument in enumerate(arguments)
+    ]
+    if UNKNOWN in values or None in values:
         return UNKNOWN
     try:
         return _FUNCTIONS[function](facts, *values)
@@ -328,12 +357,44 @@ def _of_numbers(combine: Callable[[list[Any]], Any]) -> Callable[[NodeFacts, Any
 def _abs(_: NodeFacts, value: Any) -> Any:
     if isinstance(value, tuple):
         return tuple(_abs(_, item) for item in value)
-    return value if value is UNKNOWN or value is None else abs(value)
+    return value if value is UNKNOWN else abs(value)
 
 
 def _odd(_: NodeFacts, value: Any, divisor: int) -> Any:
     leaves = _flat(value)
     return UNKNOWN if UNKNOWN in leaves or None in leaves else any(leaf % divisor for leaf in leaves)
+
+
+def _above(_: NodeFacts, left: tuple[Any, ...], right: tuple[Any, ...]) -> Any:
+    found = [
+        UNKNOWN if UNKNOWN in pair or None in pair else pair[0] > pair[1]
+        for pair in zip(left, right, strict=False)
+    ]
+    return True if True in found else UNKNOWN if UNKNOWN in found else False
+
+
+def _dims(facts: NodeFacts, side: str, axis: int) -> Any:
+    names = facts.node.input if side == "input" else facts.node.output
+    return tuple(_dim(facts, Tensor(name), axis) for name in names if name)
+
+
+def _producer_attr(facts: NodeFacts, tensor: Tensor, name: str) -> Any:
+    node = facts.view.producers.get(tensor.name)
+    return UNKNOWN if node is None else NodeFacts(node, facts.view).attr(name)
+
+
+def _producer_input(facts: NodeFacts, tensor: Tensor, index: int) -> Any:
+    node = facts.view.producers.get(tensor.name)
+    return UNKNOWN if node is None else NodeFacts(node, facts.view).tensor("input", index)
+
+
+def _static(facts: NodeFacts, tensor: Tensor) -> bool:
+    shape = facts.shape(tensor)
+    return shape is not None and None not in shape
+
+
+def _matches(_: NodeFacts, text: str, pattern: str) -> Any:
+    return UNKNOWN if len(text) > _LONGEST_TEXT else re.fullmatch(pattern, text) is not None
 
 
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
@@ -360,6 +421,13 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "product": _of_numbers(math.prod),
     "total": _of_numbers(sum),
     "abs": _abs,
+    "ceil": lambda _, value: math.ceil(value),
     "odd": _odd,
-    "slice": lambda _, value, start, end: UNKNOWN if value is None else tuple(value[start:end]),
+    "above": _above,
+    "static": _static,
+    "dims": _dims,
+    "matches": _matches,
+    "producer_attr": _producer_attr,
+    "producer_input": _producer_input,
+    "slice": lambda _, value, start, end: tuple(value[start:end]),
 }
