@@ -251,9 +251,7 @@ def _call(function: str, arguments: tuple[Expression, ...], facts: NodeFacts) ->
     if function not in _FUNCTIONS:
         raise ConditionError(f"no function is called '{function}'")
     values = [
-        argument.name
-        if isinstance(argument, Name) and (function, index) in _WORDS
-        else evaluate(argument, facts)
+        _word(function, argument) if (function, index) in _WORDS else evaluate(argument, facts)
         for index, argument in enumerate(arguments)
     ]
     if UNKNOWN in values or None in values:
@@ -262,6 +260,12 @@ def _call(function: str, arguments: tuple[Expression, ...], facts: NodeFacts) ->
         return _FUNCTIONS[function](facts, *values)
     except (TypeError, AttributeError) as error:
         raise ConditionError(f"{function}: {error}") from None
+
+
+def _word(function: str, argument: Expression) -> str:
+    if not isinstance(argument, Name):
+        raise ConditionError(f"{function}() takes a bare word there")
+    return argument.name
 
 
 def _rank(facts: NodeFacts, tensor: Tensor) -> Any:
@@ -374,7 +378,9 @@ def _above(_: NodeFacts, left: tuple[Any, ...], right: tuple[Any, ...]) -> Any:
 
 
 def _dims(facts: NodeFacts, side: str, axis: int) -> Any:
-    names = facts.node.input if side == "input" else facts.node.output
+    names = {"input": facts.node.input, "output": facts.node.output}.get(side)
+    if names is None:
+        raise ConditionError(f"dims() is of input or output, not of '{side}'")
     return tuple(_dim(facts, Tensor(name), axis) for name in names if name)
 
 
