@@ -280,13 +280,22 @@ def test_every_standard_operator_is_told_of(engine: str) -> None:
     assert sorted(name for name in standard() if not support_table(engine).knows(name)) == []
 
 
-def test_every_fix_is_there() -> None:
+def test_every_fix_is_there_and_for_its_operators() -> None:
     fixing = pytest.importorskip("deploycc.fixing", reason="there are no rewrites yet")
-    named = {condition.fix for engine in ENGINES for condition in conditions(engine)}
+    named = {
+        (condition.fix, operator)
+        for engine in ENGINES
+        for condition in conditions(engine)
+        for operator in condition.operators
+    }
     for engine in ENGINES:
         about_table = support_table(engine)
-        named |= {row.fix for row in (*about_table.operators.values(), *about_table.missing.values())}
-    assert sorted(named - set(fixing.fixes()) - {""}) == []
+        rows = {**about_table.operators, **about_table.missing}
+        named |= {(row.fix, operator) for operator, row in rows.items()}
+    fixes = fixing.fixes()
+    assert sorted({name for name, _ in named if name} - set(fixes)) == []
+    starts = {name: fix.operators for name, fix in fixes.items()}
+    assert sorted((n, op) for n, op in named if n and not {op, "*"} & set(starts[n])) == []
 
 
 # ---- the two tables in particular ----
