@@ -27,7 +27,9 @@ class Operator:
     no source lists them.  ``units`` are the parts of the chip that run it, ``partly`` those that run
     only some forms of it, with what the source says.  ``versions`` is the range of the engine's own
     releases that take it, empty for all.  ``types`` are the element types of its data (the tensors of its
-    first type parameter) in the newest form of it, empty where no source lists them.
+    first type parameter) in the newest form of it, empty where no source lists them.  ``help`` is what
+    to write instead where a unit or a release does not take it, ``fix`` the rewrite that does so; empty
+    for none.
     """
 
     opsets: tuple[int, ...] = ()
@@ -36,14 +38,20 @@ class Operator:
     versions: str = ""
     source: str = ""
     types: tuple[str, ...] = ()
+    help: str = ""
+    fix: str = ""
 
 
 @dataclass(frozen=True)
 class Missing:
-    """An operator that an engine does not take, and what to write instead."""
+    """An operator that an engine does not take, and what to write instead.
+
+    ``fix`` is the rewrite that does so, empty for none.
+    """
 
     help: str
     source: str = ""
+    fix: str = ""
 
 
 @dataclass(frozen=True)
@@ -71,6 +79,8 @@ class SupportTable:
 
     ``limits`` has those of a unit by its name and those of all units under the empty name.
     ``conditions`` are the rows as they were read; ``deploycc.linting.table`` parses them.
+    ``elsewhere`` says what runs the operators that the engine does not take; empty where it refuses a
+    network that has one.
     """
 
     engine: str
@@ -82,6 +92,7 @@ class SupportTable:
     missing: Mapping[str, Missing]
     limits: Mapping[str, Mapping[str, Limit]]
     conditions: tuple[Mapping[str, Any], ...]
+    elsewhere: str = ""
 
     def limit(self, name: str, unit: str = "", version: str = "") -> Limit | None:
         """The unit's own limit of this name, else that of all units, else ``None``: none is known."""
@@ -138,7 +149,14 @@ def support_table(engine: str = ENGINE) -> SupportTable:
             versions=row.get("versions", ""),
             source=row.get("source", ""),
             types=tuple(row.get("types", ())),
+            help=row.get("help", ""),
+            fix=row.get("fix", ""),
         )
+
+    def missing(row: Any) -> Missing:
+        if isinstance(row, str):
+            return Missing(row)
+        return Missing(row["help"], row.get("source", ""), row.get("fix", ""))
 
     def limits(rows: Mapping[str, Any]) -> dict[str, Limit]:
         return {
@@ -159,15 +177,13 @@ def support_table(engine: str = ENGINE) -> SupportTable:
         units=units,
         sources=sources,
         operators={name: operator(row) for name, row in data["operators"].items()},
-        missing={
-            name: Missing(row) if isinstance(row, str) else Missing(row["help"], row.get("source", ""))
-            for name, row in data.get("missing", {}).items()
-        },
+        missing={name: missing(row) for name, row in data.get("missing", {}).items()},
         limits={
             "": limits({name: row for name, row in given.items() if name not in units}),
             **{unit: limits(given[unit]) for unit in units if unit in given},
         },
         conditions=tuple(data.get("conditions", ())),
+        elsewhere=data.get("elsewhere", ""),
     )
 
 
