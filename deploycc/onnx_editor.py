@@ -73,6 +73,10 @@ class Editor:
             self.types[tensor.name] = TensorType(dtype_name(tensor.data_type), tuple(tensor.dims))
         self._index()
 
+    def reindex(self) -> None:
+        """Rebuild producers and consumers after inputs of nodes were set by hand."""
+        self._index()
+
     def _index(self) -> None:
         self.producers: dict[str, NodeProto] = {}
         self.consumers: dict[str, list[NodeProto]] = {}
@@ -85,6 +89,14 @@ class Editor:
                     self._taken.add(name)
             for name in used_names(node):
                 self.consumers.setdefault(name, []).append(node)
+
+    def adopt(self, model: ModelProto) -> None:
+        """Go on with another form of the whole model; what was read of the old one is forgotten."""
+        self.model = ModelProto()
+        self.model.CopyFrom(model)
+        self._arrays = {}
+        del self.nodes
+        self.refresh()
 
     def write_back(self) -> ModelProto:
         """Put nodes and initializers into the model and return it."""
