@@ -1,4 +1,4 @@
-"""What the sliding-window operators have in common: strides, dilations, pads and groups with their defaults."""
+"""What sliding-window operators have in common: strides, dilations, pads and groups with their defaults."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import EllipsisType
 
 import numpy as np
 from onnx import NodeProto
@@ -47,7 +48,8 @@ def stuffed(weights: Array, dilations: tuple[int, ...]) -> Array:
     """The kernel with zeros between its taps: what a dilated one multiplies by."""
     reach = [(k - 1) * d + 1 for k, d in zip(weights.shape[2:], dilations, strict=True)]
     wide = np.zeros((*weights.shape[:2], *reach), weights.dtype)
-    wide[(..., *(slice(None, None, d) for d in dilations))] = weights
+    taps: tuple[EllipsisType | slice, ...] = (..., *(slice(None, None, d) for d in dilations))
+    wide[taps] = weights
     return wide
 
 
@@ -149,7 +151,9 @@ def _phase(editor: Editor, name: str) -> tuple[str, tuple[int, int], int] | None
         shape = editor.shape(node.input[0])
         if shape is None or len(shape) != 4:
             return None
-        starts, ends, axes, strides = (None if value is None else value.reshape(-1) for value in given)
+        starts, ends, axes, strides = (
+            None if value is None else value.reshape(-1).tolist() for value in given
+        )
         if starts is None or ends is None or axes is None or strides is None:
             return None
         for start, end, axis, step in zip(starts, ends, axes, strides, strict=True):

@@ -110,7 +110,7 @@ def to_depth_to_space(editor: Editor, node: NodeProto) -> bool:
 
 
 def _turned(weights: Array, groups: int) -> Array:
-    """Weights ``[C, M/g, ...]`` of a transposed convolution as those of the convolution, ``[M, C/g, ...]``."""
+    """Weights ``[C, M/g, ...]`` of a transposed convolution as those of a convolution, ``[M, C/g, ...]``."""
     spatial = weights.shape[2:]
     grouped = weights.reshape(groups, weights.shape[0] // groups, weights.shape[1], *spatial)
     turned = np.swapaxes(grouped, 1, 2).reshape(-1, weights.shape[0] // groups, *spatial)
@@ -205,7 +205,7 @@ FIXES = (
     ),
     Fix(
         name="deconv-to-depth-to-space",
-        headline="A transposed convolution whose windows do not overlap as a 1x1 convolution and DepthToSpace",
+        headline="A transposed convolution of disjoint windows as a 1x1 convolution and DepthToSpace",
         operators=("ConvTranspose",),
         onnx="Conv(kernel=1), DepthToSpace(mode=DCR)",
         pytorch="F.pixel_shuffle(nn.Conv2d(c, m * b * b, 1)(x), b)",

@@ -109,7 +109,8 @@ def flip(editor: Editor, node: NodeProto) -> bool:
     forwards = [row for row in rows if row[3] > 0]
     at = node.input[0]
     if forwards:
-        at = new.slice(at, *([row[i] for row in forwards] for i in range(4)))
+        starts, ends, axes, steps = (list(column) for column in zip(*forwards, strict=True))
+        at = new.slice(at, starts, ends, axes, steps)
     for index, (start, end, axis, step) in enumerate(backwards):
         extent = shape[axis]
         first = min(start + extent if start < 0 else start, extent - 1)

@@ -25,7 +25,7 @@ def lp_normalization(editor: Editor, node: NodeProto) -> bool:
 
 
 def batch_norm(editor: Editor, node: NodeProto) -> bool:
-    """Refuses training mode, used statistics, and parameters that are computed at run time or of another type."""
+    """Refuses training mode, used statistics, and parameters computed at run time or of another type."""
     return batch_norm_as_arithmetic(editor, node)
 
 

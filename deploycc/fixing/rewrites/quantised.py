@@ -41,7 +41,9 @@ def convolution(editor: Editor, node: NodeProto) -> bool:
         if any(value is None for value in stored):
             return False
         whole, of_x, of_w = (value for value in stored if value is not None)
-        inputs.append(new.constant((whole * of_x.reshape(-1) * of_w.reshape(-1)).astype(np.float32)))
+        inputs.append(
+            new.constant(whole.astype(np.float32) * of_x.reshape(-1).astype(np.float32) * of_w.reshape(-1))
+        )
     kept = {name: attribute(node, name) for name in attributes(node)}
     made = new.add("Conv", *inputs, **kept)
     scale, zero = _scalar(editor, new, y_scale), _scalar(editor, new, y_zero)

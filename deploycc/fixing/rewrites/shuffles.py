@@ -55,7 +55,7 @@ def _put(editor: Editor, chain: Chain, op: str, extra: list[str], **attrs: objec
 
 
 def pixel_shuffle(editor: Editor, node: NodeProto) -> bool:
-    """Refuses all but the reshape, transpose and reshape of a pixel shuffle, or of its inverse, on 4-D images.
+    """Refuses all but reshape, transpose and reshape of a pixel shuffle, or of its inverse, on 4-D images.
 
     The node may be any of the three.  Opsets before 11 have no mode.
     """
@@ -104,7 +104,7 @@ def channel_shuffle(editor: Editor, node: NodeProto) -> bool:
 
 
 def crd_to_dcr(editor: Editor, node: NodeProto) -> bool:
-    """Refuses all but mode CRD behind a convolution of one group with stored weights that nothing else reads."""
+    """Refuses all but mode CRD behind a convolution of one group, stored weights, and no other reader."""
     convolution = editor.producers.get(node.input[0])
     if attribute(node, "mode", "DCR") != "CRD" or convolution is None or convolution.op_type != "Conv":
         return False
@@ -146,10 +146,10 @@ FIXES = (
     ),
     Fix(
         name="depth-to-space-crd-to-dcr",
-        headline="DepthToSpace of mode CRD as DCR, the output channels of the convolution before it in that order",
+        headline="DepthToSpace of mode CRD as DCR, the channels of the convolution before it in that order",
         operators=("DepthToSpace",),
         onnx="Conv with permuted output channels, DepthToSpace(mode=DCR)",
-        pytorch="permute the convolution's weights: w.reshape(m, b * b, ...).transpose(0, 1).reshape(w.shape)",
+        pytorch="w.reshape(m, b * b, -1).transpose(0, 1).reshape(w.shape) as the convolution's weights",
         apply=crd_to_dcr,
     ),
 )
