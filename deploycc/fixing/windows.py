@@ -81,6 +81,20 @@ def window(editor: Editor, node: NodeProto) -> Window | None:
     )
 
 
+def pooled_extents(found: Window, rounded_up: bool) -> tuple[int, ...]:
+    """The extents behind a pool.  ONNX Runtime drops a last window that begins behind the image."""
+    extents = []
+    for axis in range(found.rank):
+        extent, stride = found.data[axis + 2], found.strides[axis]
+        begin, end = found.begin[axis], found.end[axis]
+        room = extent + begin + end - found.reach[axis]
+        count = (-(-room // stride) if rounded_up else room // stride) + 1
+        if rounded_up and (count - 1) * stride >= extent + begin:
+            count -= 1
+        extents.append(count)
+    return tuple(extents)
+
+
 def _same(
     extents: tuple[int, ...],
     kernel: tuple[int, ...],

@@ -8,7 +8,7 @@ import numpy as np
 from onnx import NodeProto
 
 from deploycc.fixing.record import ROUNDING, Fix
-from deploycc.fixing.windows import attributes_of, window
+from deploycc.fixing.windows import attributes_of, pooled_extents, window
 from deploycc.onnx_editor import Editor, Rewrite, attribute
 
 MAX_TAPS = 81
@@ -33,15 +33,16 @@ def _plain(editor: Editor, node: NodeProto) -> bool:
 
 def dilation_to_slices(editor: Editor, node: NodeProto) -> bool:
     """Refuses no dilation, used indices, unknown shapes, windows of more than 81 taps, opsets before 10."""
-    found, after = window(editor, node), editor.shape(node.output[0])
-    if found is None or after is None or editor.opset < 10 or not _plain(editor, node):
+    found = window(editor, node)
+    if found is None or editor.opset < 10 or not _plain(editor, node):
         return False
     if all(d == 1 for d in found.dilations) or math.prod(found.kernel) > MAX_TAPS:
         return False
     axes = range(found.rank)
+    after = pooled_extents(found, bool(attribute(node, "ceil_mode", 0)))
     # The last window may reach beyond the padding where the size is rounded up.
     behind = [
-        max(0, (after[i + 2] - 1) * found.strides[i] + found.reach[i] - found.begin[i] - found.data[i + 2])
+        max(0, (after[i] - 1) * found.strides[i] + found.reach[i] - found.begin[i] - found.data[i + 2])
         for i in axes
     ]
     new = Rewrite(editor, node)
@@ -51,7 +52,7 @@ def dilation_to_slices(editor: Editor, node: NodeProto) -> bool:
     taps = []
     for offset in np.ndindex(*found.kernel):
         starts = [offset[i] * found.dilations[i] for i in axes]
-        ends = [starts[i] + (after[i + 2] - 1) * found.strides[i] + 1 for i in axes]
+        ends = [starts[i] + (after[i] - 1) * found.strides[i] + 1 for i in axes]
         taps.append(new.slice(source, starts, ends, [i + 2 for i in axes], found.strides))
     new.add("Max" if len(taps) > 1 else "Identity", *taps, output=node.output[0])
     new.done()
@@ -60,11 +61,12 @@ def dilation_to_slices(editor: Editor, node: NodeProto) -> bool:
 
 def ceil_to_pad(editor: Editor, node: NodeProto) -> bool:
     """Refuses sizes that are not rounded up, used indices and unknown shapes."""
-    found, after = window(editor, node), editor.shape(node.output[0])
-    if found is None or after is None or not attribute(node, "ceil_mode", 0) or not _plain(editor, node):
+    found = window(editor, node)
+    if found is None or not attribute(node, "ceil_mode", 0) or not _plain(editor, node):
         return False
+    after = pooled_extents(found, rounded_up=True)
     behind = [
-        (after[i + 2] - 1) * found.strides[i]
+        (after[i] - 1) * found.strides[i]
         + found.reach[i]
         - (found.begin[i] + found.data[i + 2] + found.end[i])
         for i in range(found.rank)

@@ -42,7 +42,11 @@ def convolution(editor: Editor, node: NodeProto) -> bool:
             return False
         whole, of_x, of_w = (value for value in stored if value is not None)
         inputs.append(
-            new.constant(whole.astype(np.float32) * of_x.reshape(-1).astype(np.float32) * of_w.reshape(-1))
+            new.constant(
+                whole.astype(np.float32)
+                * of_x.reshape(-1).astype(np.float32)
+                * of_w.reshape(-1).astype(np.float32)
+            )
         )
     kept = {name: attribute(node, name) for name in attributes(node)}
     made = new.add("Conv", *inputs, **kept)
