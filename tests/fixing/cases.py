@@ -467,9 +467,17 @@ CASES: dict[str, list[Case]] = {
         )
         for equation, a, b in _EINSUMS
     ],
-    "lstm-unroll": _recurrent("LSTM", 4),
-    "gru-unroll": [*_recurrent("GRU", 3), *_recurrent("GRU", 3, ", linear_before_reset=1")],
-    "rnn-unroll": _recurrent("RNN", 1),
+    "lstm-unroll": [
+        *_recurrent("LSTM", 4),
+        *_recurrent("GRU", 3),
+        *_recurrent("GRU", 3, ", linear_before_reset=1"),
+        *_recurrent("RNN", 1),
+    ],
+    "batch-to-one-matmul": [
+        one("g (float[2,3,5] x) => (float y) { y = MatMul(x, w) }", w=drawn(5, 7)),
+        one("g (float[1,2,3,1,11] x) => (float y) { y = MatMul(x, w) }", w=drawn(11, 1)),
+        one("g (float[1,1,13] x) => (float y) { y = MatMul(x, w) }", w=drawn(13, 3)),
+    ],
     "pixel-shuffle-to-depth-to-space": [
         *(
             _pixels("[0,1,4,2,5,3]", _crd, shape, b)

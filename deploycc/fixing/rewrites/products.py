@@ -67,6 +67,19 @@ def flattened_to_conv(editor: Editor, node: NodeProto) -> bool:
     return True
 
 
+def batched(editor: Editor, node: NodeProto) -> bool:
+    """Refuses a second factor that is no stored matrix, a first one of rank 2 or less, unknown shapes."""
+    weights, shape = editor.constant(node.input[1]), editor.shape(node.input[0])
+    if weights is None or weights.ndim != 2 or shape is None or len(shape) < 3:
+        return False
+    new = Rewrite(editor, node)
+    rows = new.reshape(node.input[0], [math.prod(shape[:-1]), shape[-1]])
+    made = new.add("MatMul", rows, node.input[1])
+    new.reshape(made, [*shape[:-1], weights.shape[1]], output=node.output[0])
+    new.done()
+    return True
+
+
 def einsum(editor: Editor, node: NodeProto) -> bool:
     """Refuses all but two operands of static shape without an ellipsis or a letter twice in one of them.
 
@@ -144,6 +157,16 @@ FIXES = (
         apply=flattened_to_conv,
         effect=ROUNDING,
         bound=5e-6,
+    ),
+    Fix(
+        name="batch-to-one-matmul",
+        headline="A product of a tensor with a stored matrix as one of two matrices",
+        operators=("MatMul",),
+        onnx="Reshape to rank 2, MatMul, Reshape",
+        pytorch="(x.flatten(0, -2) @ w).unflatten(0, x.shape[:-1])",
+        apply=batched,
+        effect=ROUNDING,
+        bound=2e-6,
     ),
     Fix(
         name="einsum-to-matmul",

@@ -18,18 +18,15 @@ def unrolled(editor: Editor, node: NodeProto) -> bool:
     return unroll(editor, node)
 
 
-_LAYERS = {"LSTM": "nn.LSTMCell", "GRU": "nn.GRUCell", "RNN": "nn.RNNCell"}
-
-FIXES = tuple(
+FIXES = (
     Fix(
-        name=f"{operator.lower()}-unroll",
-        headline=f"{operator} of a fixed length as its steps",
-        operators=(operator,),
+        name="lstm-unroll",
+        headline="LSTM, GRU or RNN of a fixed length as its steps",
+        operators=("LSTM", "GRU", "RNN"),
         onnx="MatMul of all inputs at once; Gather, MatMul, Add, Split, activations, Mul, Add a step; Concat",
-        pytorch=f"{cell} in a loop over the steps",
+        pytorch="nn.LSTMCell, nn.GRUCell or nn.RNNCell in a loop over the steps",
         apply=unrolled,
         effect=ROUNDING,
         bound=2e-6,
-    )
-    for operator, cell in _LAYERS.items()
+    ),
 )
