@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import onnxruntime as ort
 import pytest
@@ -12,6 +14,7 @@ from deploycc.onnx_editor import Editor
 from deploycc.onnx_graph import Array, checker_complaint, tensor_info
 from deploycc.reference import compare, random_inputs
 from tests.fixing.cases import CASES, Case
+from tests.fixing.refusals import REFUSALS, REFUSES_BY_TYPE_ALONE, REFUSES_NEXT_TO_NOTHING
 
 ALL = [(name, index) for name, cases in CASES.items() for index in range(len(cases))]
 IDS = [f"{name}-{index}" for name, index in ALL]
@@ -86,3 +89,53 @@ def test_every_rewrite_has_three_shapes() -> None:
     for name, cases in CASES.items():
         shapes = {str(case.build().graph.input) for case in cases}
         assert len(shapes) >= 3, name
+
+
+REFUSED = [(name, index) for name, cases in REFUSALS.items() for index in range(len(cases))]
+
+
+@pytest.mark.parametrize(("name", "index"), REFUSED, ids=[f"{name}-{index}" for name, index in REFUSED])
+def test_refuses(name: str, index: int) -> None:
+    fix, before = fixes()[name], REFUSALS[name][index].build()
+    editor = Editor(before)
+    assert any(fix.takes(node) for node in editor.nodes), "the operator is not there"
+    assert apply(fix, editor) == 0
+    assert editor.write_back().graph == before.graph, "it refused and changed something"
+
+
+def test_every_rewrite_that_refuses_something_is_tested_for_it() -> None:
+    assert set(REFUSALS) | REFUSES_BY_TYPE_ALONE | REFUSES_NEXT_TO_NOTHING == set(fixes())
+
+
+def test_every_rewrite_is_explained() -> None:
+    for name, fix in fixes().items():
+        assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)+", name)
+        assert all((fix.headline, fix.operators, fix.onnx, fix.pytorch, fix.effect)), name
+        assert fix.refuses.startswith(("Refuses ", "The whole model")), name
+        assert fix.bound <= EQUAL or fix.safety == "unsafe", name
+    assert {name for name, fix in fixes().items() if fix.safety == "unsafe"} == {
+        "qlinear-to-qdq",
+        "where-to-mul",
+    }
+
+
+@pytest.mark.parametrize(
+    ("graph", "weights"),
+    [
+        # Infinities, which products with a mask must not meet.
+        ("g (float[6] x) => (float y) { y = ThresholdedRelu<alpha=0.5>(x) }", {}),
+        ("g (float[6] x) => (float y) { y = Shrink<lambd=0.5, bias=0.25>(x) }", {}),
+        ("g (float[6] x) => (float y) { y = Softplus(x) }", {}),
+        ("g (float[6] x) => (float y) { y = Elu(x) }", {}),
+        ("g (float[6] x) => (float y) { y = Celu<alpha=0.5>(x) }", {}),
+        ("g (float[6] x) => (float y) { y = PRelu(x, s) }", {"s": np.array([0.5], np.float32)}),
+    ],
+)
+def test_activations_hold_at_the_ends_of_their_range(graph: str, weights: dict[str, Array]) -> None:
+    before = Case(graph, weights).build()
+    editor = Editor(before)
+    operator = before.graph.node[0].op_type
+    fix = next(fix for fix in fixes().values() if fix.operators == (operator,))
+    assert apply(fix, editor)
+    inputs = [np.array([-np.inf, np.inf, -1e4, 1e4, 88.9, -88.9], np.float32)]
+    assert error(run(before, inputs), run(editor.write_back(), inputs)) <= fix.bound
