@@ -253,19 +253,25 @@ class _Judges:
         self._trace = trace
         self._scratch = scratch
         self.last: list[Report] = []
+        self._first: Model | None = None
 
     def as_read(self) -> tuple[Model, list[Finding]]:
         """The model that is repaired, and what lint finds in it with the form it was read in."""
         from deploycc.importing import load
 
         model = self._trace("import", load, self._request, compiled=False)
-        return model, _findings(self._reports(self._request, {}))
+        fronts: dict[bool, Model] = {}
+        found = _findings(self._reports(self._request, fronts))
+        self._first = fronts.get(False)
+        return model, found
 
     def judge(self, proto: ModelProto) -> tuple[ModelProto, list[Finding]]:
         """The model folded and cleaned, and what lint finds in it that names a rewrite."""
-        self._scratch.write_bytes(proto.SerializeToString())
         request = replace(self._request, model=self._scratch, shapes={})
-        model = self._front(request, compiled=False)
+        model, self._first = self._first, None
+        if model is None:
+            self._scratch.write_bytes(proto.SerializeToString())
+            model = self._front(request, compiled=False)
         self._scratch.write_bytes(model.proto.SerializeToString())
         # Form is that of the graph being written, not of the one it came from.
         self.last = self._reports(request, {False: replace(model, original=None, diagnostics=())})

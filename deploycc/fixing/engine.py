@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from onnx import ModelProto, NodeProto
+from onnx.shape_inference import InferenceError
 
 from deploycc.fix_types import AppliedFix, OutputError, RefusedFix
 from deploycc.fixing.catalogue import fix_named
@@ -144,37 +145,37 @@ def _tasks(state: _State, findings: Sequence[Finding], select: Sequence[str]) ->
 def _round(state: _State, model: ModelProto, tasks: Iterator[_Task]) -> ModelProto | None:
     """The model after one round, ``None`` where nothing applied."""
     wanted = list(tasks)
-    changed, done = _apply(model, wanted)
-    if not done:
-        return None
-    bound = max([state.bound, *(task.fix.bound for task, _ in done if task.fix.safety == "unsafe")])
     try:
-        state.check.check(changed, bound)
+        return _attempt(state, model, wanted)
     except Mismatch as mismatch:
-        if len(done) > 1:
-            return _one_by_one(state, model, wanted)
-        _undo(state, done[0][0], str(mismatch))
-        return model
-    state.bound = bound
-    state.applied += [applied for _, applied in done]
-    return changed
-
-
-def _one_by_one(state: _State, model: ModelProto, tasks: Sequence[_Task]) -> ModelProto:
-    for task in tasks:
-        changed, done = _apply(model, [task])
-        if not done:
-            continue
-        bound = max(state.bound, task.fix.bound if task.fix.safety == "unsafe" else 0.0)
+        if len(wanted) == 1:
+            _undo(state, wanted[0], str(mismatch))
+            return model
+    for task in wanted:
         try:
-            state.check.check(changed, bound)
+            model = _attempt(state, model, [task]) or model
         except Mismatch as mismatch:
             _undo(state, task, str(mismatch))
-            continue
-        state.bound = bound
-        state.applied += [applied for _, applied in done]
-        model = changed
     return model
+
+
+def _attempt(state: _State, model: ModelProto, tasks: Sequence[_Task]) -> ModelProto | None:
+    """The model with the tasks done that are not refused, ``None`` for none of them.
+
+    Raises ``Mismatch``, with the state as it was, where that computes something else.
+    """
+    try:
+        changed, applied = _apply(model, tasks)
+    except InferenceError as error:
+        raise Mismatch(f"shapes do not fit: {str(error).splitlines()[0]}") from None
+    if not applied:
+        return None
+    fixes = [fix for made in applied if (fix := fix_named(made.fix)) is not None and fix.safety == "unsafe"]
+    bound = max([state.bound, *(fix.bound for fix in fixes)])
+    state.check.check(changed, bound)
+    state.bound = bound
+    state.applied += applied
+    return changed
 
 
 def _undo(state: _State, task: _Task, reason: str) -> None:
@@ -196,7 +197,7 @@ def _undo(state: _State, task: _Task, reason: str) -> None:
     )
 
 
-def _apply(model: ModelProto, tasks: Sequence[_Task]) -> tuple[ModelProto, list[tuple[_Task, AppliedFix]]]:
+def _apply(model: ModelProto, tasks: Sequence[_Task]) -> tuple[ModelProto, list[AppliedFix]]:
     """Every task that its rewrite does not refuse, in turn; the model with its shapes, and what was done."""
     editor = Editor(model)
     typed = ModelProto()
@@ -225,17 +226,14 @@ def _apply(model: ModelProto, tasks: Sequence[_Task]) -> tuple[ModelProto, list[
     for task, gone, new in made:
         found = task.finding.diagnostic
         done.append(
-            (
-                task,
-                AppliedFix(
-                    task.fix.name,
-                    found.node,
-                    found.op,
-                    found.rule,
-                    task.finding.target,
-                    node_lines(gone, typed),
-                    node_lines([named[name] for name in new if name in named], changed),
-                ),
+            AppliedFix(
+                task.fix.name,
+                found.node,
+                found.op,
+                found.rule,
+                task.finding.target,
+                node_lines(gone, typed),
+                node_lines([named[name] for name in new if name in named], changed),
             )
         )
     return changed, done

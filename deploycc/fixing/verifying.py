@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,7 +10,7 @@ from onnx import ModelProto
 
 from deploycc.fix_types import OutputError
 from deploycc.onnx_graph import checker_complaint, tensor_info
-from deploycc.reference import ReferenceFailed, compare, run, sharp_sample
+from deploycc.reference import Comparison, ReferenceFailed, compare, run, sharp_sample
 from deploycc.types import DeployccError, Diagnostic
 
 EXACT = 1e-5
@@ -37,6 +38,7 @@ class Verification:
         except ReferenceFailed as failure:
             raise _not_checked(str(failure)) from None
         self._noise = 0.0
+        self._measured: dict[bytes, list[Comparison]] = {}
 
     @property
     def allowed(self) -> float:
@@ -69,22 +71,30 @@ class Verification:
 
     def errors(self, candidate: ModelProto, allowed: float = EXACT) -> tuple[OutputError, ...]:
         """The errors of all outputs.  Raises ``Mismatch`` for other shapes, types, NaN, or no result."""
-        complaint = checker_complaint(candidate)
-        if complaint:
-            raise Mismatch(f"the checker refuses it: {complaint.splitlines()[0]}")
-        try:
-            outputs, _ = run(candidate, self._sample.inputs)
-        except ReferenceFailed as failure:
-            raise Mismatch(f"it cannot be run: {str(failure)[:300]}") from None
         found = []
-        for name, want, have in zip(self._names, self._sample.outputs, outputs, strict=True):
-            result = compare(want, have)
+        results = zip(self._names, self._sample.outputs, self._results(candidate), strict=True)
+        for name, want, result in results:
             if not np.isfinite(result.max_abs_error):
                 raise Mismatch(f"output '{name}': {result.reason}")
             scale = _magnitude([want])
             share = result.max_abs_error / scale if scale else float(result.max_abs_error > 0)
             found.append(OutputError(name, result.max_abs_error, scale, share, allowed))
         return tuple(found)
+
+    def _results(self, candidate: ModelProto) -> list[Comparison]:
+        """Each output compared; a model that was run before is not run again."""
+        key = hashlib.sha256(candidate.SerializeToString(deterministic=True)).digest()
+        if key not in self._measured:
+            complaint = checker_complaint(candidate)
+            if complaint:
+                raise Mismatch(f"the checker refuses it: {complaint.splitlines()[0]}")
+            try:
+                outputs, _ = run(candidate, self._sample.inputs)
+            except ReferenceFailed as failure:
+                raise Mismatch(f"it cannot be run: {str(failure)[:300]}") from None
+            pairs = zip(self._sample.outputs, outputs, strict=True)
+            self._measured[key] = [compare(want, have) for want, have in pairs]
+        return self._measured[key]
 
 
 def _not_checked(reason: str) -> DeployccError:

@@ -124,7 +124,8 @@ REFUSALS: dict[str, list[Case]] = {
     "maxpool-ceil-to-pad": [
         _image("MaxPool<kernel_shape=[2,2]>(x)"),
         one(
-            "g (float[1,4,6,8] x) => (float y, int64 i) { y, i = MaxPool<kernel_shape=[2,2], ceil_mode=1>(x) }"
+            "g (float[1,4,6,8] x) => (float y, int64 i) {"
+            " y, i = MaxPool<kernel_shape=[2,2], ceil_mode=1>(x) }"
         ),
     ],
     "global-pool-to-reduce-mean": [one("g (float[3,5] x) => (float y) { y = GlobalAveragePool(x) }")],
