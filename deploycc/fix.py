@@ -267,11 +267,14 @@ class _Judges:
 
     def judge(self, proto: ModelProto) -> tuple[ModelProto, list[Finding]]:
         """The model folded and cleaned, and what lint finds in it that names a rewrite."""
+        from deploycc.fixing.engine import with_metadata
+
         request = replace(self._request, model=self._scratch, shapes={})
         model, self._first = self._first, None
         if model is None:
             self._scratch.write_bytes(proto.SerializeToString())
             model = self._front(request, compiled=False)
+        model = replace(model, proto=with_metadata(model.proto, proto))
         self._scratch.write_bytes(model.proto.SerializeToString())
         # Form is that of the graph being written, not of the one it came from.
         self.last = self._reports(request, {False: replace(model, original=None, diagnostics=())})
