@@ -107,7 +107,7 @@ def repair(
                     f"rewrites still find something to do after {ROUNDS} rounds",
                     got=", ".join(sorted({task.fix.name for task in _tasks(state, findings, select)})),
                     need="rewrites of which none brings another one back",
-                    help="choose some of them with --select",
+                    help="fix_model(select=...) takes the names of those that are wanted",
                     severity="warning",
                 )
             )
