@@ -11,7 +11,7 @@ from deploycc.lint_types import Coverage, HintColumn, NodeReport
 from deploycc.linting import costs
 from deploycc.linting.subject import Subject
 from deploycc.linting.table import check_conditions
-from deploycc.onnx_graph import GraphView, used_names
+from deploycc.onnx_graph import GraphView, all_nodes, subgraphs, used_names
 from deploycc.op_support import SupportTable, support_table, version_in
 from deploycc.partition import fewest_parts
 from deploycc.types import Diagnostic, Verdict
@@ -24,23 +24,57 @@ def node_reports(subject: Subject, found: Iterable[Diagnostic]) -> tuple[NodeRep
     """Every node of the judged graph but constants; ``found`` has the judged graph's names."""
     verdicts: dict[str, set[Verdict]] = {}
     refused: set[str] = set()
+    where = _homes(subject)
     for finding in found:
-        if finding.verdict is not None:
-            verdicts.setdefault(finding.node, set()).add(finding.verdict)
-        if finding.severity == "error" or finding.verdict == "fallback":
-            refused.add(finding.node)
+        for name in where.get(finding.node, ()):
+            if finding.verdict is not None:
+                verdicts.setdefault(name, set()).add(finding.verdict)
+            if finding.severity == "error" or finding.verdict == "fallback":
+                refused.add(name)
+    kept = traffic(subject)
     return tuple(
-        _report(subject, index, verdicts, refused)
+        _report(subject, index, verdicts, refused, kept)
         for index, node in enumerate(subject.view.model.graph.node)
         if node.op_type != "Constant"
     )
 
 
-def _report(subject: Subject, index: int, verdicts: dict[str, set[Verdict]], refused: set[str]) -> NodeReport:
+def traffic(subject: Subject) -> frozenset[str]:
+    """The tensors that a compiler of ours keeps out of memory; of other compilers none is known to."""
+    target = subject.target.compiled
+    if target is None:
+        return frozenset()
+    return costs.kept_tensors(subject.view, fuses=True, cache_bytes=target.cache.l2 * target.cores)
+
+
+def _homes(subject: Subject) -> dict[str, tuple[str, ...]]:
+    """For a name that a finding may have, the nodes of the judged graph that it is about.
+
+    A node inside a branch or loop belongs to the node that holds it, an original one to all that was
+    made of it.
+    """
+    homes: dict[str, tuple[str, ...]] = {}
+    for name, origin in subject.origins.items():
+        homes[origin] = (*homes.get(origin, ()), name)
+    for node in subject.view.model.graph.node:
+        for inner in (inner for graph in subgraphs(node) for inner in all_nodes(graph)):
+            homes.setdefault(inner.name, (node.name,))
+    for node in subject.view.model.graph.node:
+        homes[node.name] = (node.name,)
+    return homes
+
+
+def _report(
+    subject: Subject,
+    index: int,
+    verdicts: dict[str, set[Verdict]],
+    refused: set[str],
+    kept: frozenset[str],
+) -> NodeReport:
     view = subject.view
     node = view.model.graph.node[index]
     kind = view.types.get(node.output[0]) if node.output else None
-    macs, moved = costs.macs(node, view), costs.bytes_moved(node, view)
+    macs, moved = costs.macs(node, view), costs.bytes_moved(node, view, kept)
     worst: Verdict | Literal[""] = next((v for v in WORST if v in verdicts.get(node.name, ())), "")
     return NodeReport(
         name=subject.origins.get(node.name, node.name),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -40,28 +41,42 @@ class Subject:
     def origins(self) -> dict[str, str]:
         """The original node's name for the name of every node of ``view``.
 
-        A node that simplifying made has the name of the one whose result it computes: that with the
-        same output, else the next one behind it that is in both graphs.
+        A node that is in both graphs has its own.  One that inlining, lifting or simplifying made has
+        the name of the node it stands in for: the one that computed the same tensor, else the one whose
+        name it was given a part of, else the next one behind it whose origin is known, else the one before.
+        A name that only happens to be used again for another operator is no origin.
         """
-        known = {node.name for node in self.original.model.graph.node}
-        made = {name: node.name for name, node in self.original.producers.items()}
+        known = {node.name: node for node in self.original.model.graph.node}
         found: dict[str, str] = {}
-
-        def of(node: NodeProto) -> str:
-            if node.name in known:
-                return str(node.name)
-            for output in node.output:
-                if output in made:
-                    return made[output]
-            for output in node.output:
-                for reader in self.view.consumers.get(output, []):
-                    if reader.name in found:
-                        return found[reader.name]
-            return str(node.name)
-
-        for node in reversed(self.view.model.graph.node):
-            found[node.name] = of(node)
+        nodes = list(self.view.model.graph.node)
+        for node in nodes:
+            name = self._same(node, known)
+            if name:
+                found[node.name] = name
+        for node in reversed(nodes):
+            if node.name not in found:
+                readers = (r for output in node.output for r in self.view.consumers.get(output, ()))
+                behind = next((found[r.name] for r in readers if r.name in found), "")
+                found.update({node.name: behind} if behind else {})
+        for node in nodes:
+            if node.name not in found:
+                makers = (self.view.producers.get(name) for name in node.input)
+                before = next((found[m.name] for m in makers if m is not None and m.name in found), "")
+                found[node.name] = before or node.name
         return found
+
+    def _same(self, node: NodeProto, known: Mapping[str, NodeProto]) -> str:
+        """The original node that ``node`` is, or takes the place of by its results or by its name."""
+        twin = known.get(node.name)
+        if twin is not None and (twin.op_type == node.op_type or set(twin.output) & set(node.output)):
+            return str(twin.name)
+        for output in node.output:
+            if output and output in self.original.producers:
+                return str(self.original.producers[output].name)
+        # The editor calls what it makes after the node it replaces: ``layer/act/Mul`` for ``layer/act``.
+        parts = node.name.split("/")
+        longer = ("/".join(parts[:end]) for end in range(len(parts) - 1, 0, -1))
+        return next((name for name in longer if name and name in known), "")
 
 
 def subject(model: Model, target: LintTarget) -> Subject:
