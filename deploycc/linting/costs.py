@@ -58,10 +58,10 @@ _PASSES = {
 
 
 def macs(node: NodeProto, view: GraphView) -> int:
-    """Multiply-adds: of a convolution, matrix product, recurrent layer, pool, resize, reduction;
-    one for each element that other operators compute, none for what only moves data.
+    """Multiply-adds that the node computes, 0 where a shape is not known.
 
-    0 where a shape is not known.
+    Counted for convolutions, matrix products, recurrent layers, pools, resizes and reductions; one for
+    each element that other operators compute, none for what only moves data.
     """
     out = extents(node.output[0], view) if node.output else None
     if node.op_type in MOVES and not node.domain:
@@ -93,7 +93,7 @@ def _standard(node: NodeProto, view: GraphView, count: int) -> int:
             return count * math.prod(facts.attr("kernel_shape") or (1,))
         case "Resize" | "Upsample" if data:
             scaled = sum(a != b for a, b in zip(data, extents(node.output[0], view) or (), strict=False))
-            return count * _TAPS.get(facts.attr("mode"), 2) ** max(scaled, 1)
+            return count * int(_TAPS.get(facts.attr("mode"), 2)) ** max(scaled, 1)
         case "GridSample" | "RoiAlign" if data:
             samples = max(facts.attr("sampling_ratio") or 1, 1) ** 2
             return count * 4 * samples

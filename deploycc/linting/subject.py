@@ -37,13 +37,21 @@ class Subject:
         """Whether deploycc itself compiles for the target."""
         return self.target.compiled is not None
 
+    @property
+    def memory_source(self) -> str:
+        """Where the size of the target's memory is known from."""
+        compiled = self.target.compiled
+        known = compiled.sources.get("memory.mib", "") if compiled is not None else ""
+        return known or f"the target file of {self.target.family}"
+
     @cached_property
     def origins(self) -> dict[str, str]:
         """The original node's name for the name of every node of ``view``.
 
         A node that is in both graphs has its own.  One that inlining, lifting or simplifying made has
-        the name of the node it stands in for: the one that computed the same tensor, else the one whose
-        name it was given a part of, else the next one behind it whose origin is known, else the one before.
+        the name of the node it stands in for: the one that computed the same tensor, else the one that
+        alone read its weights, else the one whose name it was given a part of, else the next one behind
+        it whose origin is known, else the one before.
         A name that only happens to be used again for another operator is no origin.
         """
         known = {node.name: node for node in self.original.model.graph.node}
@@ -73,6 +81,11 @@ class Subject:
         for output in node.output:
             if output and output in self.original.producers:
                 return str(self.original.producers[output].name)
+        # A product that was fused with its bias still has its weights.
+        for name in node.input:
+            readers = self.original.consumers.get(name, ())
+            if name in self.original.initializers and len(readers) == 1:
+                return str(readers[0].name)
         # The editor calls what it makes after the node it replaces: ``layer/act/Mul`` for ``layer/act``.
         parts = node.name.split("/")
         longer = ("/".join(parts[:end]) for end in range(len(parts) - 1, 0, -1))
@@ -89,3 +102,13 @@ def subject(model: Model, target: LintTarget) -> Subject:
 def compiled_only(target: LintTarget) -> bool:
     """For rules about what deploycc itself compiles."""
     return target.compiled is not None
+
+
+def external_only(target: LintTarget) -> bool:
+    """For rules about graphs that go to another compiler as they are; a build rewrites them anyway."""
+    return target.compiled is None
+
+
+def on_unit(target: LintTarget) -> bool:
+    """For rules about one part of a chip."""
+    return bool(target.unit)

@@ -25,6 +25,8 @@ def check(subject: Subject) -> Iterator[Diagnostic]:
     """Every node whose operator the table does not know, those of other domains included."""
     for node in subject.view.model.graph.node:
         standard = node.domain in DEFAULT_DOMAINS
+        if standard and node.op_type == "Constant":
+            continue
         if standard and subject.table.knows(node.op_type):
             continue
         name = node.op_type if standard else f"{node.domain}::{node.op_type}"
