@@ -93,7 +93,8 @@ def _standard(node: NodeProto, view: GraphView, count: int) -> int:
             return count * math.prod(facts.attr("kernel_shape") or (1,))
         case "Resize" | "Upsample" if data:
             scaled = sum(a != b for a, b in zip(data, extents(node.output[0], view) or (), strict=False))
-            return count * int(_TAPS.get(facts.attr("mode"), 2)) ** max(scaled, 1)
+            taps: int = _TAPS.get(facts.attr("mode"), 2)
+            return int(count * taps ** max(scaled, 1))
         case "GridSample" | "RoiAlign" if data:
             samples = max(facts.attr("sampling_ratio") or 1, 1) ** 2
             return count * 4 * samples
@@ -151,10 +152,16 @@ def kept_tensors(view: GraphView, *, fuses: bool, cache_bytes: int) -> frozenset
     """Computed tensors that need no memory: fused away, or small enough to stay in the cache.
 
     With ``fuses`` the result of a node that one elementwise node reads stays in registers.  A tensor of
-    at most half of ``cache_bytes`` is still cached when it is read next; stored weights are not, as the
-    whole network's pass through the cache in between.
+    at most half of ``cache_bytes`` is still cached when it is read next.  Stored weights are not, as the
+    whole network's pass through the cache in between, unless weights and activations fit in together or
+    several nodes read the same small ones (the steps of a recurrent layer).
     """
-    kept: set[str] = set()
+    stored = {name: nbytes(name, view) for name in view.initializers}
+    if sum(stored.values()) + peak_activations(view) <= cache_bytes:
+        kept = set(stored)
+    else:
+        shared = (name for name in stored if len(view.consumers.get(name, ())) > 1)
+        kept = {name for name in shared if stored[name] <= cache_bytes // 2}
     for name in view.producers:
         if name in view.outputs or view.is_constant(name):
             continue

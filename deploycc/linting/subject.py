@@ -82,9 +82,9 @@ class Subject:
             if output and output in self.original.producers:
                 return str(self.original.producers[output].name)
         # A product that was fused with its bias still has its weights.
-        for name in node.input:
-            readers = self.original.consumers.get(name, ())
-            if name in self.original.initializers and len(readers) == 1:
+        if node.op_type in ("Gemm", "MatMul", "Conv") and self.original.is_constant(node.input[1]):
+            readers = self.original.consumers.get(node.input[1], ())
+            if len(readers) == 1:
                 return str(readers[0].name)
         # The editor calls what it makes after the node it replaces: ``layer/act/Mul`` for ``layer/act``.
         parts = node.name.split("/")

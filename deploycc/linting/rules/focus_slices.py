@@ -49,7 +49,8 @@ def check(subject: Subject) -> Iterator[Diagnostic]:
             node=node.name,
             op=node.op_type,
             tensor=source,
-            got=f"{shape_text(kind.shape)} to {shape_text(made.shape if made else None)} by four slices of step 2",
+            got=f"{shape_text(kind.shape)} to {shape_text(made.shape if made else None)}, "
+            "four slices of step 2",
             need="one Conv of kernel and stride 2, or SpaceToDepth",
             help="write it as a convolution with one-hot weights",
             severity="warning",

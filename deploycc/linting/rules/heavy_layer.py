@@ -41,7 +41,7 @@ def check(subject: Subject) -> Iterator[Diagnostic]:
                 "much of the network's arithmetic is in one layer",
                 node=node.name,
                 op=node.op_type,
-                got=f"{percent_text(share)} of {total / 1e6:.3g} million multiply-adds, "
+                got=f"{percent_text(share)} of {total / 1e6:.1f} million multiply-adds, "
                 f"result {shape_text(costs.extents(node.output[0], view))}",
                 need="less than a quarter in one layer",
                 help="fewer channels or a smaller map there",

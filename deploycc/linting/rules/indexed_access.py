@@ -1,9 +1,9 @@
 """Reading or writing by computed indices in the middle of the network.
 
 `Gather`, `GatherElements`, `GatherND`, `ScatterElements` and `ScatterND` with indices that the network
-computes touch memory in no order.  An accelerator moves whole blocks and does this element by
-element, if it does at all; what comes before and behind waits.  `x[..., :2] = y` in PyTorch exports as `ScatterND` although
-nothing about it is computed.
+computes touch memory in no order.  An accelerator moves whole blocks and does this element by element, if
+it does at all; what comes before and behind waits.  `x[..., :2] = y` in PyTorch exports as `ScatterND`
+although nothing about it is computed.
 
 Instead: `torch.cat([y, x[..., 2:]], -1)` in place of the assignment; a product with a one-hot matrix for a
 small table; sort and select in the app at the end.  In ONNX `Slice` and `Concat` for a `ScatterND` with

@@ -21,11 +21,12 @@ from deploycc.types import Diagnostic
 CODE = "DC533"
 
 _SHARE = 0.3
-"""Of the estimated time; below, arithmetic decides."""
+_LEAST_SECONDS = 1e-3
+"""Of the estimated time, which is at least 1 ms; below, arithmetic decides, or the start of a kernel."""
 
 
 def check(subject: Subject) -> Iterator[Diagnostic]:
-    """One finding, at the slowest such layer, where 30 % of the time is bound by memory; peaks known."""
+    """One finding, at the slowest such layer, where 30 % of at least 1 ms is bound by memory; peaks known."""
     peak = subject.target.peak
     if peak is None:
         return
@@ -38,7 +39,7 @@ def check(subject: Subject) -> Iterator[Diagnostic]:
         if memory > arithmetic:
             bound.append((memory, moved, node))
     waiting = sum(memory for memory, *_ in bound)
-    if not total or waiting < _SHARE * total:
+    if total < _LEAST_SECONDS or waiting < _SHARE * total:
         return
     slowest = max(bound, key=lambda entry: entry[0])
     yield Diagnostic(
