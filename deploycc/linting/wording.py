@@ -37,3 +37,11 @@ def percent_text(share: float) -> str:
 def counted(count: int, noun: str) -> str:
     """``1 node``, ``2 nodes``."""
     return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def count_text(count: int) -> str:
+    """``12.3 million``, ``950``."""
+    for unit, name in ((10**9, "thousand million"), (10**6, "million"), (10**3, "thousand")):
+        if count >= unit:
+            return f"{count / unit:.1f} {name}"
+    return str(count)

@@ -1,8 +1,8 @@
 """Activations that do not fit, or nearly not, into the target's memory beside the weights.
 
-The number is the most bytes of activations alive at once when the nodes run in graph order, each tensor from
-where it is made to its last reader.  A build plans its arena as well or better.  Long skip connections from
-large maps are what raises it.
+The number is the most bytes of activations alive at once when the nodes run in graph order, each tensor
+from where it is made to its last reader.  A build plans its arena as well or better.  Long skip connections
+from large maps are what raises it.
 
 Instead: a smaller input; shrink early; send skip connections through a 1x1 convolution with fewer channels
 (`nn.Conv2d(c, c // 4, 1)`) before they wait; process the image in tiles.  In ONNX the finding names the

@@ -4,9 +4,9 @@ Data is put into another order and, with nothing but elementwise operators betwe
 pass over memory, on a DSP or NPU often one that leaves the fast layout.  They come from models that were
 converted from a channels-last framework, and from `permute` around activations.
 
-Instead: in PyTorch leave out the pair of `permute` calls; in ONNX let the reader of the second
-`Transpose` read what the first one read.  Elementwise operators do not care about the order, so results
-stay the same bit by bit and the rewrite is safe.
+Instead: in PyTorch leave out the pair of `permute` calls; in ONNX let the reader of the second `Transpose`
+read what the first one read.  Elementwise operators do not care about the order, so results stay the same
+bit by bit and the rewrite is safe.
 """
 
 from __future__ import annotations

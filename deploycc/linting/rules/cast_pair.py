@@ -2,7 +2,8 @@
 
 If the type in between holds every value of the first one, the pair is no more than its last cast.  If it
 does not (float32 to float16 and back, float to integer and back), the pair rounds: that may be meant, to
-imitate the target's arithmetic, and it may be a leftover of mixed precision that costs accuracy for nothing.
+imitate the target's arithmetic, and it may be a leftover of mixed precision that costs accuracy for
+nothing.
 
 Instead: in PyTorch drop the inner `.half()`, `.float()` or `.to(...)`; in ONNX, let the second `Cast` read
 the first one's input.  Without rounding in between, the result is the same bit by bit; with it, results

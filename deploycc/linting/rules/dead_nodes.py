@@ -3,8 +3,8 @@
 They compute what no graph output depends on.  A converter may drop them, may run them, or may fail on an
 operator that nobody needs.  Now and then it is a mistake: an output that the export forgot.
 
-Instead: in PyTorch, return the tensor from `forward` or do not compute it.  In ONNX, remove the nodes,
-or add the tensor to the graph's outputs.  Removing them changes no result, so the rewrite is safe.
+Instead: in PyTorch, return the tensor from `forward` or do not compute it.  In ONNX, remove the nodes, or
+add the tensor to the graph's outputs.  Removing them changes no result, so the rewrite is safe.
 """
 
 from __future__ import annotations

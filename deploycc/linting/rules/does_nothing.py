@@ -2,12 +2,12 @@
 
 `Identity`, `Dropout` in inference, a `Cast` to the type that the tensor has, a `Transpose` that keeps the
 order, a `Concat` or `Sum` of one, a `Reshape` to the same shape, a `Pad` by nothing.  Runtimes that do not
-remove them copy the tensor, and each stands between a convolution and the activation that should be
-fused with it.
+remove them copy the tensor, and each stands between a convolution and the activation that should be fused
+with it.
 
 Instead: in PyTorch leave out the call (`x.to(x.dtype)`, `x.contiguous()`, `nn.Identity`, `nn.Dropout`
-disappear with `model.eval()` and constant folding); in ONNX, let the readers read the node's input.
-Values stay the same bit by bit, so the rewrite is safe.
+disappear with `model.eval()` and constant folding); in ONNX, let the readers read the node's input. Values
+stay the same bit by bit, so the rewrite is safe.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ Accelerators have no double precision: converters cast to float32 without a word
 it at half the width, and moves twice the bytes.  Doubles nearly always come from a Python number or a NumPy
 array that was mixed in.
 
-Instead: `model.float()` and `torch.tensor(value, dtype=torch.float32)`; in ONNX, store the constant
-in float32 and drop the casts around it.  Results keep 7 digits in place of 16.
+Instead: `model.float()` and `torch.tensor(value, dtype=torch.float32)`; in ONNX, store the constant in
+float32 and drop the casts around it.  Results keep 7 digits in place of 16.
 """
 
 from __future__ import annotations

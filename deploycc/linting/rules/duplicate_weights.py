@@ -1,12 +1,12 @@
 """Weights that are stored more than once.
 
-Two initialisers have the same type, shape and bytes.  The file, and on targets whose converter keeps
-every initialiser apart also the memory, hold them twice.  Exporters do so for shared modules and for
-constants that each node gets a copy of.
+Two initialisers have the same type, shape and bytes.  The file, and on targets whose converter keeps every
+initialiser apart also the memory, hold them twice.  Exporters do so for shared modules and for constants
+that each node gets a copy of.
 
 Instead: in PyTorch, share the `Parameter` (`a.weight = b.weight`) and export with
-`keep_initializers_as_inputs=False`; in ONNX, let all nodes read one initialiser.  Values stay the same
-bit by bit, so the rewrite is safe.
+`keep_initializers_as_inputs=False`; in ONNX, let all nodes read one initialiser.  Values stay the same bit
+by bit, so the rewrite is safe.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """An input with an open dimension, for a target that needs every extent.
 
-The converter lays out memory and picks kernels when it converts, so it takes no symbolic extents; a
-network for two sizes is two networks.  Lint can say little about shapes behind an open dimension, so
-this comes first.
+The converter lays out memory and picks kernels when it converts, so it takes no symbolic extents; a network
+for two sizes is two networks.  Lint can say little about shapes behind an open dimension, so this comes
+first.
 
 Instead: give the extents (`--shape NAME=1x3x224x224`, also to `deploycc split` and `build`), or export
 without `dynamic_axes` and `dynamic_shapes`.  In ONNX, replace `dim_param` by `dim_value` and infer shapes

@@ -1,12 +1,12 @@
 """A fully connected layer that holds much of the network's weights.
 
-Each weight is read for one multiply-add, so the layer runs at the speed of memory, not of arithmetic, and it
-fills the package.  Behind a `Flatten` of a feature map it is usually far larger than it needs to be.
+Each weight is read for one multiply-add, so the layer runs at the speed of memory, not of arithmetic, and
+it fills the package.  Behind a `Flatten` of a feature map it is usually far larger than it needs to be.
 
 Instead: `nn.AdaptiveAvgPool2d(1)` before the layer, which divides its weights by the size of the map, or a
-bottleneck of two smaller layers; train again.  `Flatten` and `Gemm` can be written as one `Conv` with a
-kernel of the map's size, which spares an NPU the change of layout: the same sum in another order, equal up
-to rounding (5e-6), so that rewrite is safe.
+bottleneck of two smaller layers; train again.  In ONNX, `Flatten` and `Gemm` can be written as one `Conv`
+with a kernel of the map's size, which spares an NPU the change of layout: the same sum in another order,
+equal up to rounding (5e-6), so that rewrite is safe.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 """A result that may leave the range of float16.
 
-The unit keeps what it computes in float16, which ends at 65504: `exp(x)` does so from x = 11.09 on, a square
-from 256 on, a sum of squares of n elements from 256 / sqrt(n).  Whether a network comes there depends on its
-inputs; this names the places where nothing in the graph keeps it away.
+The unit keeps what it computes in float16, which ends at 65504: `exp(x)` does so from x = 11.09 on, a
+square from 256 on, a sum of squares of n elements from 256 / sqrt(n).  Whether a network comes there
+depends on its inputs; this names the places where nothing in the graph keeps it away.
 
-Instead: subtract the largest value before `Exp` (`torch.softmax` does), divide before squaring
-(`(x / n).pow(2).sum()`), clamp before it (`x.clamp(-255, 255)`), use `nn.LayerNorm` and `nn.InstanceNorm`
-in place of sums written out.  In ONNX, `Clip`, `Softmax`, `LayerNormalization`.  A clamp changes results
-only beyond its bounds.  Or look at the largest values on real inputs.
+Instead: subtract the largest value before `Exp` (`torch.softmax` does), divide before squaring (`(x /
+n).pow(2).sum()`), clamp before it (`x.clamp(-255, 255)`), use `nn.LayerNorm` and `nn.InstanceNorm` in place
+of sums written out.  In ONNX, `Clip`, `Softmax`, `LayerNormalization`.  A clamp changes results only beyond
+its bounds.  Or look at the largest values on real inputs.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """Pixels moved into channels by strided slices.
 
-Four `Slice`s that take every second pixel and a `Concat` (YOLO's Focus) read the image four times in steps of
-two, which accelerators do element by element or not at all, for what one convolution does in a pass.
+Four `Slice`s that take every second pixel and a `Concat` (YOLO's Focus) read the image four times in steps
+of two, which accelerators do element by element or not at all, for what one convolution does in a pass.
 
-Instead: `nn.Conv2d(c, 4 * c, 2, stride=2, bias=False)` with fixed one-hot weights, or `nn.PixelUnshuffle(2)`
-with the channels of the next layer permuted; in ONNX one `Conv` of kernel and stride 2, or `SpaceToDepth`.
-The convolution with one-hot weights gives the same values bit by bit, so the rewrite is safe; in 8 bits the
-weights 0 and 1 are exact as well.
+Instead: `nn.Conv2d(c, 4 * c, 2, stride=2, bias=False)` with fixed one-hot weights, or
+`nn.PixelUnshuffle(2)` with the channels of the next layer permuted; in ONNX one `Conv` of kernel and stride
+2, or `SpaceToDepth`. The convolution with one-hot weights gives the same values bit by bit, so the rewrite
+is safe; in 8 bits the weights 0 and 1 are exact as well.
 """
 
 from __future__ import annotations

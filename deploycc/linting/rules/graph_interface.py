@@ -4,8 +4,8 @@ Each is a buffer that the app registers and, on an accelerator, a transfer.  No 
 many this target takes, so this is a count and no verdict.
 
 Instead: outputs of the same height and width can be concatenated along the channels and taken apart in the
-app: `torch.cat([boxes, scores], 1)`, in ONNX `Concat(axis=1)`.  Quantised, they then share one
-range, which costs accuracy if their ranges differ; in float nothing changes.
+app: `torch.cat([boxes, scores], 1)`, in ONNX `Concat(axis=1)`.  Quantised, they then share one range, which
+costs accuracy if their ranges differ; in float nothing changes.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ Without the processor's peak there is no time to tell, but a share of the multip
 everywhere: whatever makes this layer smaller makes the network faster by that much.
 
 Instead: fewer channels there, a stride before it, a depthwise and a 1x1 convolution in place of a dense one
-(`nn.Conv2d(c, c, 3, groups=c)` and `nn.Conv2d(c, d, 1)`; in ONNX two `Conv`s).  All are other
-networks and need training.
+(`nn.Conv2d(c, c, 3, groups=c)` and `nn.Conv2d(c, d, 1)`; in ONNX two `Conv`s).  All are other networks and
+need training.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 from deploycc.linting import costs
 from deploycc.linting.subject import Subject
-from deploycc.linting.wording import percent_text, shape_text
+from deploycc.linting.wording import count_text, percent_text, shape_text
 from deploycc.types import Diagnostic
 
 CODE = "DC534"
@@ -41,7 +41,7 @@ def check(subject: Subject) -> Iterator[Diagnostic]:
                 "much of the network's arithmetic is in one layer",
                 node=node.name,
                 op=node.op_type,
-                got=f"{percent_text(share)} of {total / 1e6:.1f} million multiply-adds, "
+                got=f"{percent_text(share)} of {count_text(total)} multiply-adds, "
                 f"result {shape_text(costs.extents(node.output[0], view))}",
                 need="less than a quarter in one layer",
                 help="fewer channels or a smaller map there",

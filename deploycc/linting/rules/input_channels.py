@@ -1,7 +1,7 @@
 """An input with more channels than the accelerator reads.
 
-The accelerator's input stage takes images: a few channels, innermost.  A network that begins on a
-feature map does not start there.
+The accelerator's input stage takes images: a few channels, innermost.  A network that begins on a feature
+map does not start there.
 
 Instead: put the first layers on another unit (`deploycc split`), or begin with a layer that reads an
 image.  In PyTorch and in ONNX alike this is where the network is cut; values stay the same.

@@ -3,9 +3,9 @@
 ONNX models read N x C x H x W; this target keeps activations with the channels innermost and wants its
 inputs so.  An app that fills the buffer in the model's order gets wrong results and no error.
 
-Instead: fill the input as N x H x W x C (what cameras and image libraries give anyway), or look for the
-converter's option to keep the model's order.  In PyTorch and ONNX nothing has to change; values stay the
-same, only their places do not.
+Instead: fill the input as N x H x W x C, which cameras and image libraries give anyway (`x.permute(0, 2, 3,
+1)` of the tensor that PyTorch gets), or look for the converter's option to keep the model's order.  The
+ONNX file need not change; values stay the same, only their places do not.
 """
 
 from __future__ import annotations

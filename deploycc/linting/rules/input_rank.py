@@ -1,7 +1,8 @@
 """An input that is no image.
 
-The documents of this target's SDK describe inputs of four dimensions, batch first.  Others are taken by some
-releases and not by others, and tools around the network (quantiser, input lists, sample apps) expect four.
+The documents of this target's SDK describe inputs of four dimensions, batch first.  Others are taken by
+some releases and not by others, and tools around the network (quantiser, input lists, sample apps) expect
+four.
 
 Instead: add the missing dimensions outside and take them off inside: export a wrapper whose `forward`
 begins with `x = x.reshape(...)`; in ONNX, a `Reshape` behind the input.  Values stay the same bit by bit.

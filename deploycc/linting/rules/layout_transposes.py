@@ -1,10 +1,10 @@
 """Images are put into another order between layers.
 
-Transposes between channels first and channels last are left over from a model of another framework, or stand
-around an operator that wants the other order.  Each is a pass over memory that computes nothing.
+Transposes between channels first and channels last are left over from a model of another framework, or
+stand around an operator that wants the other order.  Each is a pass over memory that computes nothing.
 
-Instead: keep one order through the network: `nn.LayerNorm` over channels as `nn.GroupNorm(1, c)` or
-written with `mean(1)`, `nn.Linear` on channels as a 1x1 `nn.Conv2d`; convert from TensorFlow with
+Instead: keep one order through the network: `nn.LayerNorm` over channels as `nn.GroupNorm(1, c)` or written
+with `mean(1)`, `nn.Linear` on channels as a 1x1 `nn.Conv2d`; convert from TensorFlow with
 `--inputs-as-nchw`.  In ONNX, move the `Transpose` through elementwise operators until it meets its
 opposite.  Reordering changes no value; another normalisation is another network.
 """

@@ -1,13 +1,13 @@
 """A convolution whose channels are no multiple of what the hardware computes at once.
 
 The NPU works on blocks of channels and pads what does not fill one with zeros: a layer of 8 channels takes
-the time of one with 32.  In a grouped convolution each group is padded by itself.  First layers on 3 channels
-and late decoder layers suffer most.
+the time of one with 32.  In a grouped convolution each group is padded by itself.  First layers on 3
+channels and late decoder layers suffer most.
 
 Instead: choose multiples of the block (32, 64, 96) when training.  For the first layer move pixels into
-channels: `nn.PixelUnshuffle(2)` and a convolution of half the stride (YOLO's Focus); in ONNX
-`SpaceToDepth` and `Conv`.  Focus written as four `Slice`s and a `Concat` equals a 2x2 `Conv` of stride 2
-with one-hot weights bit by bit; changing the number of channels is another network and needs training.
+channels: `nn.PixelUnshuffle(2)` and a convolution of half the stride (YOLO's Focus); in ONNX `SpaceToDepth`
+and `Conv`.  Focus written as four `Slice`s and a `Concat` equals a 2x2 `Conv` of stride 2 with one-hot
+weights bit by bit; changing the number of channels is another network and needs training.
 """
 
 from __future__ import annotations

@@ -4,8 +4,9 @@ By the roofline (Williams, Waterman and Patterson, 2009) a layer takes the large
 processor's peak and bytes over its memory's.  Where bytes are the larger, faster arithmetic gains nothing;
 more cores gain little.
 
-Instead, to be faster there: half the bytes (`model.half()`, quantisation to 8 bits in ONNX QDQ form), smaller
-maps, fewer passes (activations that fuse, no transposes between layers).  Float16 rounds to 3 digits.
+Instead, to be faster there: half the bytes (`model.half()`, quantisation to 8 bits in ONNX QDQ form),
+smaller maps, fewer passes (activations that fuse, no transposes between layers).  Float16 rounds to 3
+digits.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def check(subject: Subject) -> Iterator[Diagnostic]:
         "memory decides much of the time",
         node=slowest[2].name,
         op=slowest[2].op_type,
-        got=f"{counted(len(bound), 'node')} take {1e3 * waiting:.2g} ms of {1e3 * total:.2g} ms "
+        got=f"{counted(len(bound), 'node')}, {1e3 * waiting:.2g} ms of {1e3 * total:.2g} ms "
         f"({percent_text(waiting / total)}), most the one here: {1e3 * slowest[0]:.2g} ms for "
         f"{bytes_text(slowest[1])}",
         need="layers that arithmetic bounds",

@@ -1,8 +1,8 @@
 """An opset that is newer than the converter's list.
 
 The list of operators names the opsets that brought each form.  A model of a newer opset has forms that the
-list does not have; the converter may read them by the older rules, refuse them, or know more than its
-list tells.
+list does not have; the converter may read them by the older rules, refuse them, or know more than its list
+tells.
 
 Instead: `torch.onnx.export(..., opset_version=N)` with the opset that the finding names; in ONNX,
 `onnx.version_converter.convert_version(model, N)`, then compare both in ONNX Runtime.  An older opset
@@ -32,10 +32,13 @@ def check(subject: Subject) -> Iterator[Diagnostic]:
     newer = [op for op, opsets in sorted(listed.items()) if _since(op, opset) > max(opsets)]
     if not newer:
         return
+    first = next(node for node in subject.view.model.graph.node if node.op_type in newer)
     best = next((n for n in range(opset, 6, -1) if all(_since(o, n) in v for o, v in listed.items())), 0)
     yield Diagnostic(
         CODE,
         f"opset {opset} has operators in forms that the converter's list does not name",
+        node=first.name,
+        op=first.op_type,
         got=", ".join(f"{op} of {_since(op, opset)} (newest listed {max(listed[op])})" for op in newer[:4])
         + (f" and {len(newer) - 4} more" if len(newer) > 4 else ""),
         need=f"opset {best}, which the list covers for every operator here" if best else "listed forms",

@@ -5,9 +5,9 @@ The build puts casts around operators whose converter mixes float32 constants in
 float64.  Results are at least as accurate as the model's own type; bit-for-bit equality with a float16
 reference is not to be expected, and each pair of casts is a pass over memory.
 
-Instead, if that matters: write it in operators that stay in the type:
-`F.relu(x) + a * (torch.exp(-F.relu(-x)) - 1)` for `F.elu(x, a)`; in ONNX `Relu`, `Exp`, `Mul`, `Add`;
-`Mul(x, x)` for a square of integers.
+Instead, if that matters: write it in operators that stay in the type: `F.relu(x) + a *
+(torch.exp(-F.relu(-x)) - 1)` for `F.elu(x, a)`; in ONNX `Relu`, `Exp`, `Mul`, `Add`; `Mul(x, x)` for a
+square of integers.
 """
 
 from __future__ import annotations

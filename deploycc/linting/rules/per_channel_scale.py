@@ -1,13 +1,13 @@
 """Scales for each channel where the target takes one for the whole tensor.
 
-Weights of convolutions may have a scale for each output channel.  Elsewhere, and on activations, the
-target has one scale for a tensor; it refuses others or quantises again with one scale, and loses accuracy
-that the float model does not show.
+Weights of convolutions may have a scale for each output channel.  Elsewhere, and on activations, the target
+has one scale for a tensor; it refuses others or quantises again with one scale, and loses accuracy that the
+float model does not show.
 
 Instead: quantise those tensors per tensor: `per_channel=False` in `onnxruntime.quantization`, or
-`nodes_to_exclude`; in PyTorch a `QConfig` with `per_tensor_symmetric` weights for these modules.  In
-ONNX the scale of `DequantizeLinear` is then a scalar.  The values change by rounding of the coarser
-scale, so the network must be calibrated and compared again.
+`nodes_to_exclude`; in PyTorch a `QConfig` with `per_tensor_symmetric` weights for these modules.  In ONNX
+the scale of `DequantizeLinear` is then a scalar.  The values change by rounding of the coarser scale, so
+the network must be calibrated and compared again.
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@ accelerators read QDQ, and refuse operators of the other form or do not know the
 
 Instead: `onnxruntime.quantization.quantize_static(..., quant_format=QuantFormat.QDQ)`, or from PyTorch
 `torch.ao.quantization` with `convert_pt2e` before export.  In ONNX, `DequantizeLinear` on data and weights,
-the float operator, `QuantizeLinear` behind it.  Both forms compute the same up to one step of rounding
-at ties; it has to be compared on real inputs.
+the float operator, `QuantizeLinear` behind it.  Both forms compute the same up to one step of rounding at
+ties; it has to be compared on real inputs.
 """
 
 from __future__ import annotations

@@ -5,10 +5,10 @@ often with no more than an error number.  Nearly always it comes from a `view` a
 channels or pixels: pixel shuffle, channel shuffle, windows of attention.
 
 Instead: with a batch of 1, leave the batch out inside the regrouping, which makes rank 6 rank 5.  For
-upscaling use `nn.PixelShuffle`, which exports as `DepthToSpace`; for a channel shuffle index the
-channels (`x[:, order]`), which exports as `Gather`, or use a 1x1 convolution with a permutation as weights.
-In ONNX, `DepthToSpace` or `Gather(axis=1)` takes the place of `Reshape`, `Transpose`, `Reshape`.  Values
-stay the same bit by bit.
+upscaling use `nn.PixelShuffle`, which exports as `DepthToSpace`; for a channel shuffle index the channels
+(`x[:, order]`), which exports as `Gather`, or use a 1x1 convolution with a permutation as weights. In ONNX,
+`DepthToSpace` or `Gather(axis=1)` takes the place of `Reshape`, `Transpose`, `Reshape`.  Values stay the
+same bit by bit.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A softmax over another axis than the last.
 
-Kernels take the maximum and the sum along contiguous memory.  For another axis the converter puts a transpose
-before and behind; some releases refuse it.  On images in channels-last order the axis of the channels is
-the last one already, so there it may cost nothing.
+Kernels take the maximum and the sum along contiguous memory.  For another axis the converter puts a
+transpose before and behind; some releases refuse it.  On images in channels-last order the axis of the
+channels is the last one already, so there it may cost nothing.
 
 Instead: arrange the tensor so that the classes come last: `x.permute(0, 2, 3, 1).softmax(-1)`; in ONNX
 `Transpose`, `Softmax(axis=-1)`, `Transpose`.  For a mask of the most likely class leave the softmax out:

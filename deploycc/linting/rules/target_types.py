@@ -4,9 +4,9 @@ The target's documents list the types of its tensors.  Others are refused, or ca
 may round or wrap.  Whole numbers of 32 and 64 bits and booleans are left out here: they are indices and
 conditions, which converters turn into their own form.
 
-Instead: in PyTorch `model.float()` (or `.half()`) before export; quantise to the integer type that the
-list has (`activation_type=QuantType.QUInt8`); in ONNX, `Cast` at the edge and the listed type inside.
-Going to a narrower type rounds, so compare the results.
+Instead: in PyTorch `model.float()` (or `.half()`) before export; quantise to the integer type that the list
+has (`activation_type=QuantType.QUInt8`); in ONNX, `Cast` at the edge and the listed type inside. Going to a
+narrower type rounds, so compare the results.
 """
 
 from __future__ import annotations

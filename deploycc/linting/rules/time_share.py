@@ -1,13 +1,13 @@
 """A layer that takes much of the time for little arithmetic.
 
-The time is the roofline's: the larger of multiply-adds over the processor's peak and bytes over its memory's
-(Williams, Waterman and Patterson, 2009), with what a compiler keeps in registers and caches left out.  A
-layer that memory decides costs the same whatever it computes: large feature maps with few channels,
+The time is the roofline's: the larger of multiply-adds over the processor's peak and bytes over its
+memory's (Williams, Waterman and Patterson, 2009), with what a compiler keeps in registers and caches left
+out.  A layer that memory decides costs the same whatever it computes: large feature maps with few channels,
 depthwise convolutions at full resolution, heads with one output channel, elementwise chains.  The estimate
 is a lower bound; `deploycc build --profile` measures.
 
-Instead: shrink before rather than behind the layer (stride in the first convolution), fewer channels at full
-resolution, `nn.Upsample` after the last 1x1 convolution and not before it: a 1x1 `Conv` and a linear
+Instead: shrink before rather than behind the layer (stride in the first convolution), fewer channels at
+full resolution, `nn.Upsample` after the last 1x1 convolution and not before it: a 1x1 `Conv` and a linear
 `Resize` may change places with the same result up to rounding, in PyTorch and in ONNX.  Everything else is
 another network and needs training.
 """

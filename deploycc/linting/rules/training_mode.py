@@ -1,15 +1,15 @@
 """An operator that is left in training mode.
 
-`Dropout` in training mode throws away random elements, `BatchNormalization` in training mode scales by
-the mean and variance of the batch at hand instead of the ones that training stored.  Converters for
-inference read neither switch: they take `Dropout` for nothing and `BatchNormalization` for a fixed scale,
-so what runs on the target is another function than the model in the file.  It is nearly always an
-export without `model.eval()`.
+`Dropout` in training mode throws away random elements, `BatchNormalization` in training mode scales by the
+mean and variance of the batch at hand instead of the ones that training stored.  Converters for inference
+read neither switch: they take `Dropout` for nothing and `BatchNormalization` for a fixed scale, so what
+runs on the target is another function than the model in the file.  It is nearly always an export without
+`model.eval()`.
 
-Instead: call `model.eval()` before `torch.onnx.export(..., training=TrainingMode.EVAL)`.  In ONNX, set
-the third input of `Dropout` to false or take the node out, and give `BatchNormalization`
-`training_mode=0` with one output.  The results then are those of the trained network; they differ from
-what the file computes now, so no rewrite is safe to apply unseen.
+Instead: call `model.eval()` before `torch.onnx.export(..., training=TrainingMode.EVAL)`.  In ONNX, set the
+third input of `Dropout` to false or take the node out, and give `BatchNormalization` `training_mode=0` with
+one output.  The results then are those of the trained network; they differ from what the file computes now,
+so no rewrite is safe to apply unseen.
 """
 
 from __future__ import annotations

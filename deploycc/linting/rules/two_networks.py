@@ -1,15 +1,15 @@
 """A detector that is two networks with decisions between them.
 
-`NonMaxSuppression` keeps as many boxes as there are objects, `RoiAlign` and `MaxRoiPool` cut features out at
-boxes that the network itself found.  Both are decisions on data: short, branching, on small tensors.  An
+`NonMaxSuppression` keeps as many boxes as there are objects, `RoiAlign` and `MaxRoiPool` cut features out
+at boxes that the network itself found.  Both are decisions on data: short, branching, on small tensors.  An
 accelerator is no help there, and a compiler that lays everything out beforehand cannot hold their open
 sizes.  Behind `RoiAlign` a second network runs once for each box or on a fixed number of them.
 
-Instead: cut the model there.  `deploycc split` makes backbone and heads, the decisions as a part for the app
-or the CPU, and the second stage on a fixed number of boxes.  In PyTorch, export `model.backbone` with the
-heads and `model.roi_heads.box_head` apart; in ONNX, end the graph at raw boxes and scores.  A `RoiAlign` with
-`avg`, `output_half_pixel`, a batch of 1 and a stored number of boxes can also be written as `GridSample` and
-`AveragePool`, equal up to 1e-6 for boxes inside the image.
+Instead: cut the model there.  `deploycc split` makes backbone and heads, the decisions as a part for the
+app or the CPU, and the second stage on a fixed number of boxes.  In PyTorch, export `model.backbone` with
+the heads and `model.roi_heads.box_head` apart; in ONNX, end the graph at raw boxes and scores.  A
+`RoiAlign` with `avg`, `output_half_pixel`, a batch of 1 and a stored number of boxes can also be written as
+`GridSample` and `AveragePool`, equal up to 1e-6 for boxes inside the image.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ def check(subject: Subject) -> Iterator[Diagnostic]:
         + ("two networks" if layers else "a network and what follows its decisions"),
         node=first.name,
         op=first.op_type,
-        got=f"{counted(len(nodes), 'node')} that decide on data; behind them {counted(len(behind), 'node')}, "
-        f"{counted(len(layers), 'layer')} with weights",
+        got=f"decisions on data in {counted(len(nodes), 'node')}; "
+        f"behind them {counted(len(behind), 'node')}, {counted(len(layers), 'layer')} with weights",
         need=f"a network that ends at {names_text(cut)}" + (" and one that begins behind" if layers else ""),
         help="deploycc split makes the parts and the pipeline that calls them",
         severity="warning",

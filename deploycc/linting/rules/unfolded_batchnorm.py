@@ -6,9 +6,9 @@ pass over memory where the converter does not fold it, and it spoils quantisatio
 quantised one after the other, each with its own rounding.
 
 Instead: in PyTorch `torch.nn.utils.fusion.fuse_conv_bn_eval(conv, bn)`, or export with constant folding
-on.  In ONNX, weights times `scale / sqrt(var + epsilon)` and bias
-`(bias - mean) * scale / sqrt(var + epsilon) + B`.  Results differ by rounding only, some 1e-6 of the
-largest value in float32, so the rewrite is safe.
+on.  In ONNX, weights times `scale / sqrt(var + epsilon)` and bias `(bias - mean) * scale / sqrt(var +
+epsilon) + B`.  Results differ by rounding only, some 1e-6 of the largest value in float32, so the rewrite
+is safe.
 """
 
 from __future__ import annotations

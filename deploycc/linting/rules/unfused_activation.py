@@ -5,10 +5,10 @@ way. Any other activation is a layer of its own: the tensor is written, read, co
 and in 8 bits it is rounded once more.
 
 Instead: train with an activation of the list: `nn.Hardswish` for `nn.SiLU`, `nn.GELU` or `nn.Mish`,
-`nn.ReLU` for `nn.ELU` and `nn.Softplus`, `nn.Hardsigmoid` as `clip(x / 6 + 0.5, 0, 1)` for `nn.Sigmoid`;
-in ONNX `HardSwish`, `Relu`, `Clip`.  `HardSwish` can be written as `x * Clip(x + 3, 0, 6) / 6` with the
-same result up to 1e-7.  The others are other functions (`Hardswish` differs from `SiLU` by up to 0.15), so
-the network must be trained on for a while; no rewrite does that.
+`nn.ReLU` for `nn.ELU` and `nn.Softplus`, `nn.Hardsigmoid` as `clip(x / 6 + 0.5, 0, 1)` for `nn.Sigmoid`; in
+ONNX `HardSwish`, `Relu`, `Clip`.  `HardSwish` can be written as `x * Clip(x + 3, 0, 6) / 6` with the same
+result up to 1e-7.  The others are other functions (`Hardswish` differs from `SiLU` by up to 0.15), so the
+network must be trained on for a while; no rewrite does that.
 """
 
 from __future__ import annotations

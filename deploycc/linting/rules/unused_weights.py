@@ -1,10 +1,10 @@
 """Weights that no node reads.
 
-They are in the file and nothing computes with them: left over from a head that was cut off, from
-training, or from a fusion that made new ones.
+They are in the file and nothing computes with them: left over from a head that was cut off, from training,
+or from a fusion that made new ones.
 
-Instead: in PyTorch, delete the submodule before exporting; in ONNX, remove the initialisers.  No result
-depends on them, so the rewrite is safe.
+Instead: in PyTorch, delete the submodule before exporting (`del model.head`); in ONNX, remove the
+initialisers.  No result depends on them, so the rewrite is safe.
 """
 
 from __future__ import annotations

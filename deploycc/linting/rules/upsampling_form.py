@@ -1,16 +1,16 @@
 """Which forms of upsampling the target takes, where the one in the model is refused.
 
-There are many ways to make an image larger: `Resize` by nearest, linear or cubic with half a dozen rules for
-coordinates, `ConvTranspose`, `DepthToSpace` (pixel shuffle), `MaxUnpool`.  Each target takes some of
+There are many ways to make an image larger: `Resize` by nearest, linear or cubic with half a dozen rules
+for coordinates, `ConvTranspose`, `DepthToSpace` (pixel shuffle), `MaxUnpool`.  Each target takes some of
 them, with some rules.  Where the table refuses the form at hand, this lists those that it takes, by asking
 the same table about each at the same sizes.
 
 Instead: `F.interpolate(x, scale_factor=2, mode="nearest")` exports as asymmetric with floor; for whole
-factors the ONNX default (half_pixel with round_prefer_floor) picks the same pixels, so changing those
-two attributes is exact.  `nn.PixelShuffle` exports as `DepthToSpace`; nearest by two equals `Concat` of
-four copies and `DepthToSpace` in mode DCR, or a depthwise `ConvTranspose` of ones with kernel and stride
-2; linear by two equals a depthwise `ConvTranspose` with the 4x4 taps behind an edge `Pad`, up to 1e-7.
-Cubic, antialiasing and `MaxUnpool` have no exact form: train with linear.
+factors the ONNX default (half_pixel with round_prefer_floor) picks the same pixels, so changing those two
+attributes is exact.  `nn.PixelShuffle` exports as `DepthToSpace`; nearest by two equals `Concat` of four
+copies and `DepthToSpace` in mode DCR, or a depthwise `ConvTranspose` of ones with kernel and stride 2;
+linear by two equals a depthwise `ConvTranspose` with the 4x4 taps behind an edge `Pad`, up to 1e-7. Cubic,
+antialiasing and `MaxUnpool` have no exact form: train with linear.
 """
 
 from __future__ import annotations
@@ -60,7 +60,9 @@ def check(subject: Subject) -> Iterator[Diagnostic]:
     refused = _refused(subject, view, images)
     for node in images:
         before, after = extents(node.input[0], view), extents(node.output[0], view)
-        if node.name not in refused or before is None or after is None or len(before) != 4:
+        if node.name not in refused or before is None or after is None:
+            continue
+        if len(before) != 4 or len(after) != 4 or 0 in before:
             continue
         taken = _taken(subject, before, after)
         yield Diagnostic(

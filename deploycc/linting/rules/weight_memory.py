@@ -3,8 +3,8 @@
 The number is the bytes of all stored tensors as they are typed in the model.  They are mapped as one; a
 network that needs more than the board has is killed or swaps.
 
-Instead: `model.half()` halves them, quantisation to 8 bits divides them by four (in ONNX QDQ form around the
-weights); low-rank factors for large `nn.Linear`; share embeddings with the last layer.  Half precision
+Instead: `model.half()` halves them, quantisation to 8 bits divides them by four (in ONNX QDQ form around
+the weights); low-rank factors for large `nn.Linear`; share embeddings with the last layer.  Half precision
 rounds to 3 digits; eight bits need calibration and a comparison on real inputs.
 """
 
