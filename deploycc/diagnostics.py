@@ -61,6 +61,7 @@ CATALOGUE: dict[str, Code] = {
     "DC176": Code("nodes that change nothing", 0),
     "DC177": Code("two casts in a row", 0),
     "DC178": Code("opset newer than the converter's list", 0),
+    "DC179": Code("opset outside the converter's range", 0),
     # DC200-DC249: shapes
     "DC200": Code("unbound dynamic dimension", 2),
     "DC201": Code("--shape names no input", 2),
@@ -82,6 +83,7 @@ CATALOGUE: dict[str, Code] = {
     "DC218": Code("fully connected layer wider than the target takes", 0),
     "DC219": Code("size that depends on the data", 1),
     "DC220": Code("input with more channels than the unit reads", 0),
+    "DC221": Code("more elements than the target can count", 1),
     # DC300-DC349: element types
     "DC300": Code("element type without a C type", 1),
     "DC301": Code("element type without kernels", 1),
@@ -94,6 +96,7 @@ CATALOGUE: dict[str, Code] = {
     "DC316": Code("computed in float64", 0),
     "DC317": Code("computed in int64", 0),
     "DC318": Code("built in another type than the model's", 0),
+    "DC319": Code("quantised network for a unit of floats", 0),
     # DC400-DC449: operators
     "DC400": Code("operator has no converter", 1),
     "DC401": Code("operator would be silently wrong", 1),

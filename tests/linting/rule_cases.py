@@ -188,6 +188,11 @@ RULE_CASES: dict[str, tuple[Graph, Graph, dict[str, str]]] = {
             "severity": "warning",
         },
     ),
+    "opset_range": (
+        ("g (float[2] x) => (float[2] y) { y = Relu(x) }", 26),
+        ("g (float[2] x) => (float[2] y) { y = Relu(x) }", 25),
+        {"got": "opset 26", "need": ">=9,<=25", "severity": "warning"},
+    ),
     # ---- shapes ----
     "dynamic_shape": (
         ("g (float[n,3,8,8] x) => (float[n,3,8,8] y) { y = Relu(x) }", 18),
@@ -260,7 +265,17 @@ RULE_CASES: dict[str, tuple[Graph, Graph, dict[str, str]]] = {
         ("g (float[1,16,8,8] x) => (float[1,16,8,8] y) { y = Relu(x) }", 18),
         {"got": "1x17x8x8", "need": "at most 16 channels", "verdict": "fallback"},
     ),
+    "element_limit": (
+        ("g (float[1,8,65536,4096] x) => (float[1,8,65536,4096] y) { y = Relu(x) }", 18),
+        ("g (float[1,7,65536,4096] x) => (float[1,7,65536,4096] y) { y = Relu(x) }", 18),
+        {"got": "2.1 thousand million (1x8x65536x4096)", "need": "at most 2147483647"},
+    ),
     # ---- element types and quantisation ----
+    "quantised_for_float": (
+        ("g (float[4] x, float s, uint8 z) => (uint8[4] y) { y = QuantizeLinear(x, s, z) }", 18),
+        ("g (float[4] x) => (float[4] y) { y = Relu(x) }", 18),
+        {"got": "1 QuantizeLinear", "severity": "warning"},
+    ),
     "quantised_form": (
         (
             """g (uint8[1,1,4,4] x, float s, uint8 z) => (uint8[1,1,2,2] y)
@@ -486,15 +501,18 @@ RULE_CASES: dict[str, tuple[Graph, Graph, dict[str, str]]] = {
 
 ON = {
     **dict.fromkeys(
-        "unit_lacks fully_connected_extent image_extent float16_range float16_overflow".split(), "snpe:gpu"
+        """unit_lacks quantised_for_float fully_connected_extent image_extent float16_range
+        float16_overflow""".split(),
+        "snpe:gpu",
     ),
     **dict.fromkeys("calibration_needed input_channels".split(), "snpe:aip"),
     **dict.fromkeys(
         """support_unknown operator_version training_mode unfolded_batchnorm dead_nodes duplicate_weights
-        unused_weights does_nothing opset_too_new dynamic_shape batch_size rank_limit fully_connected_rank
-        input_rank graph_interface extent_limit data_dependent_size quantised_form per_channel_scale
-        target_types long_integers unfused_activation low_depth focus_slices expensive_fully_connected
-        indexed_access softmax_axis input_layout""".split(),
+        unused_weights does_nothing opset_too_new dynamic_shape batch_size rank_limit
+        fully_connected_rank input_rank opset_range element_limit graph_interface extent_limit
+        data_dependent_size quantised_form per_channel_scale target_types long_integers
+        unfused_activation low_depth focus_slices expensive_fully_connected indexed_access
+        softmax_axis input_layout""".split(),
         "snpe:htp",
     ),
     **dict.fromkeys("time_share memory_bound weight_memory activation_memory".split(), "rpi4"),
@@ -502,6 +520,9 @@ ON = {
 """The targets of rules that are not about what deploycc compiles itself, or that need a board's numbers."""
 
 LIMITS: dict[str, dict[str, Any]] = {
+    "opset_range": {"opsets": ">=9,<=25"},
+    "element_limit": {"max_elements": 2147483647},
+    "quantised_for_float": {"quantised": "never"},
     "dynamic_shape": {"static_shapes": True},
     "batch_size": {"batch": 1},
     "rank_limit": {"max_rank": 5},
@@ -513,7 +534,7 @@ LIMITS: dict[str, dict[str, Any]] = {
     "data_dependent_size": {"static_shapes": True},
     "input_channels": {"input_channels": 16},
     "per_channel_scale": {"per_channel_operators": ["Conv", "ConvTranspose"]},
-    "calibration_needed": {"quantised": True},
+    "calibration_needed": {"quantised": "always"},
     "target_types": {"dtypes": ["float32", "float16"]},
     "float16_range": {"float16_intermediates": True},
     "float16_overflow": {"float16_intermediates": True},

@@ -23,11 +23,21 @@ _IMAGE_RANKS = (4, 5)
 
 
 def check(subject: Subject) -> Iterator[Diagnostic]:
-    """Every graph input of rank 4 or 5 whose first extent is above the target's `batch`."""
+    """Every graph input of rank 4 or 5 whose first extent is above the target's `batch`.
+
+    Silent where all operators are among `any_batch_operators`; a warning where the unit runs float
+    networks as well (`quantised` is `either`).
+    """
     limit = subject.limit("batch")
     if limit is None:
         return
     view = subject.view
+    free = subject.limit("any_batch_operators")
+    if free is not None and {node.op_type for node in view.model.graph.node} <= set(free.value):
+        return
+    quantised = subject.limit("quantised")
+    # A unit that runs float networks as well takes other batches of those.
+    sure = quantised is None or quantised.value != "either"
     for info in view.model.graph.input:
         kind = view.types.get(info.name)
         if kind is None or kind.shape is None or len(kind.shape) not in _IMAGE_RANKS:
@@ -37,11 +47,13 @@ def check(subject: Subject) -> Iterator[Diagnostic]:
             one = shape_text((limit.value, *kind.shape[1:]))
             yield Diagnostic(
                 CODE,
-                f"input '{info.name}' has a batch of {batch}",
+                f"input '{info.name}' has a batch of {batch}"
+                + ("" if sure else ", which a quantised network must not have"),
                 tensor=info.name,
                 got=shape_text(kind.shape),
                 need=one,
                 help=f"export with batch {limit.value} and call the network for each sample",
-                verdict="unsupported",
+                severity="error" if sure else "warning",
+                verdict="unsupported" if sure else "info",
                 source=limit.source,
             )

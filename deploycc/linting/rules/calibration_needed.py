@@ -21,9 +21,9 @@ CODE = "DC312"
 
 
 def check(subject: Subject) -> Iterator[Diagnostic]:
-    """One finding, where the target's `quantised` says so and the graph has no quantisation."""
+    """One finding, where the target's `quantised` is `always` (or true) and the graph has no quantisation."""
     limit = subject.limit("quantised")
-    if limit is None or not limit.value:
+    if limit is None or limit.value not in (True, "always"):
         return
     nodes = subject.view.model.graph.node
     if any("Quantize" in node.op_type or node.op_type.startswith("QLinear") for node in nodes):

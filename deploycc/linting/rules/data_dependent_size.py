@@ -4,9 +4,9 @@
 lays out memory beforehand cannot hold them, and everything behind them has an open shape as well.
 
 Instead: keep the size and mask what does not count: `torch.where(mask, x, 0)` or `x * mask` for `x[mask]`,
-`torch.topk(scores, k)` with a constant `k` for a selection by threshold; in ONNX `Where`, `Mul`, `TopK`.
-Or cut the network there: `deploycc split` makes the part before, a part for the app, and the part behind.
-A mask gives the same values in other places, so it is left to you.
+`torch.topk(scores, k)` with a constant `k` for a selection by threshold; in ONNX `Where`, `Mul`, `TopK`. Or
+cut the network there: `deploycc split` makes the part before, a part for the app, and the part behind. A
+mask gives the same values in other places, so it is left to you.
 """
 
 from __future__ import annotations

@@ -31,9 +31,11 @@ def check(subject: Subject) -> Iterator[Diagnostic]:
     if not found:
         return
     node, name = found[0]
+    casts = subject.limit("casts")
+    cast = casts.value.get("float64") if casts is not None else None
     yield Diagnostic(
         CODE,
-        "the network computes in float64",
+        "the network computes in float64" + (f", which becomes {cast}" if cast else ""),
         node=node.name,
         op=node.op_type,
         tensor=name,
@@ -42,5 +44,7 @@ def check(subject: Subject) -> Iterator[Diagnostic]:
         help="cast constants and inputs to float32 at export",
         severity="info" if subject.compiled else "warning",
         verdict="info",
-        source="IEEE 754-2019: binary64 has twice the bits of binary32",
+        source=casts.source
+        if casts is not None and cast
+        else "IEEE 754-2019: binary64 has twice the bits of binary32",
     )

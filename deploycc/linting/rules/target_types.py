@@ -28,14 +28,11 @@ def check(subject: Subject) -> Iterator[Diagnostic]:
     if limit is None:
         return
     view = subject.view
-    calibrated = subject.limit("quantised")
-    # A float network for a unit of integers is quantised by the converter (calibration-needed).
-    fine = {*limit.value, *_NOT_DATA} | ({"float32"} if calibrated and calibrated.value else set())
     makers: dict[str, list[tuple[str, str, str]]] = {}
     for node in view.model.graph.node:
         for name in node.output:
             kind = view.types.get(name)
-            if kind is not None and kind.dtype not in fine and not view.is_constant(name):
+            if kind is not None and refused(kind.dtype, subject) and not view.is_constant(name):
                 makers.setdefault(kind.dtype, []).append((node.name, node.op_type, name))
     for dtype, found in sorted(makers.items()):
         node_name, op, tensor = found[0]
@@ -51,3 +48,11 @@ def check(subject: Subject) -> Iterator[Diagnostic]:
             verdict="unsupported",
             source=limit.source,
         )
+
+
+def refused(dtype: str, subject: Subject) -> bool:
+    """Whether the target's `dtypes` leave the type out."""
+    limit, quantised = subject.limit("dtypes"), subject.limit("quantised")
+    # A float network for a unit of integers is quantised by the converter (calibration-needed).
+    calibrated = dtype == "float32" and quantised is not None and quantised.value != "never"
+    return limit is not None and dtype not in limit.value and dtype not in _NOT_DATA and not calibrated
