@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Literal
 
 from deploycc.lint_types import Coverage, HintColumn, NodeReport
 from deploycc.linting import costs
-from deploycc.linting.rules import (
-    batch_size,
-    dynamic_shape,
-    element_limit,
-    extent_limit,
-    fully_connected_rank,
-    rank_limit,
-    target_types,
-)
 from deploycc.linting.subject import Subject
 from deploycc.linting.table import check_conditions
 from deploycc.onnx_graph import GraphView, all_nodes, subgraphs, used_names
@@ -137,36 +128,19 @@ def hint_columns(subject: Subject, nodes: Sequence[NodeReport]) -> tuple[HintCol
     return tuple(_column(subject, support_table(engine), nodes) for engine in subject.target.hints)
 
 
-_LIMITED = (dynamic_shape, batch_size, rank_limit, fully_connected_rank, extent_limit, element_limit)
-"""Rules about what a library's limits refuse; others tell what is slow or worth a look."""
-
-
-def _limits(subject: Subject) -> Iterator[Diagnostic]:
-    """What the limits of a hint's table refuse: nodes, or by the empty name the whole graph."""
-    for rule in _LIMITED:
-        yield from rule.check(subject)
-    types = subject.limit("dtypes")
-    for node in subject.view.model.graph.node if types is not None else ():
-        kind = subject.view.types.get(node.output[0]) if node.output else None
-        if kind is not None and target_types.refused(kind.dtype, subject):
-            yield Diagnostic(target_types.CODE, f"not in {kind.dtype}", node=node.name)
-
-
 def _column(subject: Subject, table: SupportTable, nodes: Sequence[NodeReport]) -> HintColumn:
     view: GraphView = subject.view
-    target = replace(subject.target, engine=table.engine, unit="", version="", compiled=None)
-    beside = replace(subject, target=target, table=table)
+    target = replace(subject.target, engine=table.engine, unit="", version="")
     reasons: dict[str, str] = {}
-    for finding in (*check_conditions(view, target, table.engine), *_limits(beside)):
+    for finding in check_conditions(view, target, table.engine):
         if finding.severity != "info":
             reasons.setdefault(finding.node, finding.message)
-    whole = reasons.get("", "")
     inner = [node for node in view.model.graph.node if node.op_type != "Constant"]
     refused: dict[tuple[str, str], int] = {}
     taken = taken_macs = 0
     for node, report in zip(inner, nodes, strict=True):
         row = table.operators.get(node.op_type)
-        why = reasons.get(node.name, "") or whole
+        why = reasons.get(node.name, "")
         if node.domain or row is None or not version_in("", row.versions):
             why = "not taken" if table.knows(node.op_type) else "not in its lists"
         if why:

@@ -1,4 +1,4 @@
-"""Coverage, original names, what nodes cost, and the columns of hints."""
+"""Coverage, original names, and what nodes cost."""
 
 from __future__ import annotations
 
@@ -14,10 +14,8 @@ from deploycc.importing.structure import name_nodes
 from deploycc.lint_targets import load_lint_target
 from deploycc.lint_types import Report
 from deploycc.linting import costs, lint
-from deploycc.linting.coverage import hint_columns, node_reports
 from deploycc.linting.subject import subject
 from deploycc.onnx_graph import GraphView, infer_shapes, opset_of, tensor_info
-from deploycc.op_support import Limit, Operator, support_table
 from deploycc.simplifying import simplify
 from deploycc.types import Limits, Model, Peak
 from tests.linting.graphs import model
@@ -180,48 +178,6 @@ def test_a_refused_node_inside_a_branch_refuses_the_node_that_holds_it() -> None
     assert [node.taken for node in report.nodes] == [False]
     assert report.coverage is not None
     assert report.coverage.runs == "not"
-
-
-# ---- hints ----
-
-
-def hints(text: str, limits: dict[str, object], *takes: str) -> tuple[int, tuple[tuple[str, int, str], ...]]:
-    """How many nodes a library with these limits takes, and what it refuses."""
-    about = subject(model(text), replace(ARM, hints=("other",)))
-    base = support_table("tvm")
-    other = replace(
-        base,
-        engine="other",
-        operators={name: Operator() for name in takes},
-        missing={},
-        limits={"": {name: Limit(value, "a source") for name, value in limits.items()}},
-    )
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("deploycc.linting.coverage.support_table", lambda engine: other)
-        patch.setattr("deploycc.linting.coverage.check_conditions", lambda *_: iter(()))
-        (column,) = hint_columns(about, node_reports(about, ()))
-    return column.taken, column.refused
-
-
-def test_a_hint_counts_operators_not_in_its_list() -> None:
-    text = "g (float[1,2] x) => (float[1,2] y) { a = Relu(x) b = Abs(a) y = Abs(b) }"
-    assert hints(text, {}, "Relu") == (1, (("Abs", 2, "not in its lists"),))
-
-
-def test_a_hint_has_its_limits() -> None:
-    text = """g (float[1,2,3,4,5] x) => (float[1,2,3,4,5] y)
-        <int64[2] s = {24, 5}, int64[5] t = {1, 2, 3, 4, 5}>
-        { a = Reshape(x, s) b = Relu(a) y = Reshape(b, t) }"""
-    taken, refused = hints(text, {"max_rank": 4}, "Relu", "Reshape")
-    assert (taken, refused) == (1, (("Reshape", 2, "a tensor of 5 dimensions"),))
-    taken, refused = hints(text, {"dtypes": ["int8"]}, "Relu", "Reshape")
-    assert (taken, refused) == (0, (("Relu", 1, "not in float32"), ("Reshape", 2, "not in float32")))
-
-
-def test_a_hint_that_needs_static_shapes_takes_nothing_of_an_open_graph() -> None:
-    text = "g (float[n,2] x) => (float[n,2] y) { a = Relu(x) y = Relu(a) }"
-    taken, refused = hints(text, {"static_shapes": True}, "Relu")
-    assert (taken, refused) == (0, (("Relu", 2, "input 'x' has no fixed shape"),))
 
 
 # ---- costs ----
