@@ -5,13 +5,14 @@ CACM 2009).  It is a lower bound, good for telling which layers matter, not for 
 
 Multiply-adds follow from each operator's definition in the ONNX standard; what only moves data has
 none.  Bytes are those that must go through memory: every tensor once, a reshape none, an indexed read
-what it picks.  ``Traffic`` leaves out what a compiler keeps in a kernel or a cache.
+what it picks; what a compiler keeps in a kernel or a cache (``kept_tensors``) needs none.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Set
+from functools import cache
 
 from onnx import NodeProto
 
@@ -180,6 +181,7 @@ def nbytes(name: str, view: GraphView) -> int:
     return math.prod(dims) * bits(kind.dtype) // 8
 
 
+@cache
 def bits(dtype: str) -> int:
     """Bits of an element; 0 for strings and unknown types."""
     for name, size in _BITS.items():

@@ -31,20 +31,11 @@ def node_reports(subject: Subject, found: Iterable[Diagnostic]) -> tuple[NodeRep
                 verdicts.setdefault(name, set()).add(finding.verdict)
             if finding.severity == "error" or finding.verdict == "fallback":
                 refused.add(name)
-    kept = traffic(subject)
     return tuple(
-        _report(subject, index, verdicts, refused, kept)
+        _report(subject, index, verdicts, refused)
         for index, node in enumerate(subject.view.model.graph.node)
         if node.op_type != "Constant"
     )
-
-
-def traffic(subject: Subject) -> frozenset[str]:
-    """The tensors that a compiler of ours keeps out of memory; of other compilers none is known to."""
-    target = subject.target.compiled
-    if target is None:
-        return frozenset()
-    return costs.kept_tensors(subject.view, fuses=True, cache_bytes=target.cache.l2 * target.cores)
 
 
 def _homes(subject: Subject) -> dict[str, tuple[str, ...]]:
@@ -64,17 +55,11 @@ def _homes(subject: Subject) -> dict[str, tuple[str, ...]]:
     return homes
 
 
-def _report(
-    subject: Subject,
-    index: int,
-    verdicts: dict[str, set[Verdict]],
-    refused: set[str],
-    kept: frozenset[str],
-) -> NodeReport:
+def _report(subject: Subject, index: int, verdicts: dict[str, set[Verdict]], refused: set[str]) -> NodeReport:
     view = subject.view
     node = view.model.graph.node[index]
     kind = view.types.get(node.output[0]) if node.output else None
-    macs, moved = costs.macs(node, view), costs.bytes_moved(node, view, kept)
+    macs, moved = subject.costs[node.name]
     worst: Verdict | Literal[""] = next((v for v in WORST if v in verdicts.get(node.name, ())), "")
     return NodeReport(
         name=subject.origins.get(node.name, node.name),
@@ -113,7 +98,7 @@ def coverage(subject: Subject, nodes: Sequence[NodeReport], found: Iterable[Diag
         taken_macs=sum(node.macs for node in taken),
         replace=tuple(Counter(node.op for node in nodes if not node.taken).most_common()),
         weight_bytes=sum(costs.nbytes(name, view) for name in view.initializers),
-        peak_bytes=costs.peak_activations(view),
+        peak_bytes=subject.peak_bytes,
         seconds=sum(times) if nodes and len(times) == len(nodes) else None,
     )
 

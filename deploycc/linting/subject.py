@@ -9,6 +9,7 @@ from functools import cached_property
 from onnx import NodeProto
 
 from deploycc.lint_types import LintTarget
+from deploycc.linting import costs
 from deploycc.onnx_graph import GraphView
 from deploycc.op_support import Limit, SupportTable, support_table
 from deploycc.types import Model
@@ -36,6 +37,25 @@ class Subject:
     def compiled(self) -> bool:
         """Whether deploycc itself compiles for the target."""
         return self.target.compiled is not None
+
+    @cached_property
+    def kept(self) -> frozenset[str]:
+        """Tensors that a compiler of ours keeps out of memory; of other compilers none is known to."""
+        target = self.target.compiled
+        if target is None:
+            return frozenset()
+        return costs.kept_tensors(self.view, fuses=True, cache_bytes=target.cache.l2 * target.cores)
+
+    @cached_property
+    def costs(self) -> dict[str, tuple[int, int]]:
+        """Multiply-adds and bytes through memory of every node of ``view``, by its name."""
+        nodes = self.view.model.graph.node
+        return {n.name: (costs.macs(n, self.view), costs.bytes_moved(n, self.view, self.kept)) for n in nodes}
+
+    @cached_property
+    def peak_bytes(self) -> int:
+        """The most bytes of activations alive at once."""
+        return costs.peak_activations(self.view)
 
     @property
     def memory_source(self) -> str:

@@ -180,11 +180,11 @@ RULE_CASES: dict[str, tuple[Graph, Graph, dict[str, str]]] = {
         },
     ),
     "opset_too_new": (
-        ("g (float[2] x) => (float[2] y) { y = Relu(x) }", 18),
-        ("g (float[2] x) => (float[2] y) { y = Relu(x) }", 13),
+        ("g (float[2,3] x) => (float[2,3] y) { a = Relu(x) y = Softmax(a) }", 18),
+        ("g (float[2,3] x) => (float[2,3] y) { a = Relu(x) y = Relu(a) }", 18),
         {
-            "got": "Relu of 14 (newest listed 13)",
-            "need": "opset 13, which the list covers for every operator here",
+            "got": "Softmax of 13 (newest listed 11)",
+            "need": "opset 12, which the list covers for every operator here",
             "severity": "warning",
         },
     ),
@@ -544,7 +544,12 @@ LIMITS: dict[str, dict[str, Any]] = {
 }
 """Limits that the rule's target has in its test, whatever the table says."""
 
-OPERATORS = {"opset_too_new": {"Relu": Operator(opsets=(1, 6, 13), source="")}}
+OPERATORS = {
+    "opset_too_new": {"Relu": Operator(opsets=(1, 6)), "Softmax": Operator(opsets=(1, 11))},
+    "operator_version": {"Conv": Operator(opsets=(1, 11))},
+    "quantised_form": {"Conv": Operator()},
+    "unit_lacks": {"And": Operator(units=("cpu", "htp")), "Relu": Operator(units=("gpu",))},
+}
 """Operators that the table of the rule's target has in its test."""
 
 MEMORY = {"weight_memory": 1 << 20, "activation_memory": 1 << 20}

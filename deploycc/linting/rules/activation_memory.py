@@ -34,7 +34,7 @@ def check(subject: Subject) -> Iterator[Diagnostic]:
         return
     view = subject.view
     weights = sum(costs.nbytes(name, view) for name in view.initializers)
-    peak = costs.peak_activations(view)
+    peak = subject.peak_bytes
     fits = weights + peak <= memory
     if weights + peak < _TIGHT * memory or (fits and weights >= _TIGHT * memory) or weights > memory:
         return

@@ -1,7 +1,7 @@
 """A tensor with more elements than the target can count.
 
-Kernels count elements in 32 bits; a tensor beyond that is refused, whatever memory there is.  It takes a very
-large image, or a batch of them with many channels.
+Kernels count elements in 32 bits; a tensor beyond that is refused, whatever memory there is.  It takes a
+very large image, or a batch of them with many channels.
 
 Instead: work on the image in tiles (`x.unfold`, or a loop in the app), or on one sample of the batch at a
 time; in ONNX, `Split` before and `Concat` behind.  Tiles that overlap by the receptive field give the same

@@ -31,14 +31,14 @@ def check(subject: Subject) -> Iterator[Diagnostic]:
     """Every product with a stored matrix of at least 1 MiB and a quarter of all weights."""
     view = subject.view
     total = sum(costs.nbytes(name, view) for name in view.initializers) or 1
-    arithmetic = sum(costs.macs(node, view) for node in view.model.graph.node) or 1
+    arithmetic = sum(macs for macs, _ in subject.costs.values()) or 1
     for layer in fully_connected(view):
         held = costs.nbytes(layer.weights, view)
         if held < _LEAST or held / total < _SHARE:
             continue
         peak = subject.target.peak
         reading = f", {1e3 * held / peak.bytes_per_second:.2g} ms to read" if peak else ""
-        share = costs.macs(layer.node, view) / arithmetic
+        share = subject.costs[layer.node.name][0] / arithmetic
         yield Diagnostic(
             CODE,
             "a fully connected layer holds much of the network",

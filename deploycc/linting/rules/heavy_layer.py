@@ -29,7 +29,7 @@ def check(subject: Subject) -> Iterator[Diagnostic]:
     if subject.target.peak is not None:
         return
     view = subject.view
-    macs = {node.name: costs.macs(node, view) for node in view.model.graph.node}
+    macs = {name: count for name, (count, _) in subject.costs.items()}
     total = sum(macs.values())
     if len(macs) < _LEAST_NODES or not total:
         return

@@ -18,6 +18,9 @@ from deploycc.types import Diagnostic
 
 CODE = "DC428"
 
+_COLOURS = 4
+"""No image has more of them, none fewer rows."""
+
 
 def check(subject: Subject) -> Iterator[Diagnostic]:
     """Every graph input of rank 4 with more than one channel, where the target's `layout` is NHWC."""
@@ -29,7 +32,8 @@ def check(subject: Subject) -> Iterator[Diagnostic]:
         kind = view.types.get(info.name)
         if kind is None or kind.shape is None or len(kind.shape) != 4 or kind.shape[1] == 1:
             continue
-        if all(reader.op_type == "Transpose" for reader in view.consumers.get(info.name, ())):
+        last = kind.shape[3] is not None and kind.shape[3] <= _COLOURS < (kind.shape[1] or 0)
+        if last or all(reader.op_type == "Transpose" for reader in view.consumers.get(info.name, ())):
             continue  # the model has its input channels last already
         batch, channels, height, width = kind.shape
         yield Diagnostic(

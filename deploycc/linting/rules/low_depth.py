@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from deploycc.linting import costs
 from deploycc.linting.layers import Convolution, convolutions
 from deploycc.linting.subject import Subject
 from deploycc.linting.wording import percent_text
@@ -35,11 +34,11 @@ def check(subject: Subject) -> Iterator[Diagnostic]:
     if limit is None:
         return
     view = subject.view
-    padded = {c.node.name: _padded(c, costs.macs(c.node, view), limit.value) for c in convolutions(view)}
-    rest = sum(costs.macs(n, view) for n in view.model.graph.node if n.name not in padded)
+    padded = {c.node.name: _padded(c, subject.costs[c.node.name][0], limit.value) for c in convolutions(view)}
+    rest = sum(macs for name, (macs, _) in subject.costs.items() if name not in padded)
     total = sum(padded.values()) + rest or 1
     for layer in convolutions(view):
-        useful, spent = costs.macs(layer.node, view), padded[layer.node.name]
+        useful, spent = subject.costs[layer.node.name][0], padded[layer.node.name]
         if not spent or 2 * useful > spent:
             continue
         heavy = spent / total >= _SHARE

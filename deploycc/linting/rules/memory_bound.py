@@ -13,8 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from deploycc.linting import costs
-from deploycc.linting.coverage import traffic
 from deploycc.linting.subject import Subject
 from deploycc.linting.wording import bytes_text, counted, percent_text
 from deploycc.types import Diagnostic
@@ -31,11 +29,11 @@ def check(subject: Subject) -> Iterator[Diagnostic]:
     peak = subject.target.peak
     if peak is None:
         return
-    view, kept = subject.view, traffic(subject)
+    view = subject.view
     total, bound = 0.0, []
     for node in view.model.graph.node:
-        moved = costs.bytes_moved(node, view, kept)
-        arithmetic, memory = 2 * costs.macs(node, view) / peak.flops, moved / peak.bytes_per_second
+        macs, moved = subject.costs[node.name]
+        arithmetic, memory = 2 * macs / peak.flops, moved / peak.bytes_per_second
         total += max(arithmetic, memory)
         if memory > arithmetic:
             bound.append((memory, moved, node))

@@ -25,15 +25,19 @@ applies = external_only
 
 
 def check(subject: Subject) -> Iterator[Diagnostic]:
-    """One finding, if an older opset has all operators of the graph in forms that the list names."""
+    """One finding, if an operator has attributes, inputs or outputs that its newest listed form has not."""
     table, opset = subject.table, subject.view.opset
     used = Counter(node.op_type for node in subject.view.model.graph.node if not node.domain)
     listed = {op: row.opsets for op, row in table.operators.items() if op in used and row.opsets}
-    newer = [op for op, opsets in sorted(listed.items()) if _since(op, opset) > max(opsets)]
+    newer = [
+        op
+        for op, opsets in sorted(listed.items())
+        if _since(op, opset) > max(opsets) and _form(op, opset) != _form(op, max(opsets))
+    ]
     if not newer:
         return
     first = next(node for node in subject.view.model.graph.node if node.op_type in newer)
-    best = next((n for n in range(opset, 6, -1) if all(_since(o, n) in v for o, v in listed.items())), 0)
+    best = next((n for n in range(opset, 6, -1) if all(_listed(o, n, v) for o, v in listed.items())), 0)
     yield Diagnostic(
         CODE,
         f"opset {opset} has operators in forms that the converter's list does not name",
@@ -57,3 +61,24 @@ def _since(operator: str, opset: int) -> int:
         return int(onnx.defs.get_schema(operator, opset, "").since_version)
     except onnx.defs.SchemaError:
         return 0
+
+
+def _listed(operator: str, opset: int, versions: tuple[int, ...]) -> bool:
+    """Whether the opset has the operator in one of the listed forms, or one that takes more types only."""
+    since = _since(operator, opset)
+    forms = (_form(operator, version) for version in versions)
+    return since in versions or (since > 0 and _form(operator, opset) in forms)
+
+
+@cache
+def _form(operator: str, opset: int) -> object:
+    """Attributes with their defaults, inputs and outputs: versions with the same differ in types only."""
+    try:
+        schema = onnx.defs.get_schema(operator, opset, "")
+    except onnx.defs.SchemaError:
+        return None
+    attributes = {
+        name: (str(attribute.type), attribute.required, attribute.default_value.SerializeToString())
+        for name, attribute in schema.attributes.items()
+    }
+    return attributes, [formal.name for formal in schema.inputs], [formal.name for formal in schema.outputs]

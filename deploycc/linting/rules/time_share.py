@@ -19,7 +19,6 @@ from collections.abc import Iterator
 from onnx import NodeProto
 
 from deploycc.linting import costs
-from deploycc.linting.coverage import traffic
 from deploycc.linting.subject import Subject
 from deploycc.linting.wording import bytes_text, percent_text
 from deploycc.types import Diagnostic
@@ -37,10 +36,10 @@ def check(subject: Subject) -> Iterator[Diagnostic]:
     peak = subject.target.peak
     if peak is None:
         return
-    view, kept = subject.view, traffic(subject)
+    view = subject.view
     times: list[tuple[NodeProto, int, int, float]] = []
     for node in view.model.graph.node:
-        macs, moved = costs.macs(node, view), costs.bytes_moved(node, view, kept)
+        macs, moved = subject.costs[node.name]
         times.append((node, macs, moved, costs.seconds(macs, moved, peak) or 0.0))
     total = sum(seconds for *_, seconds in times) or 1.0
     arithmetic_all = sum(macs for _, macs, *_ in times) or 1
