@@ -548,6 +548,7 @@ OPERATORS = {
     "opset_too_new": {"Relu": Operator(opsets=(1, 6)), "Softmax": Operator(opsets=(1, 11))},
     "operator_version": {"Conv": Operator(opsets=(1, 11))},
     "quantised_form": {"Conv": Operator()},
+    "training_mode": {"Dropout": Operator(units=("htp",))},
     "unit_lacks": {"And": Operator(units=("cpu", "htp")), "Relu": Operator(units=("gpu",))},
 }
 """Operators that the table of the rule's target has in its test."""

@@ -11,8 +11,8 @@ from onnx import helper, numpy_helper
 
 from deploycc.lint_targets import load_lint_target
 from deploycc.linting.checking import rule_modules
-from deploycc.linting.subject import subject
-from deploycc.op_support import Limit
+from deploycc.linting.subject import Subject, subject
+from deploycc.op_support import Limit, Missing, Operator
 from deploycc.types import Diagnostic, Model
 from tests.linting.graphs import model
 
@@ -29,7 +29,15 @@ def told(
     built = model(text, opset) if isinstance(text, str) else text
     about = subject(built, load_lint_target(target))
     table = {name: Limit(value, "a source") for name, value in (limits or {}).items()}
-    return list(module.check(replace(about, table=replace(about.table, limits={"": table}))))
+    made = replace(about.table, limits={"": table}, operators={}, missing={})
+    return alone(module, replace(about, table=made))
+
+
+def alone(module: Any, about: Subject) -> list[Diagnostic]:
+    """What the rule says, whatever conditions the target's table has."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("deploycc.linting.refusals.check_conditions", lambda *_: iter(()))
+        return list(module.check(about))
 
 
 # ---- form ----
@@ -295,3 +303,21 @@ def test_arithmetic_bounds_a_dense_layer() -> None:
     built = model("g (float[1] x) => (float[1] y) { y = Relu(x) }")
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])
     assert told("time_share", replace(built, proto=proto), target="rpi4") == []
+
+
+def test_what_the_table_refuses_is_told_once() -> None:
+    text = """g (float[1,4] x) => (float[1,4] y) <float r = {0.5}, bool t = {1}> { y = Dropout(x, r, t) }"""
+    about = subject(model(text), load_lint_target("snpe:htp"))
+    module = next(m for m in rule_modules() if m.__name__.endswith(".training_mode"))
+    lacking = replace(about, table=replace(about.table, missing={"Dropout": Missing("leave it out")}))
+    taking = replace(about, table=replace(about.table, operators={"Dropout": Operator(units=("htp",))}))
+    assert alone(module, lacking) == []
+    assert [d.verdict for d in alone(module, taking)] == ["silently-wrong"]
+
+
+def test_boxes_that_the_network_found_have_no_number() -> None:
+    text = """g (float[1,2,8,8] f, float[n,4] boxes, int64[n] batch) => (float[m,2,2,2] y) {
+        y = RoiAlign<output_height=2, output_width=2>(f, boxes, batch) }"""
+    (found,) = told("data_dependent_size", text, {"static_shapes": True})
+    assert (found.got, found.op) == ("?x2x2x2", "RoiAlign")
+    assert told("data_dependent_size", text.replace("[n", "[3"), {"static_shapes": True}) == []

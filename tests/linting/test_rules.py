@@ -53,7 +53,9 @@ def findings(name: str, case: Graph, *, fires: bool) -> list[Diagnostic]:
     about = subject(built, target_of(name))
     limits = {limit: Limit(value, "a source") for limit, value in LIMITS.get(name, {}).items()}
     table = replace(about.table, limits={"": limits}, operators=OPERATORS.get(name, about.table.operators))
-    found = list(by_rule(name).check(replace(about, table=table)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("deploycc.linting.refusals.check_conditions", lambda *_: iter(()))
+        found = list(by_rule(name).check(replace(about, table=table)))
     assert not list(by_rule(name).check(replace(about, table=replace(table, limits={})))) or name in OPERATORS
     return [replace(d, rule=rule_name(by_rule(name)), source=d.source or "a source") for d in found]
 

@@ -1,7 +1,8 @@
 """A tensor whose size depends on the data.
 
-`NonZero`, `Unique`, `Compress` and `NonMaxSuppression` put out as many rows as they find.  A target that
-lays out memory beforehand cannot hold them, and everything behind them has an open shape as well.
+`NonZero`, `Unique`, `Compress` and `NonMaxSuppression` put out as many rows as they find, `RoiAlign` as
+many as it is given boxes.  A target that lays out memory beforehand cannot hold them, and everything behind
+them has an open shape as well.
 
 Instead: keep the size and mask what does not count: `torch.where(mask, x, 0)` or `x * mask` for `x[mask]`,
 `torch.topk(scores, k)` with a constant `k` for a selection by threshold; in ONNX `Where`, `Mul`, `TopK`. Or
@@ -24,6 +25,7 @@ _INSTEAD = {
     "NonZero": "mask with Where or Mul",
     "Unique": "do it in the app",
     "Compress": "mask with Where or Mul, or Gather with constant indices",
+    "RoiAlign": "give the second stage a fixed number of boxes",
     "NonMaxSuppression": "end the network at boxes and scores and suppress in the app",
 }
 

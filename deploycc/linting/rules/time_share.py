@@ -4,7 +4,7 @@ The time is the roofline's: the larger of multiply-adds over the processor's pea
 memory's (Williams, Waterman and Patterson, 2009), with what a compiler keeps in registers and caches left
 out.  A layer that memory decides costs the same whatever it computes: large feature maps with few channels,
 depthwise convolutions at full resolution, heads with one output channel, elementwise chains.  The estimate
-is a lower bound; `deploycc build --profile` measures.
+is a lower bound; only a run on the board measures.
 
 Instead: shrink before rather than behind the layer (stride in the first convolution), fewer channels at
 full resolution, `nn.Upsample` after the last 1x1 convolution and not before it: a 1x1 `Conv` and a linear
@@ -56,7 +56,7 @@ def check(subject: Subject) -> Iterator[Diagnostic]:
             f"{bytes_text(moved)}; {1e3 * arithmetic:.2g} ms of arithmetic "
             f"({percent_text(macs / arithmetic_all)} of all)",
             need="a layer that arithmetic bounds",
-            help="work on smaller maps or with more channels; measure it with a profile of the package",
+            help="work on smaller maps or with more channels; measure it on the board",
             severity="warning",
             verdict="slow",
             source="roofline model (Williams, Waterman and Patterson, CACM 2009) over the target's peak",

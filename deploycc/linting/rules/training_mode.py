@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from onnx import NodeProto
 
 from deploycc.linting.evaluation import NodeFacts
+from deploycc.linting.refusals import refused
 from deploycc.linting.subject import Subject, external_only
 from deploycc.onnx_graph import GraphView
 from deploycc.types import Diagnostic
@@ -28,17 +29,21 @@ applies = external_only
 
 
 def check(subject: Subject) -> Iterator[Diagnostic]:
-    """Every `Dropout` and `BatchNormalization` of the original graph that is or may be in training mode."""
+    """Every `Dropout` and `BatchNormalization` of the original graph that is or may be in training mode.
+
+    Silent where the target's table refuses the node already.
+    """
     view = subject.original
-    for node in view.model.graph.node:
-        got = "" if node.domain else _training(node, view)
-        if got:
+    training = {n.name: n for n in view.model.graph.node if not n.domain and _training(n, view)}
+    told = refused(subject, view, list(training.values()))
+    for name, node in training.items():
+        if name not in told:
             yield Diagnostic(
                 CODE,
                 f"{node.op_type} is in training mode, which converters for inference do not read",
                 node=node.name,
                 op=node.op_type,
-                got=got,
+                got=_training(node, view),
                 need="inference mode",
                 help="export again after model.eval()",
                 verdict="silently-wrong",

@@ -15,7 +15,6 @@ antialiasing and `MaxUnpool` have no exact form: train with linear.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,11 +22,10 @@ from onnx import ModelProto, NodeProto, helper
 
 from deploycc.linting.costs import extents
 from deploycc.linting.evaluation import NodeFacts
+from deploycc.linting.refusals import refused
 from deploycc.linting.subject import Subject
-from deploycc.linting.table import check_conditions
 from deploycc.linting.wording import shape_text
 from deploycc.onnx_graph import GraphView
-from deploycc.op_support import version_in
 from deploycc.types import Diagnostic
 
 CODE = "DC421"
@@ -57,10 +55,10 @@ def check(subject: Subject) -> Iterator[Diagnostic]:
     """For every upsampling of an image that the table refuses or moves elsewhere, the forms it takes."""
     view = subject.view
     images = [node for node in view.model.graph.node if node.op_type in _OPERATORS and not node.domain]
-    refused = _refused(subject, view, images)
+    refusals = refused(subject, view, images)
     for node in images:
         before, after = extents(node.input[0], view), extents(node.output[0], view)
-        if node.name not in refused or before is None or after is None:
+        if node.name not in refusals or before is None or after is None:
             continue
         if len(before) != 4 or len(after) != 4 or 0 in before:
             continue
@@ -83,25 +81,6 @@ def check(subject: Subject) -> Iterator[Diagnostic]:
         )
 
 
-def _refused(subject: Subject, view: GraphView, nodes: list[NodeProto]) -> set[str]:
-    """Names of those of ``nodes`` that the target does not run itself, by table and conditions."""
-    table, target = subject.table, subject.target
-    found = set()
-    for node in nodes:
-        row = table.operators.get(node.op_type)
-        known = row is not None or node.op_type in table.missing or subject.compiled
-        elsewhere = row is not None and target.unit and target.unit not in (*row.units, *row.partly)
-        if known and (row is None or not version_in(target.version, row.versions) or elsewhere):
-            found.add(node.name)
-    only = copy.copy(view)
-    only.model = ModelProto()
-    only.model.opset_import.extend(view.model.opset_import)
-    only.model.graph.node.extend(nodes)
-    stops = ("unsupported", "silently-wrong", "fallback")
-    found |= {d.node for d in check_conditions(only, target, target.engine) if d.verdict in stops}
-    return found
-
-
 def _taken(subject: Subject, before: tuple[int, ...], after: tuple[int, ...]) -> list[str]:
     """The forms that lead from one size to the other and that the table takes for certain."""
     taken = []
@@ -110,7 +89,7 @@ def _taken(subject: Subject, before: tuple[int, ...], after: tuple[int, ...]) ->
         if model is None or not subject.table.operators.get(operator):
             continue
         view = GraphView(model)
-        if not _refused(subject, view, list(model.graph.node)):
+        if not refused(subject, view, list(model.graph.node)):
             taken.append(text)
     return taken
 
