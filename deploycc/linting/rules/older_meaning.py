@@ -1,9 +1,13 @@
 """An operator that would be read with another opset's meaning.
 
-The importer takes its newest implementation that is not newer than the model's opset; where
-all are newer it silently takes the oldest.  That is harmless as long as the operator did not
-change between the two opsets, and wrong otherwise.  Models below opset 18 are lifted at import,
-so this is met only where lifting failed.
+The importer takes its newest implementation that is not newer than the model's opset; where all are newer
+it silently takes the oldest.  That is harmless as long as the operator did not change between the two
+opsets, and wrong otherwise.  Models below opset 18 are lifted at import, so this is met only where lifting
+failed.
+
+Instead: `torch.onnx.export(..., opset_version=18)` or newer; in ONNX,
+`onnx.version_converter.convert_version(model, 18)`, whose message says which node it could not lift.
+Compare old and new in ONNX Runtime.
 """
 
 from __future__ import annotations

@@ -1,7 +1,11 @@
 """A version of an operator that the converter's list does not name.
 
-The list names the opsets that brought each form of an operator.  A newer form may well be taken; the
-source does not say so.
+The list names the opsets that brought each form of an operator.  A newer form may well be taken; the source
+does not say so.
+
+Instead: `torch.onnx.export(..., opset_version=N)` with an opset that has a listed form; in ONNX,
+`onnx.version_converter.convert_version(model, N)`.  Or try the converter: if it takes the form, ignore the
+finding with that as the reason.
 """
 
 from __future__ import annotations
