@@ -27,7 +27,8 @@ _TIGHT = 0.5
 def check(subject: Subject) -> Iterator[Diagnostic]:
     """One finding where weights and activations exceed half of the memory and the activations matter.
 
-    An error above all of it.  What the weights alone do is told by `weight-memory`.
+    Above all of it an error, for our own targets a warning, as boards of one name are sold with more.
+    What the weights alone do is told by `weight-memory`.
     """
     memory = subject.target.memory_bytes
     if not memory:
@@ -43,14 +44,14 @@ def check(subject: Subject) -> Iterator[Diagnostic]:
     yield Diagnostic(
         CODE,
         f"weights and activations take {percent_text((weights + peak) / memory)} of the target's memory",
-        node=node.name if fits else "",
-        op=node.op_type if fits else "",
+        node=node.name if fits or subject.compiled else "",
+        op=node.op_type if fits or subject.compiled else "",
         tensor=tensor,
         got=f"{bytes_text(peak)} of activations at once and {bytes_text(weights)} of weights; "
         f"the largest is '{tensor}', {shape_text(costs.extents(tensor, view))}",
         need=f"less than half of {bytes_text(memory)}" if fits else f"less than {bytes_text(memory)}",
         help="use a smaller input, shrink earlier, or narrow the skip connections",
-        severity="warning" if fits else "error",
-        verdict="info" if fits else "unsupported",
+        severity="warning" if fits or subject.compiled else "error",
+        verdict="info" if fits else "slow" if subject.compiled else "unsupported",
         source=subject.memory_source,
     )

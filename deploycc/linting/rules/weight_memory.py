@@ -1,7 +1,7 @@
 """Weights that do not fit, or nearly not, into the target's memory.
 
-The number is the bytes of all stored tensors as they are typed in the model.  They are mapped as one; a
-network that needs more than the board has is killed or swaps.
+The number is the bytes of all stored tensors as they are typed in the model.  A package maps them from its
+file: what does not fit is read from the disk again in every run.  Other runtimes copy them and fail.
 
 Instead: `model.half()` halves them, quantisation to 8 bits divides them by four (in ONNX QDQ form around
 the weights); low-rank factors for large `nn.Linear`; share embeddings with the last layer.  Half precision
@@ -24,7 +24,11 @@ _TIGHT = 0.5
 
 
 def check(subject: Subject) -> Iterator[Diagnostic]:
-    """One finding where the weights need more than half of the target's memory, an error above all of it."""
+    """One finding where the weights need more than half of the target's memory.
+
+    Above all of it an error, for our own targets a warning: a package maps its weights, so they come from
+    the disk again and again, and boards of one name are sold with more memory.
+    """
     memory = subject.target.memory_bytes
     if not memory:
         return
@@ -42,7 +46,7 @@ def check(subject: Subject) -> Iterator[Diagnostic]:
         got=f"{bytes_text(total)}, the largest '{largest}' with {bytes_text(sizes[largest])}",
         need=f"less than half of {bytes_text(memory)}" if fits else f"less than {bytes_text(memory)}",
         help="store them in float16 or 8 bits, or use a smaller network",
-        severity="warning" if fits else "error",
-        verdict="info" if fits else "unsupported",
+        severity="warning" if fits or subject.compiled else "error",
+        verdict="info" if fits else "slow" if subject.compiled else "unsupported",
         source=subject.memory_source,
     )
