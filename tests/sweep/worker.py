@@ -89,7 +89,8 @@ def _dynamic(proto: onnx.ModelProto) -> set[str]:
     return {
         info.name
         for info in proto.graph.input
-        if any(dim.dim_value <= 0 and not _is_zero(dim) for dim in info.type.tensor_type.shape.dim)
+        if not info.type.tensor_type.HasField("shape")
+        or any(dim.dim_value <= 0 and not _is_zero(dim) for dim in info.type.tensor_type.shape.dim)
     }
 
 
