@@ -81,7 +81,7 @@ class BitShift(importer_converter("BitShift")):  # type: ignore[misc]
         dtype = str(data.ty.dtype)
         last = np.iinfo(dtype).bits - 1
         known = constant_value(amount)
-        if known is not None and bool(((known >= 0) & (known <= last)).all()):
+        if known is not None and bool((np.greater_equal(known, 0) & np.less_equal(known, last)).all()):
             return shift(data, amount)
         most, zero = (relax.const(np.asarray(value, dtype), dtype) for value in (last, 0))
         inside = bb.normalize(relax.op.less_equal(amount, most))

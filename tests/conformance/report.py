@@ -6,14 +6,16 @@ import tomllib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+from tests.conformance.silently_wrong import forms
 from tests.sweep.case import Case
 from tests.sweep.sweep import Result
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "conformance.md"
+TEMPLATE = Path(__file__).with_name("page.md")
 DISAGREEMENTS = Path(__file__).with_name("disagreements.toml")
 
 SAID = ("supported", "refused")
@@ -62,11 +64,15 @@ def share(outcomes: Iterable[Outcome]) -> float:
 def table(outcomes: Mapping[str, Outcome]) -> str:
     """The confusion table, in Markdown."""
     counts = Counter((outcome.said, outcome.did) for outcome in outcomes.values())
-    lines = [
-        "| lint says | builds and matches | builds, wrong result | refused by a later stage "
-        "| fails without a diagnostic | refused before lint, nothing to build |",
-        "|---|--:|--:|--:|--:|--:|",
-    ]
+    titles = (
+        "lint says",
+        "builds and matches",
+        "builds, wrong result",
+        "refused by a later stage",
+        "fails without a diagnostic",
+        "refused before lint, nothing to build",
+    )
+    lines = [f"| {' | '.join(titles)} |", "|---|--:|--:|--:|--:|--:|"]
     for said, title in zip(SAID, ("supported", "not supported, built all the same"), strict=True):
         lines.append(f"| {title} | " + " | ".join(str(counts[said, did]) for did in DID) + " |")
     agreed = sum(outcome.agrees for outcome in outcomes.values())
@@ -84,9 +90,7 @@ def domains(outcomes: Mapping[str, Outcome]) -> str:
     for name, found in sorted(rows.items()):
         supported = [outcome for outcome in found if outcome.said == "supported"]
         right = sum(outcome.agrees for outcome in supported)
-        lines.append(
-            f"| {name} | {len(found)} | {len(supported)} | {right} | {100 * share(found):.1f} % |"
-        )
+        lines.append(f"| {name} | {len(found)} | {len(supported)} | {right} | {100 * share(found):.1f} % |")
     return "\n".join(lines)
 
 
@@ -114,8 +118,8 @@ def disagreements(as_given: Mapping[str, Outcome], as_deployed: Mapping[str, Out
 def page(as_given: Mapping[str, Outcome], as_deployed: Mapping[str, Outcome]) -> str:
     """``docs/conformance.md``."""
     versions = ", ".join(f"{name} {version(name)}" for name in ("onnx", "onnxruntime", "apache-tvm"))
-    today = datetime.now(timezone.utc).date().isoformat()
-    return _PAGE.format(
+    today = datetime.now(UTC).date().isoformat()
+    return TEMPLATE.read_text(encoding="utf-8").format(
         count=len(as_given),
         versions=versions,
         today=today,
@@ -124,60 +128,14 @@ def page(as_given: Mapping[str, Outcome], as_deployed: Mapping[str, Outcome]) ->
         given_domains=domains(as_given),
         deployed_domains=domains(as_deployed),
         disagreements=disagreements(as_given, as_deployed),
+        silently_wrong=forms_table(),
     )
 
 
-_PAGE = """\
-# Lint and the truth
-
-Written by `make conformance` on {today} with {versions}, target x86-64.
-
-Does lint tell the truth? ONNX comes with small tests of every operator: a model, inputs and the outputs they must
-give. Each of the {count} that pass plain arrays (no sequences, no packed types) is checked by lint and then built,
-linked and run, and the result compared with the test's own outputs by the test's own tolerance. What lint refuses
-is built as well, with its errors ignored: a model that then works was refused without need.
-
-The comparison is onnx's: relative 1e-3 and absolute 1e-7. With float16 that is less than one unit in the last place
-and four are allowed, because operators of several steps round in between.
-
-"Supported" means: import and simplifying go through and lint has no error. What import refuses with a diagnostic
-(strings, types that C has not, broken or open shapes) cannot be built at all, so nothing is tried. *Supported and wrong*
-must be zero: that is the one mistake nobody would notice.
-
-## As the tests give them
-
-Everything is a graph input, also axes, target shapes and scales, which decide the shape of what is computed. Those
-are refused for that.
-
-{given}
-
-{given_domains}
-
-## With constant parameters
-
-As a deployer's model has them: axes, shapes, weights, scales and the like are stored in the model.
-
-{deployed}
-
-{deployed_domains}
-
-## Where they differ
-
-{disagreements}
-
-## What became of TVM's silently wrong conversions
-
-The importer of apache-tvm 0.27 converts 45 forms of operators without a word into something else.
-`tests/conformance/silently_wrong.toml` lists them and what deploycc does about each; the tests run all of them.
-
-{silently_wrong}
-
-## Run it
-
-```shell
-make conformance                                       # all cases, both ways, on two processors: about 25 minutes
-.venv/bin/python -m tests.conformance.run --filter resize     # some of them
-```
-
-`make test` runs a sample that has one case of each of 80 operators.
-"""
+def forms_table() -> str:
+    """What became of each form that TVM converts wrongly without a word."""
+    lines = ["| form | operators | what became of it | |", "|---|---|---|---|"]
+    for form in forms():
+        became = "right" if form.became == "right" else f"refused, {', '.join(form.codes)}"
+        lines.append(f"| `{form.condition}` | {', '.join(form.operators)} | {became} | {form.how} |")
+    return "\n".join(lines)

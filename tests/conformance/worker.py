@@ -25,10 +25,11 @@ HALF = 2.0**-8
 """For float16, of which ``RELATIVE`` is one unit in the last place: four, for operators that round inside."""
 
 
-def judge(folder: Path) -> dict[str, Any]:
+def judge(folder: Path, as_package: bool = False) -> dict[str, Any]:
     """``said`` (supported, refused) ``at`` a stage with ``codes`` and ``rules``; ``did`` at a ``stage``.
 
     ``did`` is matches, wrong, refused (a coded diagnostic after lint), failed (an exception) or untried.
+    With ``as_package`` the library of a whole package runs, else the plan alone, which starts sooner.
     """
     from deploycc.importing import load
     from deploycc.lint_targets import compiled_lint_target
@@ -57,7 +58,7 @@ def judge(folder: Path) -> dict[str, Any]:
     try:
         planned = compile_model(model, stage)
         feeds = [inputs[info.name] for info in planned.inputs]
-        if (folder / "as_package").exists():
+        if as_package:
             stage.append("package")
             got = _run_package(planned, request, model, feeds)
         else:

@@ -141,9 +141,9 @@ def main() -> None:
     if "node" in options.sources or "expanded" in options.sources:
         from tests.conformance.node_cases import deployer_cases
 
-        cases += [
-            c for c in deployer_cases() if ("expanded" if "_expanded" in c.name else "node") in options.sources
-        ]
+        for case in deployer_cases():
+            if ("expanded" if "_expanded" in case.name else "node") in options.sources:
+                cases.append(case)
     if "graphs" in options.sources:
         from tests.sweep.graphs import graph_cases
 

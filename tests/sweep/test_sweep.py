@@ -48,4 +48,3 @@ def test_quick_graphs() -> None:
 @pytest.mark.slow
 def test_all_graphs() -> None:
     check(graph_cases())
-
