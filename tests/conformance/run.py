@@ -3,22 +3,26 @@
 ``python -m tests.conformance.run --write`` runs every case twice, as the test gives it and with its
 parameters as constants (as a deployer has them), prints both tables and writes ``docs/conformance.md``.
 Results are appended to ``--results``, case by case; a later run with the same file goes on from there.
+It fails where a case is supported and wrong, or where less than 98 % agree.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from tests.conformance.node_cases import deployer_cases, given_cases, operators
-from tests.conformance.report import PAGE, Outcome, page, table
+from tests.conformance.report import PAGE, Outcome, page, share, table
 from tests.sweep.case import Case
 from tests.sweep.sweep import Result, sweep
 
 SECONDS = 120.0
+LEAST = 0.98
+"""The part of the cases on which lint and the build must agree; none may be supported and wrong."""
 
 
 def outcomes(
@@ -69,6 +73,8 @@ def main() -> None:
                 print(f"  {outcome.name}: {outcome.said}, {outcome.did}: {outcome.why}")
     if options.write:
         PAGE.write_text(page(as_given, as_deployed), encoding="utf-8")
+    wrong = [o for o in found.values() if (o.said, o.did) == ("supported", "wrong")]
+    sys.exit(bool(wrong) or min(share(as_given.values()), share(as_deployed.values())) < LEAST)
 
 
 if __name__ == "__main__":
