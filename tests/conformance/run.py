@@ -21,6 +21,7 @@ from tests.sweep.case import Case
 from tests.sweep.sweep import Result, sweep
 
 SECONDS = 120.0
+WORKER = ("tests.conformance.worker", "plan")
 LEAST = 0.98
 """The part of the cases on which lint and the build must agree; none may be supported and wrong."""
 
@@ -37,7 +38,7 @@ def outcomes(
     """
     known = known or {}
     todo = [case for case in cases if case.name not in known]
-    found = {**known, **sweep(todo, workers, SECONDS, results, "tests.conformance.worker")}
+    found = {**known, **sweep(todo, workers, SECONDS, results, WORKER)}
     about = operators(cases)
     return {case.name: Outcome.of(case, about[case.name], found[case.name]) for case in cases}
 

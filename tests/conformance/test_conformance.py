@@ -11,7 +11,8 @@ from deploycc.linting.table import conditions
 from tests.conformance import silently_wrong
 from tests.conformance.node_cases import deployer_cases, given_cases, operators
 from tests.conformance.report import Outcome, page, reasons, share
-from tests.conformance.run import LEAST, outcomes
+from tests.conformance.run import LEAST, WORKER, outcomes
+from tests.planning.harness import ARM64, find_emulator
 from tests.sweep.case import Case
 from tests.sweep.sweep import sweep
 
@@ -77,12 +78,16 @@ def test_all_cases_agree() -> None:
 
 
 @pytest.mark.slow
-def test_what_lint_lets_pass_is_right_in_whole_packages() -> None:
+@pytest.mark.parametrize("how", ["package", "arm64"])
+def test_what_lint_lets_pass_is_right_in_packages_and_on_another_machine(how: str) -> None:
+    if how == "arm64" and find_emulator(ARM64) is None:
+        pytest.skip("qemu-aarch64 is not installed (Debian: qemu-user)")
     cases = one_for_each_operator(deployer_cases())
-    found = sweep(cases, 2, 120, None, "tests.conformance.package_worker")
+    found = sweep(cases, 2, 120, worker=("tests.conformance.worker", how))
     supported = {name: result for name, result in found.items() if result.get("said") == "supported"}
-    bad = {name: r for name, r in supported.items() if (r.get("did"), r["stage"]) != ("matches", "package")}
+    bad = {name: result for name, result in supported.items() if result.get("did") != "matches"}
     assert not bad, bad
+    assert {result["stage"] for result in supported.values()} == {"package" if how == "package" else "run"}
     assert len(supported) > 100
 
 
@@ -90,7 +95,7 @@ FORMS = silently_wrong.cases()
 
 
 def test_none_of_what_tvm_gets_silently_wrong_comes_through() -> None:
-    found = sweep([case for _, case in FORMS.values()], 1, 60, None, "tests.conformance.worker")
+    found = sweep([case for _, case in FORMS.values()], worker=WORKER)
     for name, (form, case) in FORMS.items():
         result = found[name]
         if form.became == "right":

@@ -7,14 +7,19 @@ what import or simplify refuse cannot be tried: there is nothing to build.
 from __future__ import annotations
 
 import json
+import sys
 import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from deploycc.types import Target
 from tests.planning import harness
-from tests.planning.harness import X86_64
+from tests.planning.harness import ARM64, X86_64
 from tests.sweep.case import Array, load_arrays
 from tests.sweep.worker import compile_model, request_for, serve
 
@@ -25,7 +30,7 @@ HALF = 2.0**-8
 """For float16, of which ``RELATIVE`` is one unit in the last place: four, for operators that round inside."""
 
 
-def judge(folder: Path, as_package: bool = False) -> dict[str, Any]:
+def judge(folder: Path, target: Target = X86_64, as_package: bool = False) -> dict[str, Any]:
     """``said`` (supported, refused) ``at`` a stage with ``codes`` and ``rules``; ``did`` at a ``stage``.
 
     ``did`` is matches, wrong, refused (a coded diagnostic after lint), failed (an exception) or untried.
@@ -39,14 +44,14 @@ def judge(folder: Path, as_package: bool = False) -> dict[str, Any]:
 
     inputs = load_arrays(folder / "inputs.npz")
     expected = load_arrays(folder / "expected.npz")
-    request = request_for(folder, inputs)
+    request = replace(request_for(folder, inputs), target=target)
     said: dict[str, Any] = {"said": "supported", "at": "import", "codes": [], "rules": []}
     try:
         model = load(request)
         said["at"] = "simplify"
         model = simplify(model, Limits())
         said["at"] = "lint"
-        lint(model, compiled_lint_target(X86_64)).raise_if_errors()
+        lint(model, compiled_lint_target(target)).raise_if_errors()
     except DeployccError as error:
         said["said"] = "refused"
         said["codes"] = sorted({d.code for d in error.diagnostics})
@@ -56,14 +61,14 @@ def judge(folder: Path, as_package: bool = False) -> dict[str, Any]:
     (folder / "so_far.json").write_text(json.dumps(said))
     stage = ["lower"]
     try:
-        planned = compile_model(model, stage)
+        planned = compile_model(model, stage, target)
         feeds = [inputs[info.name] for info in planned.inputs]
         if as_package:
             stage.append("package")
             got = _run_package(planned, request, model, feeds)
         else:
             stage.append("run")
-            got = harness.run_plan(planned, feeds, X86_64)
+            got = harness.run_plan(planned, feeds, target)
     except DeployccError as error:
         codes = ", ".join(sorted({d.code for d in error.diagnostics}))
         return {**said, "did": "refused", "stage": stage[-1], "detail": f"{codes}: {error}"[:300]}
@@ -107,5 +112,12 @@ def _run_package(planned: Any, request: Any, model: Any, feeds: list[Array]) -> 
             library.close()
 
 
+HOW: dict[str, Callable[[Path], dict[str, Any]]] = {
+    "plan": judge,
+    "package": partial(judge, as_package=True),
+    "arm64": partial(judge, target=ARM64),
+}
+"""How a worker runs its models: the plan alone, a whole package, or the plan under the emulator."""
+
 if __name__ == "__main__":
-    serve(judge)
+    serve(HOW[sys.argv[1] if len(sys.argv) > 1 else "plan"])

@@ -30,10 +30,10 @@ Result = dict[str, Any]
 
 
 class _Worker:
-    def __init__(self, module: str) -> None:
+    def __init__(self, words: Sequence[str]) -> None:
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the worker)
         self._process = subprocess.Popen(
-            ["nice", "-n", "10", sys.executable, "-m", module],
+            ["nice", "-n", "10", sys.executable, "-m", *words],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -85,9 +85,9 @@ def sweep(
     workers: int = 1,
     seconds: float = SECONDS,
     progress: Path | None = None,
-    worker_module: str = "tests.sweep.worker",
+    worker: Sequence[str] = ("tests.sweep.worker",),
 ) -> dict[str, Result]:
-    """What became of every case, by name.
+    """What became of every case, by name; ``worker`` is a module and its arguments.
 
     A case that takes its worker along has what the worker left in ``so_far.json`` and the end it came to.
     """
@@ -97,7 +97,7 @@ def sweep(
     results: dict[str, Result] = {}
 
     def work() -> None:
-        worker = _Worker(worker_module)
+        process = _Worker(worker)
         while True:
             try:
                 case = todo.get_nowait()
@@ -105,16 +105,16 @@ def sweep(
                 break
             with tempfile.TemporaryDirectory(prefix="sweep-") as folder:
                 case.save(Path(folder))
-                answer = worker.ask(Path(folder), seconds)
+                answer = process.ask(Path(folder), seconds)
                 so_far = Path(folder) / "so_far.json"
                 known = json.loads(so_far.read_text()) if so_far.is_file() else {}
                 results[case.name] = {**known, **answer}
             if progress is not None:
                 with progress.open("a") as file:
                     file.write(json.dumps({"name": case.name, **results[case.name]}) + "\n")
-            if not worker.alive:
-                worker = _Worker(worker_module)
-        worker.close()
+            if not process.alive:
+                process = _Worker(worker)
+        process.close()
 
     threads = [threading.Thread(target=work) for _ in range(min(workers, len(cases)))]
     for thread in threads:
