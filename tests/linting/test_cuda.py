@@ -113,7 +113,6 @@ def test_opsets_of_a_release() -> None:
 
 def test_double_is_computed_in_single_precision() -> None:
     found = diagnostics("g (double[2] x) => (double[2] y) { y = Exp(x) }", "cuda")
-    assert {d.severity for d in found} == {"info"}
     (one,) = [d for d in found if d.rule == "operator-types"]
     assert (one.code, one.verdict, one.severity) == ("DC417", "info", "info")
     assert one.message == "Exp computes in float32 instead of float64"
