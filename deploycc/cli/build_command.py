@@ -13,7 +13,7 @@ from deploycc.cli.progress import Progress
 from deploycc.cli.tuning_progress import TuningProgress
 from deploycc.cli.values import ShapeOption, TargetOption, shapes_of
 from deploycc.diagnostics import render
-from deploycc.packaging.names import suggest_library_name
+from deploycc.identifiers import suggest_library_name
 from deploycc.types import Limits, Package
 
 _DEFAULT_LIMITS = Limits()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from deploycc.packaging.generate_c import fill
+from deploycc.identifiers import comment_text, string_literal
 from deploycc.packaging.interface import Interface, Tensor
-from deploycc.packaging.names import comment_text, string_literal
+from deploycc.templates import fill
 
 _HEADER = """\
 // @N@ for C++17: a thin, header-only layer over @N@.h.
