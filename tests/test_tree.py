@@ -14,7 +14,10 @@ import pytest
 from deploycc.diagnostics import CATALOGUE
 
 ROOT = Path(__file__).resolve().parents[1]
-STAGES = ("importing", "simplifying", "linting", "lowering", "layout", "scheduling", "planning", "packaging")
+STAGES = (
+    *("importing", "simplifying", "linting", "lowering", "layout", "scheduling", "planning", "packaging"),
+    "splitting",
+)
 LONGEST, LONGEST_TEST = 450, 750
 """Lines of a file: one of much more than 400 is two things; lists of test cases may be longer."""
 
@@ -68,7 +71,18 @@ def test_only_the_export_imports_torch() -> None:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_imports_no_other_stage_and_nothing_above_it(stage: str) -> None:
-    above = ("build", "cli", "exporting", "host", "request", "staging", "targets", "trace")
+    above = (
+        "build",
+        "cli",
+        "exporting",
+        "handover",
+        "host",
+        "request",
+        "split",
+        "staging",
+        "targets",
+        "trace",
+    )
     forbidden = tuple(f"deploycc.{name}" for name in (*STAGES, *above) if name != stage)
     for path in sources(f"deploycc/{stage}"):
         wrong = [name for name in imports(path) if name.startswith(forbidden)]
@@ -76,7 +90,7 @@ def test_a_stage_imports_no_other_stage_and_nothing_above_it(stage: str) -> None
 
 
 def test_what_the_stages_share_imports_no_stage() -> None:
-    front = {"__init__.py", "__main__.py", "build.py", "lint.py", "staging.py"}
+    front = {"__init__.py", "__main__.py", "build.py", "handover.py", "lint.py", "split.py", "staging.py"}
     for path in sorted((ROOT / "deploycc").glob("*.py")):
         if path.name not in front:
             wrong = [n for n in imports(path) if n.startswith(tuple(f"deploycc.{s}" for s in STAGES))]

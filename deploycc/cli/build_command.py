@@ -9,11 +9,13 @@ from typing import Any, Literal
 import click
 
 from deploycc.build import build
+from deploycc.cli.handing_over import hand_over_and_tell, refuse_options_of_packages
 from deploycc.cli.progress import Progress
 from deploycc.cli.tuning_progress import TuningProgress
 from deploycc.cli.values import ShapeOption, TargetOption, shapes_of
 from deploycc.diagnostics import render
 from deploycc.identifiers import suggest_library_name
+from deploycc.lint_targets import is_external
 from deploycc.types import Limits, Package
 
 _DEFAULT_LIMITS = Limits()
@@ -137,8 +139,16 @@ def build_command(
     quiet: bool,
     verbose: bool,
 ) -> None:
-    """Compile MODEL (an ONNX file) into a package that a C++ program links."""
+    """Compile MODEL (an ONNX file) into a package that a C++ program links.
+
+    For a target of another compiler (snpe, snpe:htp) it writes what that one's converter needs.
+    """
     given_shapes = shapes_of(shapes)
+    limits = replace(_DEFAULT_LIMITS, stage_seconds=stage_seconds, memory_bytes=memory_mib << 20)
+    if is_external(target):
+        refuse_options_of_packages(target)
+        hand_over_and_tell(model, target, output, given_shapes, name, limits, quiet=quiet, verbose=verbose)
+        return
     progress: Progress | TuningProgress = Progress(quiet=quiet)
     if tune is not None:
         progress = TuningProgress(quiet=quiet)
@@ -155,7 +165,7 @@ def build_command(
             emit=emit,
             runtime=runtime,
             seed=seed,
-            limits=replace(_DEFAULT_LIMITS, stage_seconds=stage_seconds, memory_bytes=memory_mib << 20),
+            limits=limits,
             schedule_dirs=schedule_dirs,
             keep_kernels=keep_kernels,
             records=records,
