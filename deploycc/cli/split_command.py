@@ -136,8 +136,7 @@ def _summary(result: Split) -> Iterator[str]:
         where = part["target"] or "the app"
         what = part.get("package") or part.get("handover") or part["interface"]
         nodes = len(part["node_names"])
-        yield (
-            f"  {part['number']:>2}  {where:<14} {nodes:>4} nodes {part["macs"] / total:>5.0%} of MACs  {what}"
-        )
+        share = part["macs"] / total
+        yield f"  {part['number']:>2}  {where:<14} {nodes:>4} nodes {share:>5.0%} of MACs  {what}"
     same = "the same bytes" if check["exact"] else f"at most {check['error']:.2g} off"
     yield f"  checked: {check['compared']} random inputs, {same} ({check['engine']})"
