@@ -17,7 +17,7 @@ SMALL_SHARE = 0.01
 """A part with less than this share of the multiply-adds is not worth two hand-overs."""
 
 GLUE_ELEMENTS = 64
-"""A tensor of at most so many elements is a number, a shape or a list of indices between two host nodes."""
+"""Integers and conditions, at most so many, are shapes and indices between two nodes of the host."""
 
 MOST_TRIED = 32
 """So many tensors are tried before it is given up to tell what the app could promise."""
@@ -37,8 +37,10 @@ class Refused:
 def cut(worlds: Worlds, refused: Refused, macs: Mapping[str, int]) -> Cut:
     """The fewest parts, each node in the first of ``PLACES`` that takes it.
 
-    Parts with less than ``SMALL_SHARE`` of ``macs`` (by node name) go elsewhere where that makes fewer parts:
-    from the accelerator to the CPU, if that takes them, and to the host if they make only a few numbers.
+    Some parts go elsewhere where that makes fewer parts: from the accelerator to the CPU, if that takes
+    them, those with less than ``SMALL_SHARE`` of ``macs`` (by node name); to the host those that only make
+    shapes and indices from its results.
+
     A node with a shape that only a run can tell stays with the host.
 
     Raises ``DeployccError``: DC781 where something else than a plain tensor would cross between parts.
@@ -93,7 +95,8 @@ def _without_small(
 
     def others(place: Place, nodes: Sequence[int]) -> list[Place]:
         found: list[Place] = []
-        if place == "accelerator" and all(worlds.nodes[i].name not in refused.cpu for i in nodes):
+        small = work(nodes) < SMALL_SHARE * total
+        if place == "accelerator" and small and all(worlds.nodes[i].name not in refused.cpu for i in nodes):
             found.append("cpu")
         if place != "host" and all(index in behind and _is_glue(worlds, index) for index in nodes):
             found.append("host")
@@ -104,8 +107,7 @@ def _without_small(
     improved = True
     while improved:
         improved = False
-        small = [(place, nodes) for place, nodes in best if work(nodes) < SMALL_SHARE * total]
-        for place, nodes in sorted(small, key=lambda part: work(part[1])):
+        for place, nodes in sorted(best, key=lambda part: work(part[1])):
             for other in others(place, nodes):
                 tried: dict[int, Place] = {**places, **dict.fromkeys(nodes, other)}
                 fewer = parts(tried)
@@ -118,11 +120,13 @@ def _without_small(
 
 
 def _is_glue(worlds: Worlds, index: int) -> bool:
-    """Whether a node makes scalars and shapes only, no images."""
+    """Whether a node only makes shapes, indices and conditions."""
     for name in worlds.nodes[index].output:
         kind = worlds.most.get(name)
         extents = kind.shape if kind is not None else None
-        if extents is None or math.prod(int(dim or 0) for dim in extents) > GLUE_ELEMENTS:
+        if extents is None or kind is None or "float" in kind.dtype:
+            return False
+        if math.prod(int(dim or 0) for dim in extents) > GLUE_ELEMENTS:
             return False
     return True
 

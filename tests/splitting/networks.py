@@ -39,7 +39,8 @@ g (float[1,3,32,32] image) => (float[n,2] classes, float[n,4] boxes, float[n,4] 
   boxes = Gather<axis=0>(corners, which)
   count = Shape<start=0, end=1>(boxes)
   image_of = Expand(nothing, count)
-  crops = RoiAlign<output_height=4, output_width=4, spatial_scale=0.25, sampling_ratio=2>(backbone, boxes, image_of)
+  crops = RoiAlign<output_height=4, output_width=4, spatial_scale=0.25, sampling_ratio=2>
+    (backbone, boxes, image_of)
   rows = Concat<axis=0>(count, rest)
   flat_crops = Reshape(crops, rows)
   hidden = Gemm<transB=1>(flat_crops, hidden_w, hidden_b)
