@@ -173,8 +173,8 @@ def _built(
 
 def _about_network(error: DeployccError) -> bool:
     """Whether what went wrong are the model's shapes, types and operators."""
-    codes = [d.code for d in error.diagnostics if d.severity == "error"]
-    return all(code[2] in "1234" or "DC519" < code < "DC550" or code == "DC705" for code in codes)
+    numbers = [int(d.code[2:]) for d in error.diagnostics if d.severity == "error"]
+    return all(number < 500 or 520 <= number < 550 or number == 705 for number in numbers)
 
 
 def split_in_child(message: dict[str, Any], emit: Callable[[Event], None]) -> dict[str, Any]:

@@ -28,6 +28,9 @@ Examples:
   deploycc build model.onnx --target arm64
   deploycc build det.onnx --target rpi4 --shape x=1x3x640x640 -o out/det
   deploycc build model.onnx --target ./my-board.toml --name detector --emit static
+  deploycc build model.onnx --target snpe:htp
+
+For another compiler's target (snpe) the folder has what its converter needs, and no library.
 
 Without -o the package is the folder NAME-TARGET. It is complete or absent: a build that fails or
 is interrupted leaves nothing.""",
@@ -139,10 +142,7 @@ def build_command(
     quiet: bool,
     verbose: bool,
 ) -> None:
-    """Compile MODEL (an ONNX file) into a package that a C++ program links.
-
-    For a target of another compiler (snpe, snpe:htp) it writes what that one's converter needs.
-    """
+    """Compile MODEL (an ONNX file) into a package that a C++ program links."""
     given_shapes = shapes_of(shapes)
     limits = replace(_DEFAULT_LIMITS, stage_seconds=stage_seconds, memory_bytes=memory_mib << 20)
     if is_external(target):

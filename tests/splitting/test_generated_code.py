@@ -139,6 +139,11 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert {"accelerator", "cpu", "host"} <= set(places)
     assert places[0] == places[-1] == "accelerator"
     assert result.pipeline["check"]["exact"]
+    assert not [d for d in result.diagnostics if d.code == "DC788"]
+    bounded = [tensor for tensor in result.pipeline["tensors"] if tensor["kind"] == "bounded"]
+    extents = [{"axis": 0, "of": boxes, "of_axis": 0, "factor": 1, "most": 40}]
+    assert len(bounded) > 2
+    assert all(tensor["extents"] == extents for tensor in bounded)
     return folder / "parts"
 
 
