@@ -25,13 +25,19 @@ _FORM = re.compile(r"(?P<family>[\w.+-]+)(?::(?P<unit>[\w.-]+))?(?:@(?P<version>
 
 @dataclass(frozen=True)
 class Unit:
-    """A part of the chip that a network can be run on."""
+    """A part of the chip that a network can be run on.
+
+    ``commands`` are the steps from the ONNX file to what this unit loads, empty where they are the
+    family's one ``command``; their words may hold ``{model}``, ``{name}``, ``{input_list}`` (raw inputs to
+    calibrate with) and ``{soc}``.
+    """
 
     description: str
     fallback: str = ""
     engine: str = ""
     peak: Peak | None = None
     memory_bytes: int | None = None
+    commands: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,11 @@ class External:
     units: Mapping[str, Unit]
     command: tuple[str, ...]
     note: str
+
+    def commands(self, unit: str = "") -> tuple[tuple[str, ...], ...]:
+        """The steps from the ONNX file to what the unit loads; the converter alone for no unit."""
+        own = self.units[unit].commands if unit else ()
+        return own or (self.command,)
 
 
 def external_names() -> tuple[str, ...]:
@@ -80,6 +91,7 @@ def _unit(row: Mapping[str, Any]) -> Unit:
         engine=row.get("engine", ""),
         peak=peak,
         memory_bytes=row["memory_mib"] << 20 if "memory_mib" in row else None,
+        commands=tuple(tuple(words) for words in row.get("commands", ())),
     )
 
 

@@ -26,7 +26,8 @@ class Operator:
     ``opsets`` are the versions of the operator it knows (``since_version`` of the schema), empty where
     no source lists them.  ``units`` are the parts of the chip that run it, ``partly`` those that run
     only some forms of it, with what the source says.  ``versions`` is the range of the engine's own
-    releases that take it, empty for all.
+    releases that take it, empty for all.  ``help`` is what to write instead where a unit or a release
+    does not take it, ``fix`` the rewrite that does so; empty for none.
     """
 
     opsets: tuple[int, ...] = ()
@@ -34,14 +35,20 @@ class Operator:
     partly: Mapping[str, str] = field(default_factory=dict)
     versions: str = ""
     source: str = ""
+    help: str = ""
+    fix: str = ""
 
 
 @dataclass(frozen=True)
 class Missing:
-    """An operator that an engine does not take, and what to write instead."""
+    """An operator that an engine does not take, and what to write instead.
+
+    ``fix`` is the rewrite that does so, empty for none.
+    """
 
     help: str
     source: str = ""
+    fix: str = ""
 
 
 @dataclass(frozen=True)
@@ -58,6 +65,8 @@ class SupportTable:
 
     ``limits`` has those of a unit by its name and those of all units under the empty name.
     ``conditions`` are the rows as they were read; ``deploycc.linting.table`` parses them.
+    ``elsewhere`` says what runs the operators that the engine does not take; empty where it refuses a
+    network that has one.
     """
 
     engine: str
@@ -69,6 +78,7 @@ class SupportTable:
     missing: Mapping[str, Missing]
     limits: Mapping[str, Mapping[str, Limit]]
     conditions: tuple[Mapping[str, Any], ...]
+    elsewhere: str = ""
 
     def limit(self, name: str, unit: str = "") -> Limit | None:
         """The unit's own limit of this name, else that of all units, else ``None``: none is known."""
@@ -123,7 +133,14 @@ def support_table(engine: str = ENGINE) -> SupportTable:
             partly=row.get("partly", {}),
             versions=row.get("versions", ""),
             source=row.get("source", ""),
+            help=row.get("help", ""),
+            fix=row.get("fix", ""),
         )
+
+    def missing(row: Any) -> Missing:
+        if isinstance(row, str):
+            return Missing(row)
+        return Missing(row["help"], row.get("source", ""), row.get("fix", ""))
 
     def limits(rows: Mapping[str, Any]) -> dict[str, Limit]:
         return {name: Limit(row["value"], sources[row["source"]]) for name, row in rows.items()}
@@ -137,15 +154,13 @@ def support_table(engine: str = ENGINE) -> SupportTable:
         units=units,
         sources=sources,
         operators={name: operator(row) for name, row in data["operators"].items()},
-        missing={
-            name: Missing(row) if isinstance(row, str) else Missing(row["help"], row.get("source", ""))
-            for name, row in data.get("missing", {}).items()
-        },
+        missing={name: missing(row) for name, row in data.get("missing", {}).items()},
         limits={
             "": limits({name: row for name, row in given.items() if name not in units}),
             **{unit: limits(given[unit]) for unit in units if unit in given},
         },
         conditions=tuple(data.get("conditions", ())),
+        elsewhere=data.get("elsewhere", ""),
     )
 
 

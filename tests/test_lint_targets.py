@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from deploycc.lint_targets import external, external_names, is_external, load_lint_target
@@ -55,6 +57,37 @@ def test_every_external_target_is_whole() -> None:
         assert not table.units or set(table.units) <= set(family.units)
         for unit in family.units.values():
             assert not unit.fallback or unit.fallback in family.units
+
+
+def test_commands_of_units() -> None:
+    snpe, qnn = external("snpe"), external("qnn")
+    convert = ("snpe-onnx-to-dlc", "--input_network", "{model}", "--output_path", "{name}.dlc")
+    assert snpe.commands() == snpe.commands("gpu") == (convert,)
+    assert [words[0] for words in snpe.commands("htp")] == [
+        "snpe-onnx-to-dlc",
+        "snpe-dlc-quant",
+        "snpe-dlc-graph-prepare",
+    ]
+    assert "{input_list}" in qnn.commands("htp")[0]
+    assert "{input_list}" not in qnn.commands("gpu")[0]
+
+
+def test_every_command_begins_with_the_model_and_uses_what_came_before() -> None:
+    for name in external_names():
+        family = external(name)
+        for unit in ("", *family.units):
+            steps = [words for words in family.commands(unit) if words]
+            made = {"{model}", "{input_list}", "{soc}"}
+            for words in steps:
+                places = {word for word in words if "{" in word}
+                written = {
+                    word
+                    for flag, word in itertools.pairwise(words)
+                    if flag in ("--output_path", "--output_dlc")
+                }
+                assert len(written) == 1
+                assert places - written <= made
+                made |= written
 
 
 @pytest.mark.parametrize(

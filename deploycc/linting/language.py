@@ -184,7 +184,8 @@ class _Parser:
             return Call(token.text, self._arguments()) if self._take("(") else Name(token.text)
         if token.text == "(" and token.kind == "mark":
             items = self._arguments()
-            return items[0] if len(items) == 1 else Items(items)
+            one = len(items) == 1 and self._tokens[self._next - 2].text != ","
+            return items[0] if one else Items(items)
         self._next -= 1
         raise self._fault("a value")
 

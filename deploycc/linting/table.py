@@ -45,7 +45,8 @@ class Condition:
 
     ``operators`` is ``("*",)`` for all.  ``units`` are the parts of the chip it is about (empty: all) and
     ``versions`` the releases of the engine (``op_support.version_in``).  ``fix`` is the rewrite that
-    repairs it, empty for none.
+    repairs it, empty for none.  ``severity`` is the effect's, unless the row has its own: two sources that
+    disagree are an ``info`` to be warned of.
     """
 
     id: str
@@ -60,6 +61,7 @@ class Condition:
     units: tuple[str, ...] = ()
     versions: str = ""
     fix: str = ""
+    severity: Severity | None = None
 
     def about(self, target: LintTarget) -> bool:
         """Whether the row is about the target's unit and version.  A row for units needs one of them."""
@@ -94,6 +96,7 @@ def _condition(row: Mapping[str, Any], data: SupportTable) -> Condition:
         units=tuple(row.get("units", ())),
         versions=row.get("versions", ""),
         fix=row.get("fix", ""),
+        severity=row.get("severity"),
     )
 
 
@@ -137,7 +140,7 @@ def check_conditions(view: GraphView, target: LintTarget, engine: str) -> Iterat
                     got=_filled(condition.got, facts),
                     need=_filled(condition.need, facts),
                     help=condition.help,
-                    severity=effect.severity,
+                    severity=condition.severity or effect.severity,
                     verdict=effect.verdict,
                     source=condition.source,
                     rule=condition.id,

@@ -1,4 +1,4 @@
-"""For every condition of the support table a model on which it fires and one on which it is silent."""
+"""For every condition of a support table a model on which it fires and one on which it is silent."""
 
 from __future__ import annotations
 
@@ -19,6 +19,14 @@ def cases(engine: str) -> dict[str, tuple[Case, Case]]:
 
 
 CASES = cases("tvm")
+
+
+def case_of(engine: str, condition: str, operator: str, *, fires: bool) -> Case:
+    """Opset and graph for one of the condition's operators, its own where it has one."""
+    row = examples(engine)[condition]["fires" if fires else "silent"]
+    own = row.get("of", {}).get(operator, {})
+    opset, graph = own.get("opset", row["opset"]), own.get("graph", row["graph"])
+    return opset, text((opset, graph), operator)
 
 
 def text(case: Case, operator: str) -> str:

@@ -3,7 +3,8 @@
 The compiler or converter refuses a graph that holds one.  For the targets that deploycc compiles
 for, function operators of the standard were replaced by their bodies before.  What is left needs
 another form, which the help names where one is known; or the network is cut around it
-(`deploycc split`).
+(`deploycc split`).  Where the engine is one of several behind a runtime, the others run what it does not
+take: then the network runs, in parts.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Iterator
 
 from deploycc.linting.subject import Subject
 from deploycc.onnx_graph import all_nodes
-from deploycc.op_support import Missing, version_in
+from deploycc.op_support import Missing, Operator, version_in
 from deploycc.types import Diagnostic
 
 CODE = "DC400"
@@ -28,22 +29,25 @@ def check(subject: Subject) -> Iterator[Diagnostic]:
         late = row is not None and not version_in(target.version, row.versions)
         if (row is not None and not late) or (not subject.compiled and not table.knows(node.op_type)):
             continue
-        missing = table.missing.get(node.op_type, Missing(""))
+        refused = table.missing.get(node.op_type, Missing("")) if row is None else row
         yield Diagnostic(
-            CODE,
-            f"operator {node.op_type} cannot be converted",
+            "DC416" if table.elsewhere else CODE,
+            f"operator {node.op_type} does not run on {table.title}: {table.elsewhere} takes it"
+            if table.elsewhere
+            else f"operator {node.op_type} cannot be converted",
             node=node.name,
             op=node.op_type,
             got=f"{node.op_type} (opset {subject.view.opset})"
             + (f", {table.title} {target.version}" if late and target.version else ""),
             need=f"{table.title} {row.versions}" if row is not None else "operators with a converter",
-            help=missing.help or "write it in other operators at export, or cut the graph around it",
-            verdict="unsupported",
-            source=_source(subject, missing if row is None else row),
+            help=refused.help or "write it in other operators at export, or cut the graph around it",
+            severity="warning" if table.elsewhere else "error",
+            verdict="fallback" if table.elsewhere else "unsupported",
+            source=_source(subject, refused),
+            fix=refused.fix,
         )
 
 
-def _source(subject: Subject, row: object) -> str:
+def _source(subject: Subject, row: Operator | Missing) -> str:
     table = subject.table
-    keys = getattr(row, "source", "")
-    return table.source(keys) or f"{table.title}, {table.version}: not in its list of operators"
+    return table.source(row.source) or f"{table.title}, {table.version}: not in its list of operators"

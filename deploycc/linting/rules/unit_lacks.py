@@ -44,7 +44,7 @@ def check(subject: Subject) -> Iterator[Diagnostic]:
                 source=source,
             )
             continue
-        elsewhere = target.fallback and target.fallback in row.units
+        elsewhere = table.elsewhere or (target.fallback if target.fallback in row.units else "")
         yield Diagnostic(
             CODE,
             f"operator {node.op_type} does not run on {target.unit}",
@@ -52,13 +52,10 @@ def check(subject: Subject) -> Iterator[Diagnostic]:
             op=node.op_type,
             got=f"runs on {', '.join(row.units) or 'none of the units'}",
             need=f"operators that run on {target.unit}",
-            help=(
-                f"the runtime moves it to {target.fallback}, with copies there and back; "
-                if elsewhere
-                else ""
-            )
-            + "write it in other operators, or cut the graph around it (deploycc split)",
+            help=(f"the runtime moves it to {elsewhere}, with copies there and back; " if elsewhere else "")
+            + (row.help or "write it in other operators, or cut the graph around it (deploycc split)"),
             severity="warning" if elsewhere else "error",
             verdict="fallback" if elsewhere else "unsupported",
             source=source,
+            fix=row.fix,
         )
