@@ -161,6 +161,13 @@ CATALOGUE: dict[str, Code] = {
     "DC787": Code("folder of another command", 2),
     "DC788": Code("nodes left to the host by an open shape", 0),
     "DC789": Code("folded network differs from its file", 0),
+    # DC790-DC799: rewrites (lint --fix)
+    "DC790": Code("rewrite undone", 0),
+    "DC791": Code("repaired model would replace the model", 2),
+    "DC792": Code("model cannot be run, so no rewrite could be checked", 1),
+    "DC793": Code("rewrites do not come to an end", 0),
+    "DC794": Code("no rewrite of that name", 2),
+    "DC795": Code("repaired model cannot be written", 2),
 }
 
 
@@ -182,10 +189,10 @@ def render(diagnostic: Diagnostic) -> str:
     for label, text in rest:
         if text:
             lines.append(f"  {label + ':':<5} {text}")
-    return "\n".join(map(_printable, lines))
+    return "\n".join(map(printable, lines))
 
 
-def _printable(line: str) -> str:
+def printable(line: str) -> str:
     """Names come from the model: what could steer a terminal is shown as an escape."""
     return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in line)
 
