@@ -10,15 +10,14 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deploycc.build import explain_failure
-from deploycc.diagnostics import render
 from deploycc.identifiers import check_library_name, suggest_library_name
-from deploycc.lint import judged, lint_request
+from deploycc.lint import LintResult, judged, lint_request
 from deploycc.lint_targets import external, load_lint_target
 from deploycc.lint_types import LintTarget, Report
 from deploycc.op_support import support_table
@@ -33,7 +32,7 @@ from deploycc.staging import has_format, staging
 from deploycc.supervise import ChildFailed, run_child
 from deploycc.templates import fill
 from deploycc.trace import Trace
-from deploycc.types import DeployccError, Diagnostic, Limits, Model
+from deploycc.types import BuildRequest, DeployccError, Diagnostic, Limits, Model
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -49,14 +48,20 @@ _SCRIPT = """\
 # Converts @FILE@ for @TARGET@; what is given to this script goes to the converter as well.
 # Needs @TITLE@ on PATH.
 set -eu
-cd "$(dirname "$0")"
-exec @COMMAND@ @ARGUMENTS@
-"""
+@NEEDS@cd "$(dirname "$0")"
+@STEPS@"""
+
+_GIVEN = {
+    "{input_list}": ("INPUT_LIST", "a text file that names raw input files to calibrate with, one a line"),
+    "{soc}": ("SOC", "the chip, such as sm8550"),
+}
+"""What the user has to give: a word of a command line, the variable for it, what it is."""
 
 _README = """\
 @NAME@ for @TARGET@
 
-deploycc @VERSION@ checked this network, folded its constants and wrote what @TITLE@ needs.
+deploycc @VERSION@ checked this network, folded its constants@FIXED@ and wrote what
+@TITLE@ needs.
 It did not compile it: nothing in this folder was run on the target.
 
   @FILE@   the network: all shapes fixed, constants folded
@@ -160,7 +165,7 @@ def hand_over_in_child(message: dict[str, Any], emit: Callable[[Event], None]) -
     trace = Trace(None, emit)
     model = judged(request, trace, compiled=False)
     Report(model.diagnostics).raise_if_errors()
-    model, fixes = repaired(model, target)
+    model, fixes = repaired(request, model, target, trace)
 
     from deploycc.linting import lint
 
@@ -173,9 +178,43 @@ def hand_over_in_child(message: dict[str, Any], emit: Callable[[Event], None]) -
     return {"manifest": manifest, "report": asdict(report)}
 
 
-def repaired(model: Model, target: LintTarget) -> tuple[Model, tuple[str, ...]]:
-    """The model after all rewrites that change no result, and their names."""
-    return model, ()
+def repaired(
+    request: BuildRequest, model: Model, target: LintTarget, trace: Trace
+) -> tuple[Model, tuple[str, ...]]:
+    """The folded model after all exact rewrites that lint names for the target, and their names.
+
+    The model itself where there are none, or where it cannot be run and they could not be checked.
+    """
+    from deploycc.fix import repaired as made_by_fixes
+    from deploycc.linting import lint
+
+    if not any(d.fix for d in trace("lint", lint, model, target).diagnostics):
+        return model, ()
+    try:
+        _, made, _ = made_by_fixes(request, [target], trace)
+    except DeployccError as error:
+        if [d.code for d in error.diagnostics] != ["DC792"]:
+            raise
+        return model, ()
+    names = tuple(dict.fromkeys(applied.fix for applied in made.applied if not applied.cleaned))
+    if not names:
+        return model, ()
+    result = model_of(made.model, model.sha256)
+    return replace(result, diagnostics=(*model.diagnostics, *made.diagnostics)), names
+
+
+def model_of(proto: ModelProto, sha256: str) -> Model:
+    """A part as lint takes it."""
+    from deploycc.onnx_graph import infer_shapes, opset_of, tensor_info
+
+    typed = infer_shapes(proto)
+    return Model(
+        proto=typed,
+        inputs=tuple(tensor_info(info) for info in typed.graph.input),
+        outputs=tuple(tensor_info(info) for info in typed.graph.output),
+        opset=opset_of(typed),
+        sha256=sha256,
+    )
 
 
 def _not_whole(model: Path, target: LintTarget, count: int) -> Diagnostic:
@@ -197,17 +236,18 @@ def write_handover(
 
     table, family = support_table(target.engine), external(target.family)
     file = f"{name}.onnx"
-    command = command_line(family.command, name, model)
+    commands = [command_line(words, name, model) for words in family.commands(target.unit)]
     (folder / file).write_bytes(shareable(model.proto).SerializeToString(deterministic=True))
-    write_report(folder, report)
+    write_report(folder, file, model.sha256, report)
     words = {
         "NAME": name,
         "FILE": file,
         "TARGET": target.name,
         "TITLE": family.description.partition(":")[0],
         "VERSION": __version__,
-        "COMMAND": shlex.join(command),
-        "ARGUMENTS": '"$@"',
+        "FIXED": f", rewrote what it does not take ({', '.join(fixes)})" if fixes else "",
+        "STEPS": "".join(_steps(commands)),
+        "NEEDS": "".join(_needs(commands)),
         "INPUTS": _lines(model.inputs),
         "OUTPUTS": _lines(model.outputs),
     }
@@ -224,7 +264,7 @@ def write_handover(
         "model": {"file": file, "sha256": model.sha256, "opset": model.opset},
         "inputs": [asdict(tensor) for tensor in model.inputs],
         "outputs": [asdict(tensor) for tensor in model.outputs],
-        "command": list(command),
+        "commands": [list(command) for command in commands],
         "fixes": list(fixes),
         "findings": {
             severity: sum(d.severity == severity for d in report.diagnostics)
@@ -240,18 +280,36 @@ def write_handover(
     return json.loads(text)  # type: ignore[no-any-return]
 
 
-def write_report(folder: Path, report: Report) -> None:
+def write_report(folder: Path, model: str, sha256: str, report: Report) -> None:
     """``lint-report.txt`` and ``.json``, without the lines of Python that an export recorded."""
+    from deploycc.reporting import render
+
     told = replace(report, diagnostics=tuple(replace(d, location="") for d in report.diagnostics))
-    lines = [f"{told.target}: {told.coverage}", *map(render, told.diagnostics)]
-    (folder / "lint-report.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    (folder / "lint-report.json").write_text(json.dumps(asdict(told), indent=1) + "\n", encoding="ascii")
+    result = LintResult(Path(model), sha256, (told,))
+    for form, ending in (("text", "txt"), ("json", "json")):
+        text = render(form, result, verbose=form == "text")
+        (folder / f"lint-report.{ending}").write_text(text, encoding="utf-8")
+
+
+def _steps(commands: Sequence[Sequence[str]]) -> Iterator[str]:
+    """The lines of the script; the first step, the conversion, gets the script's own arguments."""
+    for number, command in enumerate(commands):
+        words = [f'"${_GIVEN[word][0]}"' if word in _GIVEN else shlex.quote(word) for word in command]
+        yield " ".join([*words, *(['"$@"'] if number == 0 else [])]) + "\n"
+
+
+def _needs(commands: Sequence[Sequence[str]]) -> Iterator[str]:
+    for word in _GIVEN:
+        if any(word in command for command in commands):
+            variable, what = _GIVEN[word]
+            yield f': "${{{variable}:?is {what}}}"\n'
 
 
 def command_line(words: Sequence[str], name: str, model: Model) -> tuple[str, ...]:
-    """The converter's command line for ``NAME.onnx``.
+    """One command line of the converter for ``NAME.onnx``.
 
-    Words may hold ``{model}``, ``{name}``; an option with ``{input_name}``, ``{input_shape}`` (extents with
+    Words may hold ``{model}``, ``{name}``; ``{input_list}`` and ``{soc}`` stay, as the user has to give them;
+    an option with ``{input_name}``, ``{input_shape}`` (extents with
     commas), ``{output_name}`` among its values is there once for each input or output.
     """
     options: list[list[str]] = []
@@ -268,7 +326,7 @@ def command_line(words: Sequence[str], name: str, model: Model) -> tuple[str, ..
             if tensor is not None:
                 role = "input" if "{input_" in text else "output"
                 values |= {f"{role}_name": tensor.name, f"{role}_shape": ",".join(map(str, tensor.shape))}
-            result += [_filled(word, values) for word in option]
+            result += [word if word in _GIVEN else _filled(word, values) for word in option]
     return tuple(result)
 
 

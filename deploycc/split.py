@@ -17,6 +17,8 @@ from deploycc.build import build, explain_failure
 from deploycc.handover import (
     folder_word,
     library_name,
+    model_of,
+    repaired,
     shareable,
     with_converter,
     write_handover,
@@ -186,9 +188,11 @@ def split_in_child(message: dict[str, Any], emit: Callable[[Event], None]) -> di
     _empty(folder)
     trace = Trace(None, emit)
     of_inputs, promised = _shapes(request)
-    model = judged(replace(request, shapes=of_inputs), trace, compiled=False)
-    Report(model.diagnostics).raise_if_errors()
-    model = replace(model, proto=shareable(model.proto))
+    request = replace(request, shapes=of_inputs)
+    as_read = judged(request, trace, compiled=False)
+    Report(as_read.diagnostics).raise_if_errors()
+    better, fixes = repaired(request, as_read, accelerator, trace)
+    model = replace(better, proto=shareable(better.proto), original=as_read.original)
 
     from deploycc.splitting.describing import describe, write_records
     from deploycc.splitting.pipeline import GOLDEN, pipeline_of
@@ -209,7 +213,7 @@ def split_in_child(message: dict[str, Any], emit: Callable[[Event], None]) -> di
             stem = f"{request.name}_part{part.number}"
             judged_part = model_of(part.proto, model.sha256)
             manifest = write_handover(place, stem, judged_part, reports[part.number], accelerator)
-            commands[part.number] = manifest["command"]
+            commands[part.number] = manifest["commands"]
     write_records(pipeline, agreement, folder / GOLDEN)
 
     from deploycc import __version__
@@ -218,7 +222,7 @@ def split_in_child(message: dict[str, Any], emit: Callable[[Event], None]) -> di
     from deploycc.splitting.generate_source import source
 
     file = {"file": request.model.name, "sha256": model.sha256}
-    table = describe(pipeline, file, agreement, commands, __version__)
+    table = describe(pipeline, file, agreement, commands, fixes, __version__)
     texts = {
         "pipeline.json": json.dumps(table, indent=1, ensure_ascii=True) + "\n",
         "pipeline.hpp": header(pipeline),
@@ -257,20 +261,6 @@ def _shapes(request: BuildRequest) -> tuple[dict[str, tuple[int, ...]], dict[str
     inner = {name for node in graph.node for name in node.output}
     promised = {name: shape for name, shape in request.shapes.items() if name in inner}
     return {name: shape for name, shape in request.shapes.items() if name not in promised}, promised
-
-
-def model_of(proto: ModelProto, sha256: str) -> Model:
-    """A part as lint takes it."""
-    from deploycc.onnx_graph import infer_shapes, opset_of, tensor_info
-
-    typed = infer_shapes(proto)
-    return Model(
-        proto=typed,
-        inputs=tuple(tensor_info(info) for info in typed.graph.input),
-        outputs=tuple(tensor_info(info) for info in typed.graph.output),
-        opset=opset_of(typed),
-        sha256=sha256,
-    )
 
 
 def _write(path: Path, proto: ModelProto) -> None:

@@ -46,7 +46,7 @@ def test_what_is_in_it(handed: Path, golden: Callable[[str, str], None]) -> None
     assert manifest["inputs"] == [{"name": "x", "dtype": "float32", "shape": [1, 3, 13, 16]}]
     assert sorted(manifest["files"]) == sorted(set(FILES) - {"manifest.json"})
     assert manifest["findings"]["error"] == 0
-    assert manifest["command"][0] == external("snpe").command[0]
+    assert manifest["commands"][0][0] == external("snpe").command[0]
     report = json.loads((handed / "lint-report.json").read_text())
     assert "small" not in report
     for path in handed.iterdir():
@@ -64,20 +64,29 @@ def test_the_network_in_it_is_static_and_computes_the_same(handed: Path, tmp_pat
 
 
 def test_the_script_calls_the_converter_in_its_folder(handed: Path, tmp_path: Path) -> None:
-    manifest = json.loads((handed / "manifest.json").read_text())
-    converter = tmp_path / manifest["command"][0]
-    converter.write_text('#!/bin/sh\npwd\nprintf "%s\\n" "$@"\n')
-    converter.chmod(0o755)
+    """Every step of it; what only the user can know comes from the environment and is asked for."""
+    commands = json.loads((handed / "manifest.json").read_text())["commands"]
+    for program in {command[0] for command in commands}:
+        (tmp_path / program).write_text('#!/bin/sh\npwd\nprintf "%s\\n" "$0" "$@"\n')
+        (tmp_path / program).chmod(0o755)
     environment = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    script = [handed / "convert.sh", "--more"]
+    given = {"INPUT_LIST": "a list.txt", "SOC": "sm8550"}
     done = subprocess.run(
-        [handed / "convert.sh", "--more"],
-        env=environment,
-        cwd="/",
-        capture_output=True,
-        text=True,
-        check=True,
+        script, env={**environment, **given}, cwd="/", capture_output=True, text=True, check=True
     )
-    assert done.stdout.splitlines() == [str(handed), *manifest["command"][1:], "--more"]
+    values = {"{input_list}": "a list.txt", "{soc}": "sm8550"}
+    expected = []
+    for number, (program, *words) in enumerate(commands):
+        expected += [str(handed), str(tmp_path / program), *(values.get(word, word) for word in words)]
+        expected += ["--more"] if number == 0 else []
+    assert done.stdout.splitlines() == expected
+    assert any("{input_list}" in command for command in commands)
+    done = subprocess.run(script, env=environment, cwd="/", capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "INPUT_LIST" in done.stderr
+    assert "raw input files to calibrate with" in done.stderr
+    assert done.stdout == ""
 
 
 def test_pnet(network: Callable[[str], Path], tmp_path: Path, golden: Callable[[str, str], None]) -> None:
@@ -95,12 +104,12 @@ def test_pnet(network: Callable[[str], Path], tmp_path: Path, golden: Callable[[
 def test_what_the_converter_refuses_is_told_and_nothing_is_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    onnx.save(with_weights("g (float[2,3] x) => (float[2,3] y) { y = Mish(x) }", {}), tmp_path / "m.onnx")
+    onnx.save(with_weights("g (float[2,3] x) => (float[2,3] y) { y = Asinh(x) }", {}), tmp_path / "m.onnx")
     with pytest.raises(SystemExit) as left:
         main(["build", str(tmp_path / "m.onnx"), "--target", "snpe:htp", "-o", str(tmp_path / "out")])
     assert left.value.code == 1
     text = capsys.readouterr().err
-    assert "Mish" in text
+    assert "Asinh" in text
     assert "error[DC780]: the network cannot be handed over to 'snpe:htp' whole" in text
     assert "deploycc split m.onnx --target snpe:htp" in text
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m.onnx"]
@@ -167,9 +176,26 @@ def test_targets_without_a_converter_are_told() -> None:
 @pytest.mark.parametrize("name", external_names())
 def test_every_converters_command_line_can_be_filled_in(name: str) -> None:
     model = model_of(with_weights("g (float[2,3] x, float[2] z) => (float[2,3] y) { y = Relu(x) }", {}))
-    words = command_line(external(name).command, "net", model)
-    assert not [word for word in words if "{" in word or "}" in word]
-    assert not words or any("net.onnx" in word for word in words)
+    family = external(name)
+    for unit in ("", *family.units):
+        commands = [command_line(words, "net", model) for words in family.commands(unit)]
+        left = {word for command in commands for word in command if "{" in word or "}" in word}
+        assert left <= {"{input_list}", "{soc}"}
+        assert not family.command or any("net.onnx" in word for word in commands[0])
+
+
+def test_what_has_an_exact_rewrite_is_rewritten_first(tmp_path: Path) -> None:
+    text = "g (float[2,3] x) => (float[2,3] y) { a = Mish(x)  y = Relu(a) }"
+    onnx.save(with_weights(text, {}), tmp_path / "mish.onnx")
+    result = hand_over(tmp_path / "mish.onnx", "snpe:htp", tmp_path / "out")
+    assert result.manifest["fixes"] == ["mish-to-tanh"]
+    assert result.manifest["findings"]["error"] == 0
+    handed = onnx.load(tmp_path / "out" / "mish.onnx")
+    assert "Mish" not in {node.op_type for node in handed.graph.node}
+    inputs = [np.random.default_rng(1).standard_normal((2, 3)).astype(np.float32)]
+    want = OnnxRuntime(tmp_path / "mish.onnx").bind(inputs)
+    assert largest_error(OnnxRuntime(tmp_path / "out" / "mish.onnx").bind(inputs), want) <= 1e-5
+    assert "rewrote what it does not take (mish-to-tanh)" in (tmp_path / "out" / "README.txt").read_text()
 
 
 def test_options_about_inputs_are_there_once_for_each() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,14 @@ def describe(
     pipeline: Pipeline,
     model: Mapping[str, str],
     agreement: Agreement,
-    commands: Mapping[int, list[str]],
+    commands: Mapping[int, list[list[str]]],
+    fixes: Sequence[str],
     version: str,
 ) -> dict[str, Any]:
     """The pipeline as JSON-able values, no times and no paths of this machine.
 
-    ``model`` has the file's name and SHA-256, ``commands`` the converter's command line for each part
-    of the accelerator by number, ``version`` is deploycc's.
+    ``model`` has the file's name and SHA-256, ``commands`` the converter's command lines for each part
+    of the accelerator by number, ``fixes`` are the rewrites made first, ``version`` is deploycc's.
     """
     cut = pipeline.cut
     return {
@@ -37,6 +38,7 @@ def describe(
         "model": dict(model),
         "target": pipeline.target,
         "cpu_target": pipeline.cpu_target,
+        "fixes": list(fixes),
         "inputs": [_tensor(pipeline, name) for name in cut.inputs],
         "outputs": [_tensor(pipeline, name) for name in cut.outputs],
         "tensors": [_tensor(pipeline, name, full=True) for name in cut.tensors],
@@ -81,7 +83,7 @@ def _extents(tensor: CutTensor) -> list[dict[str, Any]]:
     ]
 
 
-def _part(pipeline: Pipeline, part: Part, commands: Mapping[int, list[str]]) -> dict[str, Any]:
+def _part(pipeline: Pipeline, part: Part, commands: Mapping[int, list[list[str]]]) -> dict[str, Any]:
     entry: dict[str, Any] = {
         "number": part.number,
         "place": part.place,
@@ -99,7 +101,7 @@ def _part(pipeline: Pipeline, part: Part, commands: Mapping[int, list[str]]) -> 
         entry["interface"] = interface_name(part)
     if part.place == "accelerator":
         entry["handover"] = f"handover/{part.stem}"
-        entry["command"] = commands[part.number]
+        entry["commands"] = commands[part.number]
     return entry
 
 
