@@ -66,12 +66,11 @@ def _has_static_shapes(worlds: Worlds, index: int) -> bool:
     return all(worlds.static(name) for name in (*worlds.reads(index, static=True), *written))
 
 
-def _dependencies(worlds: Worlds, order: Sequence[int], places: Mapping[int, Place]) -> dict[int, set[int]]:
+def _dependencies(worlds: Worlds, order: Sequence[int], *, static: bool) -> dict[int, set[int]]:
+    """For every node the nodes whose results it reads in a part with static shapes, or in one of the host."""
     return {
         index: {
-            worlds.producer[name]
-            for name in worlds.reads(index, static=places[index] != "host")
-            if name in worlds.producer
+            worlds.producer[name] for name in worlds.reads(index, static=static) if name in worlds.producer
         }
         for index in order
     }
@@ -86,12 +85,14 @@ def _without_small(
 ) -> list[tuple[Place, list[int]]]:
     """The fewest parts, after small ones went to where that makes fewer."""
     total = sum(macs.get(worlds.nodes[index].name, 0) for index in order)
+    static_reads, host_reads = (_dependencies(worlds, order, static=static) for static in (True, False))
 
     def work(nodes: Sequence[int]) -> int:
         return sum(macs.get(worlds.nodes[index].name, 0) for index in nodes)
 
     def parts(places: Mapping[int, Place]) -> list[tuple[Place, list[int]]]:
-        return parts_by_place(order, _dependencies(worlds, order, places), places, PLACES)
+        reads = {i: host_reads[i] if place == "host" else static_reads[i] for i, place in places.items()}
+        return parts_by_place(order, reads, places, PLACES)
 
     def others(place: Place, nodes: Sequence[int]) -> list[Place]:
         found: list[Place] = []
@@ -102,20 +103,18 @@ def _without_small(
             found.append("host")
         return found
 
-    behind = _behind_host(worlds, order, places)
+    behind = _behind_host(order, places, host_reads)
     best = parts(places)
-    improved = True
-    while improved:
-        improved = False
+    before = len(best) + 1
+    while len(best) < before:
+        before = len(best)
         for place, nodes in sorted(best, key=lambda part: work(part[1])):
             for other in others(place, nodes):
                 tried: dict[int, Place] = {**places, **dict.fromkeys(nodes, other)}
                 fewer = parts(tried)
                 if len(fewer) < len(best):
-                    places, best, improved = tried, fewer, True
+                    places, best = tried, fewer
                     break
-            if improved:
-                break
     return best
 
 
@@ -131,13 +130,13 @@ def _is_glue(worlds: Worlds, index: int) -> bool:
     return True
 
 
-def _behind_host(worlds: Worlds, order: Sequence[int], places: Mapping[int, Place]) -> set[int]:
+def _behind_host(
+    order: Sequence[int], places: Mapping[int, Place], reads: Mapping[int, Set[int]]
+) -> set[int]:
     """Nodes that need a result of the host, however far back."""
-    inputs = _dependencies(worlds, order, dict.fromkeys(order, "host"))
     found: set[int] = set()
     for index in order:
-        before = inputs[index]
-        if any(places[i] == "host" or i in found for i in before):
+        if any(places[i] == "host" or i in found for i in reads[index]):
             found.add(index)
     return found
 
@@ -180,7 +179,7 @@ def _waiting(worlds: Worlds, refused: Refused) -> tuple[tuple[str, tuple[int | N
     for name in _candidates(worlds, stuck):
         shape = worlds.exact[name].shape or ()
         promise = {name: tuple(_TRIED if extent is None else extent for extent in shape)}
-        tried = Worlds(worlds.proto, {**worlds.promised, **promise})
+        tried = Worlds(worlds.without_weights, {**worlds.promised, **promise})
         freed = sum(_has_static_shapes(tried, index) for index in stuck)
         if freed and freed >= best[0]:
             best = (freed, ((name, shape),))

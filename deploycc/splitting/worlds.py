@@ -8,6 +8,7 @@ other has the most (``most``).  Parts with static shapes are cut from the second
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Mapping
 from functools import cached_property
 
@@ -20,6 +21,8 @@ from deploycc.types import DeployccError, Diagnostic
 
 Shape = tuple[int, ...]
 
+_SHAPE_ELEMENTS = 64
+"""A constant of more elements than this is no shape."""
 _SHAPE_READERS = ("Shape", "Size")
 _DRAWN = frozenset({"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial"})
 
@@ -44,7 +47,7 @@ class Worlds:
         }
         self.promised = self._checked(promised)
         self.stand_ins = self._stand_ins()
-        self.bounded_model = self._bounded(self.promised)
+        self.bounded_model = self._bounded(self.proto, self.promised)
         self.most = self._types_of(self.bounded_model)
 
     def learn(self, folded: ModelProto) -> None:
@@ -104,10 +107,7 @@ class Worlds:
             return None
         shape = [int(dim or 0) for dim in kind.shape]
         if node.op_type == "Size":
-            count = 1
-            for extent in shape:
-                count *= extent
-            return count
+            return math.prod(shape)
         bounds = {attribute.name: attribute.i for attribute in node.attribute}
         return shape[bounds.get("start", 0) : bounds.get("end", len(shape))]
 
@@ -164,7 +164,7 @@ class Worlds:
             for axis, extent in enumerate(shape):
                 if exact is None or exact[axis] is None:
                     longer = {**self.promised, name: (*shape[:axis], extent + 1, *shape[axis + 1 :])}
-                    found[name, axis] = self._types_of(self._bounded(longer))
+                    found[name, axis] = self._types_of(self._bounded(self.without_weights, longer))
         return found
 
     def _checked(self, promised: Mapping[str, Shape]) -> dict[str, Shape]:
@@ -220,12 +220,30 @@ class Worlds:
             found[name] = stand_in
         return found
 
-    def _bounded(self, promised: Mapping[str, Shape]) -> ModelProto:
+    @cached_property
+    def without_weights(self) -> ModelProto:
+        """The network with large weights as inputs: enough to infer shapes, and quickly copied."""
+        result = ModelProto()
+        graph = self.proto.graph
+        result.CopyFrom(ModelProto(ir_version=self.proto.ir_version, opset_import=self.proto.opset_import))
+        result.graph.name = graph.name
+        for field in ("node", "input", "output", "value_info"):
+            getattr(result.graph, field).extend(getattr(graph, field))
+        for tensor in graph.initializer:
+            if math.prod(tensor.dims) <= _SHAPE_ELEMENTS:
+                result.graph.initializer.add().CopyFrom(tensor)
+            else:
+                result.graph.input.append(
+                    helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
+                )
+        return result
+
+    def _bounded(self, proto: ModelProto, promised: Mapping[str, Shape]) -> ModelProto:
         """The network whose nodes read promised tensors as graph inputs of that shape."""
         if not promised:
-            return self.proto
+            return proto
         result = ModelProto()
-        result.CopyFrom(self.proto)
+        result.CopyFrom(proto)
         for node in result.graph.node:
             for position, name in enumerate(node.input):
                 node.input[position] = self.stand_ins.get(name, name)
