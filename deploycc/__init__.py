@@ -4,20 +4,26 @@ from __future__ import annotations
 
 from deploycc.build import InternalError, build
 from deploycc.exporting import export
+from deploycc.handover import HandOver, hand_over
+from deploycc.split import Split, split
 from deploycc.targets import load_target, target_names
 from deploycc.types import DeployccError, Diagnostic, Limits, Package, Target
 
 __all__ = [
     "DeployccError",
     "Diagnostic",
+    "HandOver",
     "InternalError",
     "Limits",
     "Package",
+    "Split",
     "Target",
     "__version__",
     "build",
     "export",
+    "hand_over",
     "load_target",
+    "split",
     "target_names",
 ]
 __version__ = "0.1.0"

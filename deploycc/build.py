@@ -15,9 +15,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from deploycc.identifiers import check_library_name, suggest_library_name
 from deploycc.lint_targets import compiled_lint_target, not_compiled_for
 from deploycc.lint_types import Report
-from deploycc.packaging.names import check_library_name, suggest_library_name
 from deploycc.records import databases
 from deploycc.request import request_from_json, request_to_json
 from deploycc.resources import data_dir

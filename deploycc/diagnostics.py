@@ -140,6 +140,7 @@ CATALOGUE: dict[str, Code] = {
     "DC508": Code("host cannot be detected", 2),
     "DC509": Code("CPU or feature that LLVM does not know", 2),
     "DC510": Code("target without that unit or version", 2),
+    "DC511": Code("option without a meaning for another compiler's target", 2),
     "DC512": Code("target that deploycc does not compile for yet", 2),
     # DC520-DC549: planning
     "DC520": Code("operator without a kernel of its own", 1),
@@ -198,6 +199,17 @@ CATALOGUE: dict[str, Code] = {
     "DC763": Code("factory makes no module", 2),
     "DC764": Code("shapes do not fit forward()", 2),
     "DC765": Code("torch cannot export the module", 1),
+    # DC780-DC789: hand-over to other compilers, and networks in parts
+    "DC780": Code("network that cannot be handed over whole", 1),
+    "DC781": Code("tensor that cannot cross between parts", 1),
+    "DC782": Code("parts that compute something else", 1),
+    "DC783": Code("part that the accelerator does not take", 1),
+    "DC784": Code("--shape of a tensor that has another one", 2),
+    "DC785": Code("target that a network is not split for", 2),
+    "DC786": Code("target without a converter", 2),
+    "DC787": Code("folder of another command", 2),
+    "DC788": Code("nodes left to the host by an open shape", 0),
+    "DC789": Code("folded network differs from its file", 0),
     # DC790-DC799: rewrites (lint --fix)
     "DC790": Code("rewrite undone", 0),
     "DC791": Code("repaired model would replace the model", 2),

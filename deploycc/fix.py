@@ -33,7 +33,7 @@ from deploycc.types import BuildRequest, DeployccError, Diagnostic, Limits, Mode
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-    from deploycc.fixing.engine import Finding
+    from deploycc.fixing.engine import Finding, Repair
 
 Event = dict[str, Any]
 
@@ -212,24 +212,13 @@ def _put(made: Path, destination: Path) -> None:
 def fix_in_child(message: dict[str, Any], emit: Callable[[Event], None]) -> dict[str, Any]:
     """Import, simplify, lint and rewrite; runs in the child process only."""
     from deploycc.fixing.difference import diff_text
-    from deploycc.fixing.engine import repair, with_metadata
-    from deploycc.fixing.verifying import Verification
+    from deploycc.fixing.engine import with_metadata
 
     request = request_from_json(message["request"])
     targets = [lint_target_from_json(table) for table in message["targets"]]
-    trace = Trace(None, emit)
-    with tempfile.TemporaryDirectory(prefix="deploycc-fix-") as folder:
-        judges = _Judges(request, targets, trace, Path(folder, "model.onnx"))
-        original, as_read = judges.as_read()
-        made = repair(
-            original.proto,
-            Verification(original.proto),
-            judges.judge,
-            as_read,
-            unsafe=message["unsafe"],
-            select=message["select"],
-        )
-        reports = judges.last
+    original, made, reports = repaired(
+        request, targets, Trace(None, emit), unsafe=message["unsafe"], select=message["select"]
+    )
     model = with_metadata(made.model, original.original or original.proto)
     Path(message["aside"]).write_bytes(model.SerializeToString())
     return {
@@ -240,6 +229,35 @@ def fix_in_child(message: dict[str, Any], emit: Callable[[Event], None]) -> dict
         "diagnostics": [asdict(note) for note in made.diagnostics],
         "diff": diff_text(original.original or original.proto, model, *message["names"]),
     }
+
+
+def repaired(
+    request: BuildRequest,
+    targets: Sequence[LintTarget],
+    trace: Trace,
+    *,
+    unsafe: bool = False,
+    select: Sequence[str] = (),
+) -> tuple[Model, Repair, list[Report]]:
+    """The model as it was read, its repair, and the reports on the result; for a child process.
+
+    Raises ``DeployccError``: DC792 where the model cannot be run; else as import does.
+    """
+    from deploycc.fixing.engine import repair
+    from deploycc.fixing.verifying import Verification
+
+    with tempfile.TemporaryDirectory(prefix="deploycc-fix-") as folder:
+        judges = _Judges(request, targets, trace, Path(folder, "model.onnx"))
+        original, as_read = judges.as_read()
+        made = repair(
+            original.proto,
+            Verification(original.proto),
+            judges.judge,
+            as_read,
+            unsafe=unsafe,
+            select=select,
+        )
+        return original, made, judges.last
 
 
 class _Judges:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from deploycc.packaging.manifest import read_manifest
@@ -41,13 +42,17 @@ class Staging:
 
 
 @contextlib.contextmanager
-def staging(output: Path) -> Iterator[Staging]:
+def staging(
+    output: Path, replaceable: Callable[[Path], bool] | None = None, kind: str = "package"
+) -> Iterator[Staging]:
     """A staging folder that is gone when the block ends, however it ends.
 
-    Raises ``DeployccError``: DC753 if ``output`` holds something that is no package, DC731 if its
-    parent cannot be written, DC730 if the block failed on a full disk.
+    ``replaceable`` says which folders may be replaced, those of ``kind``: packages unless given.
+
+    Raises ``DeployccError``: DC753 if ``output`` holds something else, DC731 if its parent cannot be
+    written, DC730 if the block failed on a full disk.
     """
-    _check_replaceable(output)
+    _check_replaceable(output, replaceable or is_package, kind)
     made: list[Path] = []
     aside: Path | None = None
     try:
@@ -87,11 +92,20 @@ def is_package(folder: Path) -> bool:
     return True
 
 
-def _check_replaceable(output: Path) -> None:
+def has_format(file: Path, name: str) -> bool:
+    """Whether this is one of deploycc's JSON files, of the format of that name."""
+    try:
+        table = json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(table, dict) and table.get("format") == name
+
+
+def _check_replaceable(output: Path, replaceable: Callable[[Path], bool], kind: str) -> None:
     if output.is_symlink() or (output.exists() and not output.is_dir()):
         what = "a file or a link"
-    elif output.is_dir() and any(output.iterdir()) and not is_package(output):
-        what = "a folder that is no package"
+    elif output.is_dir() and any(output.iterdir()) and not replaceable(output):
+        what = f"a folder that is no {kind}"
     else:
         return
     raise DeployccError(
@@ -99,7 +113,7 @@ def _check_replaceable(output: Path) -> None:
             "DC753",
             f"{output} is already there and will not be replaced",
             got=what,
-            need="a new or empty folder, or an older package",
+            need=f"a new or empty folder, or an older {kind}",
             help="choose another with -o",
         )
     )

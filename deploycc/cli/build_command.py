@@ -9,11 +9,13 @@ from typing import Any, Literal
 import click
 
 from deploycc.build import build
+from deploycc.cli.handing_over import hand_over_and_tell, refuse_options_of_packages
 from deploycc.cli.progress import Progress
 from deploycc.cli.tuning_progress import TuningProgress
 from deploycc.cli.values import ShapeOption, TargetOption, shapes_of
 from deploycc.diagnostics import render
-from deploycc.packaging.names import suggest_library_name
+from deploycc.identifiers import suggest_library_name
+from deploycc.lint_targets import is_external
 from deploycc.types import Limits, Package
 
 _DEFAULT_LIMITS = Limits()
@@ -26,6 +28,9 @@ Examples:
   deploycc build model.onnx --target arm64
   deploycc build det.onnx --target rpi4 --shape x=1x3x640x640 -o out/det
   deploycc build model.onnx --target ./my-board.toml --name detector --emit static
+  deploycc build model.onnx --target snpe:htp
+
+For another compiler's target (snpe) the folder has what its converter needs, and no library.
 
 Without -o the package is the folder NAME-TARGET. It is complete or absent: a build that fails or
 is interrupted leaves nothing.""",
@@ -139,6 +144,11 @@ def build_command(
 ) -> None:
     """Compile MODEL (an ONNX file) into a package that a C++ program links."""
     given_shapes = shapes_of(shapes)
+    limits = replace(_DEFAULT_LIMITS, stage_seconds=stage_seconds, memory_bytes=memory_mib << 20)
+    if is_external(target):
+        refuse_options_of_packages(target)
+        hand_over_and_tell(model, target, output, given_shapes, name, limits, quiet=quiet, verbose=verbose)
+        return
     progress: Progress | TuningProgress = Progress(quiet=quiet)
     if tune is not None:
         progress = TuningProgress(quiet=quiet)
@@ -155,7 +165,7 @@ def build_command(
             emit=emit,
             runtime=runtime,
             seed=seed,
-            limits=replace(_DEFAULT_LIMITS, stage_seconds=stage_seconds, memory_bytes=memory_mib << 20),
+            limits=limits,
             schedule_dirs=schedule_dirs,
             keep_kernels=keep_kernels,
             records=records,

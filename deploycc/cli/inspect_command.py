@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from deploycc.cli.handing_over import refuse_other_folders
 from deploycc.cli.plan_table import kernel_lines, plan_lines
 from deploycc.packaging import inspect
 from deploycc.packaging.listings import kernel_symbol, read_listing
@@ -56,6 +57,7 @@ def inspect_command(
         raise click.UsageError("--asm, --ir, --script, --unscheduled and --dump-dir need --kernel N")
     if kernel is not None and as_json:
         raise click.UsageError("--json shows all kernels; leave --kernel out")
+    refuse_other_folders(package)
     manifest = inspect(package)
     if kernel is not None and kind is not None:
         click.echo(read_listing(package, manifest, kernel, kind, dump_dir), nl=False)

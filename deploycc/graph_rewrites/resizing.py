@@ -26,11 +26,12 @@ def drop_empty_resize_inputs(editor: Editor) -> int:
     """Empty ``roi``, ``scales`` and ``sizes`` constants become absent inputs.
 
     Old exporters write them; the importer takes an empty ``scales`` beside ``sizes`` for a
-    present one.  Refuses nothing: ONNX gives an empty tensor and an absent input one meaning.
+    present one.  ONNX gives an empty tensor and an absent input one meaning; refuses opsets before 13,
+    in which ``roi`` and ``scales`` may be empty and not absent.
     """
     changed = 0
     for node in editor.nodes:
-        if node.op_type != "Resize" or node.domain:
+        if node.op_type != "Resize" or node.domain or editor.opset < 13:
             continue
         for index in range(1, len(node.input)):
             value = editor.constant(node.input[index]) if node.input[index] else None

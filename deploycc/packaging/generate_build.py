@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from deploycc.packaging.generate_c import fill
 from deploycc.packaging.interface import ABI_VERSION, Interface
 from deploycc.packaging.toolchain import SHARED_RUNTIME_NAME
+from deploycc.templates import fill
 
 _CONFIG_HEAD = """\
 # find_package(@N@ CONFIG) gives the imported target @N@::@N@; works wherever the package lies.

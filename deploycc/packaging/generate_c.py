@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from deploycc.packaging.dtypes import ELEMENT_TYPES
+from deploycc.element_types import ELEMENT_TYPES
+from deploycc.identifiers import comment_text, string_literal
 from deploycc.packaging.interface import ABI_VERSION, Interface, Tensor
-from deploycc.packaging.names import comment_text, string_literal
+from deploycc.templates import fill
 from deploycc.types import Buffer, Call, Plan
 
 _HEADER = """\
@@ -215,17 +216,6 @@ const char *@N@_status_text(@N@_status status) {
     return dcc_status_text((int32_t)status);
 }
 """
-
-
-def fill(template: str, values: dict[str, str]) -> str:
-    """``template`` with every ``@KEY@`` replaced; values are not looked into again.
-
-    ``KeyError`` for a key that is not given is a bug of ours.
-    """
-    pieces = template.split("@")
-    if len(pieces) % 2 == 0:
-        raise ValueError("a template has an unpaired @")
-    return "".join(values[piece] if index % 2 else piece for index, piece in enumerate(pieces))
 
 
 def header(interface: Interface) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from deploycc.packaging.generate_c import fill
+from deploycc.element_types import HALF_CPP
+from deploycc.identifiers import comment_text, string_literal
 from deploycc.packaging.interface import Interface, Tensor
-from deploycc.packaging.names import comment_text, string_literal
+from deploycc.templates import fill
 
 _HEADER = """\
 // @N@ for C++17: a thin, header-only layer over @N@.h.
@@ -176,74 +177,6 @@ private:
 #endif
 """
 
-_HALF = """\
-/// IEEE 754 binary16 as its bits.
-struct Float16 {
-    ::std::uint16_t bits;
-};
-
-/// bfloat16, the upper half of a binary32, as its bits.
-struct BFloat16 {
-    ::std::uint16_t bits;
-};
-
-inline float to_float(BFloat16 value) noexcept {
-    const ::std::uint32_t wide = static_cast<::std::uint32_t>(value.bits) << 16;
-    float result;
-    ::std::memcpy(&result, &wide, sizeof result);
-    return result;
-}
-
-/// Exact.
-inline float to_float(Float16 value) noexcept {
-    const ::std::uint32_t sign = static_cast<::std::uint32_t>(value.bits & 0x8000u) << 16;
-    ::std::uint32_t exponent = (value.bits >> 10) & 0x1fu;
-    ::std::uint32_t fraction = value.bits & 0x3ffu;
-    ::std::uint32_t wide = sign;
-    if (exponent == 31) {
-        wide |= 0x7f800000u | fraction << 13;
-    } else if (exponent != 0) {
-        wide |= (exponent + 112) << 23 | fraction << 13;
-    } else if (fraction != 0) {
-        exponent = 113;
-        while ((fraction & 0x400u) == 0) {
-            fraction <<= 1;
-            --exponent;
-        }
-        wide |= exponent << 23 | (fraction & 0x3ffu) << 13;
-    }
-    float result;
-    ::std::memcpy(&result, &wide, sizeof result);
-    return result;
-}
-
-/// Rounds to nearest, ties to even; overflows to infinity.
-inline Float16 to_float16(float value) noexcept {
-    ::std::uint32_t wide;
-    ::std::memcpy(&wide, &value, sizeof wide);
-    const ::std::uint32_t sign = wide >> 16 & 0x8000u;
-    const ::std::uint32_t magnitude = wide & 0x7fffffffu;
-    ::std::uint32_t result;
-    if (magnitude > 0x7f800000u) {
-        result = 0x7e00u;
-    } else if (magnitude >= 0x47800000u) {
-        result = 0x7c00u;
-    } else if (magnitude >= 0x38800000u) {
-        const ::std::uint32_t shifted = magnitude - 0x38000000u;
-        result = (shifted + 0xfffu + (shifted >> 13 & 1u)) >> 13;
-    } else if (magnitude >= 0x33000000u) {
-        const ::std::uint32_t shift = 126u - (magnitude >> 23);
-        const ::std::uint32_t fraction = (magnitude & 0x7fffffu) | 0x800000u;
-        const ::std::uint32_t half = 1u << (shift - 1u);
-        result = (fraction + (half - 1u) + (fraction >> shift & 1u)) >> shift;
-    } else {
-        result = 0;
-    }
-    return Float16{static_cast<::std::uint16_t>(sign | result)};
-}
-
-"""
-
 
 def _constants(name: str, tensors: tuple[Tensor, ...], role: str) -> str:
     lines = []
@@ -304,7 +237,7 @@ def header(interface: Interface) -> str:
         {
             "N": name,
             "USAGE": "".join(usage),
-            "HALF": _HALF,
+            "HALF": HALF_CPP,
             "CONSTANTS": constants,
             "INPUT_MEMBERS": "".join(member("input", t) for t in interface.inputs),
             "OUTPUT_MEMBERS": "".join(member("output", t) for t in interface.outputs),

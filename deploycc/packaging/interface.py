@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from deploycc.packaging.dtypes import ELEMENT_TYPES, ElementType, check_dtypes, elements, nbytes
-from deploycc.packaging.names import check_library_name, tensor_identifiers
+from deploycc.element_types import ELEMENT_TYPES, ElementType, check_dtypes, elements, nbytes
+from deploycc.identifiers import check_library_name, tensor_identifiers
 from deploycc.types import BuildRequest, Plan, TensorInfo
 
 ABI_VERSION = 1

@@ -8,7 +8,6 @@ from deploycc.lint_targets import load_lint_target
 from deploycc.linting import lint
 from deploycc.linting.evaluation import UNKNOWN, NodeFacts, evaluate, holds
 from deploycc.linting.language import ConditionError, parse
-from deploycc.linting.table import conditions
 from deploycc.onnx_graph import GraphView
 from tests.linting.cases import CASES
 from tests.linting.graphs import model

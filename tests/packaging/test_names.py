@@ -9,16 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploycc.packaging import generate_c, generate_cpp
-from deploycc.packaging.dtypes import ELEMENT_TYPES, check_dtypes
-from deploycc.packaging.interface import interface_of
-from deploycc.packaging.names import (
+from deploycc.element_types import ELEMENT_TYPES, check_dtypes
+from deploycc.identifiers import (
     check_library_name,
     comment_text,
     string_literal,
     suggest_library_name,
     tensor_identifiers,
 )
+from deploycc.packaging import generate_c, generate_cpp
+from deploycc.packaging.interface import interface_of
+from deploycc.templates import fill
 from deploycc.types import DeployccError, TensorInfo
 from tests.packaging import plans
 from tests.packaging.conftest import STRICT, run, tool
@@ -237,11 +238,11 @@ def test_literals_and_comments_are_inert(text: str) -> None:
 
 
 def test_templates_name_every_key() -> None:
-    assert generate_c.fill("a @X@ b @Y@", {"X": "@Y@", "Y": "1"}) == "a @Y@ b 1"
+    assert fill("a @X@ b @Y@", {"X": "@Y@", "Y": "1"}) == "a @Y@ b 1"
     with pytest.raises(KeyError):
-        generate_c.fill("@X@", {})
+        fill("@X@", {})
     with pytest.raises(ValueError, match="unpaired"):
-        generate_c.fill("a@b", {})
+        fill("a@b", {})
 
 
 def test_contradicting_calls_are_ours() -> None:

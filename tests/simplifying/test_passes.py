@@ -7,7 +7,7 @@ import pytest
 
 from deploycc.graph_rewrites import activations, forms, normalising, resizing
 from deploycc.onnx_editor import Editor
-from deploycc.onnx_graph import Array
+from deploycc.onnx_graph import Array, checker_complaint
 from deploycc.reference import run
 from deploycc.simplifying.passes import constants, pooling
 from tests.simplifying.graphs import apply, assert_same, build, floats, operators, sizes
@@ -329,6 +329,19 @@ def test_empty_resize_inputs_go() -> None:
     assert count == 2
     assert list(after.graph.node[0].input) == ["x", "", "", "s"]
     assert_same(proto, after)
+
+
+def test_empty_resize_inputs_stay_where_the_opset_asks_for_them() -> None:
+    """In opset 11 roi and scales are no optional inputs: without them the checker refuses the model."""
+    empty = np.zeros(0, np.float32)
+    proto = build(
+        "g (float[1,2,3,4] x) => (float[1,2,6,8] y) { y = Resize(x, r, c, s) }",
+        opset=11,
+        weights={"r": empty, "c": empty, "s": sizes(1, 2, 6, 8)},
+    )
+    count, after = apply(resizing.drop_empty_resize_inputs, proto)
+    assert count == 0
+    assert checker_complaint(after) == ""
 
 
 @pytest.mark.parametrize(

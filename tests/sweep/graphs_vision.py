@@ -502,6 +502,21 @@ def roi_align(g: Graph) -> str:
 
 
 @graph
+def roi_align_of_scaled_boxes(g: Graph) -> list[str]:
+    """Half a pixel is taken off the boxes after they are scaled, which the importer of TVM does before."""
+    x = g.conv(g.input(1, 3, 9, 9), 3, 4)
+    corners = np.array([[0, 0, 20, 20], [5, 9, 28, 24], [-6, 3, 50, 60]], np.float32)
+    rois = g.input(3, 4, values=corners)
+    which = g.c([0, 0, 0])
+    sizes = {"output_height": 3, "output_width": 2, "spatial_scale": 0.25}
+    return [
+        g.RoiAlign(x, rois, which, sampling_ratio=2, **sizes),
+        g.RoiAlign(x, rois, which, **sizes),
+        g.RoiAlign(x, rois, which, coordinate_transformation_mode="output_half_pixel", **sizes),
+    ]
+
+
+@graph
 def conv_shared_by_both(g: Graph) -> list[str]:
     x = g.conv(g.input(1, 3, 8, 8), 3, 8)
     return [x, g.Relu(x), g.conv(g.Relu(x), 8, 8, 1), g.MaxPool(x, kernel_shape=[2, 2])]

@@ -27,6 +27,7 @@ QUICK = (
     "graph_reduce_infinities",  # a maximum of nothing but -inf is -inf
     "graph_attention_masked",
     "graph_detection_decode",
+    "graph_roi_align_of_scaled_boxes",  # half a pixel comes off after scaling
     "graph_net_float16",
 )
 

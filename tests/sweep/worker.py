@@ -151,17 +151,20 @@ def _link_here(by_zig: Callable[..., None]) -> Callable[..., None]:
     return link
 
 
-def _fold(model: onnx.ModelProto, limits: Any) -> onnx.ModelProto:
+def _fold(model: onnx.ModelProto, limits: Any, *, fuse: bool = True) -> onnx.ModelProto:
     from deploycc.simplifying import folding
 
     try:
         with tempfile.TemporaryDirectory() as folder:
             source, result = Path(folder, "in.onnx"), Path(folder, "out.onnx")
             source.write_bytes(model.SerializeToString())
-            folding.fold_in_child(
-                {"source": str(source), "result": str(result), "folded_bytes": limits.folded_bytes},
-                lambda event: None,
-            )
+            request = {
+                "source": str(source),
+                "result": str(result),
+                "folded_bytes": limits.folded_bytes,
+                "skipped": [*folding.SKIPPED_OPTIMIZERS, *(() if fuse else folding.FUSING_OPTIMIZERS)],
+            }
+            folding.fold_in_child(request, lambda event: None)
             return onnx.load(result)
     except Exception as error:
         raise folding.FoldingFailed(str(error)) from error

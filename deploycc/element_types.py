@@ -62,3 +62,73 @@ def check_dtypes(tensors: tuple[TensorInfo, ...]) -> None:
     ]
     if findings:
         raise DeployccError(*findings)
+
+
+HALF_CPP = """\
+/// IEEE 754 binary16 as its bits.
+struct Float16 {
+    ::std::uint16_t bits;
+};
+
+/// bfloat16, the upper half of a binary32, as its bits.
+struct BFloat16 {
+    ::std::uint16_t bits;
+};
+
+inline float to_float(BFloat16 value) noexcept {
+    const ::std::uint32_t wide = static_cast<::std::uint32_t>(value.bits) << 16;
+    float result;
+    ::std::memcpy(&result, &wide, sizeof result);
+    return result;
+}
+
+/// Exact.
+inline float to_float(Float16 value) noexcept {
+    const ::std::uint32_t sign = static_cast<::std::uint32_t>(value.bits & 0x8000u) << 16;
+    ::std::uint32_t exponent = (value.bits >> 10) & 0x1fu;
+    ::std::uint32_t fraction = value.bits & 0x3ffu;
+    ::std::uint32_t wide = sign;
+    if (exponent == 31) {
+        wide |= 0x7f800000u | fraction << 13;
+    } else if (exponent != 0) {
+        wide |= (exponent + 112) << 23 | fraction << 13;
+    } else if (fraction != 0) {
+        exponent = 113;
+        while ((fraction & 0x400u) == 0) {
+            fraction <<= 1;
+            --exponent;
+        }
+        wide |= exponent << 23 | (fraction & 0x3ffu) << 13;
+    }
+    float result;
+    ::std::memcpy(&result, &wide, sizeof result);
+    return result;
+}
+
+/// Rounds to nearest, ties to even; overflows to infinity.
+inline Float16 to_float16(float value) noexcept {
+    ::std::uint32_t wide;
+    ::std::memcpy(&wide, &value, sizeof wide);
+    const ::std::uint32_t sign = wide >> 16 & 0x8000u;
+    const ::std::uint32_t magnitude = wide & 0x7fffffffu;
+    ::std::uint32_t result;
+    if (magnitude > 0x7f800000u) {
+        result = 0x7e00u;
+    } else if (magnitude >= 0x47800000u) {
+        result = 0x7c00u;
+    } else if (magnitude >= 0x38800000u) {
+        const ::std::uint32_t shifted = magnitude - 0x38000000u;
+        result = (shifted + 0xfffu + (shifted >> 13 & 1u)) >> 13;
+    } else if (magnitude >= 0x33000000u) {
+        const ::std::uint32_t shift = 126u - (magnitude >> 23);
+        const ::std::uint32_t fraction = (magnitude & 0x7fffffu) | 0x800000u;
+        const ::std::uint32_t half = 1u << (shift - 1u);
+        result = (fraction + (half - 1u) + (fraction >> shift & 1u)) >> shift;
+    } else {
+        result = 0;
+    }
+    return Float16{static_cast<::std::uint16_t>(sign | result)};
+}
+
+"""
+"""``Float16`` and ``BFloat16`` of ``ElementType.cpp``, and what converts them."""
