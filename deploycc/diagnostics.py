@@ -149,6 +149,16 @@ CATALOGUE: dict[str, Code] = {
     "DC763": Code("factory makes no module", 2),
     "DC764": Code("shapes do not fit forward()", 2),
     "DC765": Code("torch cannot export the module", 1),
+    # DC770-DC779: what lint is told to check, and what it is asked
+    "DC770": Code("deploycc.toml cannot be read", 2),
+    "DC771": Code("unknown key in deploycc.toml", 2),
+    "DC772": Code("bad value in deploycc.toml", 2),
+    "DC773": Code("ignore that matches no finding", 1),
+    "DC774": Code("not a baseline", 2),
+    "DC775": Code("baseline entries that no longer occur", 0),
+    "DC776": Code("nothing of that name to explain", 2),
+    "DC777": Code("no such rule", 2),
+    "DC778": Code("report cannot be written", 2),
 }
 
 
@@ -170,10 +180,10 @@ def render(diagnostic: Diagnostic) -> str:
     for label, text in rest:
         if text:
             lines.append(f"  {label + ':':<5} {text}")
-    return "\n".join(map(_printable, lines))
+    return "\n".join(map(printable, lines))
 
 
-def _printable(line: str) -> str:
+def printable(line: str) -> str:
     """Names come from the model: what could steer a terminal is shown as an escape."""
     return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in line)
 

@@ -35,8 +35,8 @@ class Diagnostic:
     ``tensor`` the tensor it is about where that is not the whole node; ``fix`` the name of the
     rewrite in ``deploycc.fixing`` that repairs it.  ``location`` is the line of Python that an
     export recorded, for reports only: it is never written into a package.  ``fingerprint`` is the
-    same for the same finding after nodes were renamed or others added.  ``suppressed`` is why the
-    finding does not count (the reason of an ignore, ``baseline``), empty where it does.
+    same for the same finding after nodes were renamed or others added.  ``suppressed`` is the reason
+    for which somebody decided to live with it, empty for none.
     """
 
     code: str

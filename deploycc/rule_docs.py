@@ -1,0 +1,208 @@
+"""What is known of rules, conditions and operators, as pages of Markdown: for ``explain`` and for ``docs/``.
+
+The words are those of the sources: a rule's docstring, a table's rows, the examples beside it.  Rules
+are read as text, since loading them would load ONNX.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from deploycc.diagnostics import CATALOGUE
+from deploycc.effects import EFFECTS
+from deploycc.op_support import Limit, Operator, SupportTable, engines, examples, support_table
+from deploycc.rule_names import condition_ids, rule_files
+
+QUANTISED = {"T8": "uint8", "T9": "float", "T4": "int4", "T5": "float"}
+"""The element types that the examples leave to the operator; ``QuantizeLinear`` has them the other way."""
+_QUANTISING = {"T8": "float", "T9": "uint8", "T4": "float", "T5": "int4"}
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rule in Python: its docstring in two parts, the codes it reports, the limits and fixes it names."""
+
+    name: str
+    headline: str
+    words: str
+    codes: tuple[str, ...]
+    limits: tuple[str, ...]
+    fixes: tuple[str, ...]
+
+
+@cache
+def rule(name: str) -> Rule:
+    """What the file of a rule says."""
+    tree = ast.parse(rule_files()[name].read_text(encoding="utf-8"))
+    headline, _, words = (ast.get_docstring(tree) or name).partition("\n\n")
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    texts = [n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str)]
+    limits = [
+        call.args[0].value
+        for call in calls
+        if isinstance(call.func, ast.Attribute)
+        and call.func.attr == "limit"
+        and call.args
+        and isinstance(call.args[0], ast.Constant)
+    ]
+    fixes = [
+        word.value.value
+        for call in calls
+        for word in call.keywords
+        if word.arg == "fix" and isinstance(word.value, ast.Constant)
+    ]
+    return Rule(
+        name=name,
+        headline=" ".join(headline.split()),
+        words=words.strip(),
+        codes=tuple(dict.fromkeys(text for text in texts if text in CATALOGUE)),
+        limits=tuple(dict.fromkeys(str(limit) for limit in limits)),
+        fixes=tuple(dict.fromkeys(str(fix) for fix in fixes if fix)),
+    )
+
+
+def rule_page(name: str, *, engine: str = "", unit: str = "", level: int = 1) -> list[str]:
+    """A rule in Python.  With ``engine`` and ``unit`` the limits it compares with are those of the unit."""
+    found = rule(name)
+    lines = [f"{'#' * level} {name} ({', '.join(found.codes)})", "", f"**{found.headline}**"]
+    if found.words:
+        lines += ["", found.words]
+    lines += ["", *(f"- {code}: {CATALOGUE[code].title}" for code in found.codes)]
+    limits = [line for key in found.limits for line in _limit_lines(key, engine, unit)]
+    if limits:
+        lines += ["", "What it compares with:", "", *limits]
+    if found.fixes:
+        lines += ["", f"Repaired by: {', '.join(found.fixes)} (`deploycc lint --fix`)"]
+    return lines
+
+
+def _limit_lines(key: str, engine: str, unit: str) -> Iterator[str]:
+    for name in (engine,) if engine else engines():
+        table = support_table(name)
+        if engine:
+            limit = table.limit(key, unit)
+            if limit is not None:
+                yield limit_line(key, limit, f"{table.title} {unit}".strip())
+            continue
+        for part, limits in table.limits.items():
+            if key in limits:
+                yield limit_line(key, limits[key], f"{table.title} {part}".strip())
+
+
+def limit_line(key: str, limit: Limit, whose: str = "") -> str:
+    """One limit as an item of a list."""
+    value = ", ".join(map(str, limit.value)) if isinstance(limit.value, list) else str(limit.value)
+    return f"- {key.replace('_', ' ')}{f' of {whose}' if whose else ''}: {value} ({limit.source})"
+
+
+def condition_rows(name: str) -> list[tuple[str, Mapping[str, Any]]]:
+    """The engines that have a condition of this id, each with its row."""
+    return [
+        (engine, row)
+        for engine in engines()
+        if name in condition_ids(engine)
+        for row in support_table(engine).conditions
+        if row["id"] == name
+    ]
+
+
+def condition_page(engine: str, row: Mapping[str, Any], *, level: int = 1, graphs: bool = True) -> list[str]:
+    """A condition of a table: what, why, what to do, and the graphs on which it fires and stays silent."""
+    table = support_table(engine)
+    effect = EFFECTS[row["effect"]]
+    operators = "every operator" if row["operators"] == ["*"] else ", ".join(row["operators"])
+    subject = row["operators"][0] if len(row["operators"]) == 1 and row["operators"] != ["*"] else "It"
+    lines = [
+        f"{'#' * level} {row['id']} ({effect.code})",
+        "",
+        f"**{subject} {effect.headline}: {row['says']}.**",
+        "",
+        f"- table: {table.title}{_scope(row)}",
+        f"- operators: {operators}",
+        f"- {effect.severity}, {effect.verdict}",
+        f"- when `{row['when']}`",
+        f"- got: {_plain(row['got'])}",
+        f"- need: {_plain(row['need'])}",
+        f"- source: {source_of(table, row)}",
+        "",
+        f"Instead: {row['help']}." if row["help"] else "No way around it is known.",
+    ]
+    if row.get("fix"):
+        lines += ["", f"Repaired by: {row['fix']} (`deploycc lint --fix`)"]
+    if graphs:
+        for which, heading in (("fires", "It fires on"), ("silent", "It is silent on")):
+            graph = example_graph(engine, row, which)
+            if graph:
+                lines += ["", f"{heading} (opset {graph[0]}):", "", "```", graph[1], "```"]
+    return lines
+
+
+def _scope(row: Mapping[str, Any]) -> str:
+    parts = [f" on {', '.join(row['units'])}"] if row.get("units") else []
+    parts += [f", releases {row['versions']}"] if row.get("versions") else []
+    return "".join(parts)
+
+
+def _plain(text: str) -> str:
+    """A template as words: ``rank {rank(input[0])}`` keeps its expressions, marked as code."""
+    return text.replace("{", "`").replace("}", "`")
+
+
+def source_of(table: SupportTable, row: Mapping[str, Any]) -> str:
+    """Where a condition is known from, and whether that was read or seen in a run."""
+    place = f" {row['place']}" if row.get("place") else ""
+    evidence = "seen in a run" if row.get("evidence") == "run" else "read in the source"
+    return f"{table.source(row['source'])}{place}, {evidence}"
+
+
+def example_graph(engine: str, row: Mapping[str, Any], which: str) -> tuple[int, str] | None:
+    """The opset and text of the graph on which a condition ``fires`` or is ``silent``."""
+    found = examples(engine).get(row["id"], {}).get(which)
+    if found is None:
+        return None
+    operator = row["operators"][0]
+    text = str(found["graph"]).strip().replace("OP", operator)
+    types = _QUANTISING if operator == "QuantizeLinear" else QUANTISED
+    for name, kind in types.items():
+        text = text.replace(f"{name}[", f"{kind}[")
+    return int(found["opset"]), text
+
+
+def units_of(row: Operator, table: SupportTable) -> str:
+    """The units that run an operator, in the table's order; partly ones are marked."""
+    if not table.units:
+        return ""
+    shown = []
+    for unit in table.units:
+        if unit in row.partly:
+            shown.append(f"{unit} (partly)")
+        elif unit in row.units:
+            shown.append(unit)
+    return ", ".join(shown) or "none"
+
+
+def by_code(code: str) -> tuple[list[str], dict[str, list[str]]]:
+    """The rules in Python that report a code, and the conditions by engine whose effect does."""
+    rules = [name for name in rule_files() if code in rule(name).codes]
+    effects = {name for name, effect in EFFECTS.items() if effect.code == code}
+    conditions = {
+        engine: [str(row["id"]) for row in support_table(engine).conditions if row["effect"] in effects]
+        for engine in (engines() if effects else ())
+    }
+    return rules, {engine: ids for engine, ids in conditions.items() if ids}
+
+
+def rows_about(table: SupportTable, operator: str, unit: str = "") -> Iterator[Mapping[str, Any]]:
+    """The conditions that name an operator and, if given, are about a unit."""
+    for row in table.conditions:
+        if operator in row["operators"] and (not unit or not row.get("units") or unit in row["units"]):
+            yield row
+
+
+def markdown(lines: Iterable[str]) -> str:
+    """The lines as a text that ends with one line break."""
+    return "\n".join(lines).rstrip("\n") + "\n"
