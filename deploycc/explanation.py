@@ -25,7 +25,7 @@ from deploycc.rule_names import near_rule, rule_files, rule_names
 from deploycc.targets import target_names
 from deploycc.types import DeployccError, Diagnostic
 
-_FAMILIES = {
+FAMILIES = {
     "1": "the model's form",
     "2": "shapes",
     "3": "element types and quantisation",
@@ -74,7 +74,7 @@ def _code(code: str) -> list[str]:
     lines = [
         f"# {code}: {entry.title}",
         "",
-        f"A finding about {_FAMILIES[code[2]]}; exit code {entry.exit_code}.",
+        f"A finding about {FAMILIES[code[2]]}; exit code {entry.exit_code}.",
     ]
     if len(rules) == 1 and not conditions:
         lines += ["", *rule_page(rules[0], level=2)]

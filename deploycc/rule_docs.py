@@ -20,6 +20,7 @@ from deploycc.rule_names import condition_ids, rule_files
 QUANTISED = {"T8": "uint8", "T9": "float", "T4": "int4", "T5": "float"}
 """The element types that the examples leave to the operator; ``QuantizeLinear`` has them the other way."""
 _QUANTISING = {"T8": "float", "T9": "uint8", "T4": "float", "T5": "int4"}
+_HEADINGS = {"fires": "It fires on", "silent": "It is silent on"}
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,9 @@ def condition_rows(name: str) -> list[tuple[str, Mapping[str, Any]]]:
     ]
 
 
-def condition_page(engine: str, row: Mapping[str, Any], *, level: int = 1, graphs: bool = True) -> list[str]:
+def condition_page(
+    engine: str, row: Mapping[str, Any], *, level: int = 1, graphs: tuple[str, ...] = ("fires", "silent")
+) -> list[str]:
     """A condition of a table: what, why, what to do, and the graphs on which it fires and stays silent."""
     table = support_table(engine)
     effect = EFFECTS[row["effect"]]
@@ -133,11 +136,10 @@ def condition_page(engine: str, row: Mapping[str, Any], *, level: int = 1, graph
     ]
     if row.get("fix"):
         lines += ["", f"Repaired by: {row['fix']} (`deploycc lint --fix`)"]
-    if graphs:
-        for which, heading in (("fires", "It fires on"), ("silent", "It is silent on")):
-            graph = example_graph(engine, row, which)
-            if graph:
-                lines += ["", f"{heading} (opset {graph[0]}):", "", "```", graph[1], "```"]
+    for which in graphs:
+        graph = example_graph(engine, row, which)
+        if graph:
+            lines += ["", f"{_HEADINGS[which]} (opset {graph[0]}):", "", "```", graph[1], "```"]
     return lines
 
 
