@@ -71,11 +71,8 @@ def rule_help(name: str) -> str:
 def _code(code: str) -> list[str]:
     entry = CATALOGUE[code]
     rules, conditions = by_code(code)
-    lines = [
-        f"# {code}: {entry.title}",
-        "",
-        f"A finding about {FAMILIES[code[2]]}; exit code {entry.exit_code}.",
-    ]
+    leaves = f"as an error it leaves with exit code {entry.exit_code}" if entry.exit_code else "only noted"
+    lines = [f"# {code}: {entry.title}", "", f"A finding about {FAMILIES[code[2]]}; {leaves}."]
     if len(rules) == 1 and not conditions:
         lines += ["", *rule_page(rules[0], level=2)]
     elif rules:

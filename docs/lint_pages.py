@@ -42,8 +42,8 @@ def _rules_index() -> str:
     lines = [
         "# Rules of lint",
         "",
-        f"{_WRITTEN} from the docstrings of `deploycc/linting/rules`. A rule here is about more than one row of a",
-        "table can say; the conditions of single operators are with [the tables](../op-support/index.md).",
+        f"{_WRITTEN} from the docstrings of `deploycc/linting/rules`. These say what no row of a table can;",
+        "the conditions of single operators are with [the tables](../op-support/index.md).",
         "`deploycc explain NAME` prints the same.",
         "",
     ]
@@ -71,8 +71,8 @@ def _tables_index() -> str:
     lines = [
         "# Operator support",
         "",
-        f"{_WRITTEN} from `targets/op_support`: what each compiler, converter or library takes, and when what it",
-        "takes still goes wrong. An operator that stands in neither list of a table is not known, and lint says so.",
+        f"{_WRITTEN} from `targets/op_support`: what each compiler, converter or library takes, and when",
+        "that still goes wrong. An operator in neither list of a table is not known, and lint says so.",
         "",
         "| table | version | operators | not taken | conditions |",
         "|---|---|---|---|---|",
