@@ -44,11 +44,14 @@ def _line(trace: str) -> str:
 
 
 def _module(scopes: str) -> str:
-    """The path of the innermost module: the last but one of ``['', 'layer1', 'layer1.conv', 'conv2d']``."""
+    """The path of the innermost module: the last but one of ``['', 'layer1', 'layer1.conv', 'conv2d']``.
+
+    ``torch.export`` numbers the calls of a module that is called more than once: ``act@1``.
+    """
     try:
         names = ast.literal_eval(scopes)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return ""
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         return ""
-    return names[-2] if len(names) > 1 else ""
+    return re.sub(r"@\d+", "", names[-2]) if len(names) > 1 else ""

@@ -37,6 +37,7 @@ def noted(**notes: str) -> NodeProto:
         ({"stack_trace": TRACE, "name_scopes": SCOPES}, "blocks.py:31 (layer1.0.conv)"),
         ({"stack_trace": TRACE}, "blocks.py:31"),
         ({"name_scopes": SCOPES}, "layer1.0.conv"),
+        ({"name_scopes": "['', 'act@1', 'relu_1']"}, "act"),
         ({"stack_trace": TRACE, "name_scopes": "['', 'add']"}, "blocks.py:31"),
         ({"stack_trace": 'File "C:\\nets\\net.py", line 7, in forward\n'}, "net.py:7"),
         ({"stack_trace": 'File "<eval_with_key>.1", line 7, in forward\n'}, ""),
