@@ -21,7 +21,7 @@ from deploycc.rule_docs import (
     rule_page,
     units_of,
 )
-from deploycc.rule_names import near_rule, rule_files, rule_names
+from deploycc.rule_names import BASELINE_GONE, POLICY_RULES, UNUSED_IGNORE, near_rule, rule_files, rule_names
 from deploycc.targets import target_names
 from deploycc.types import DeployccError, Diagnostic
 
@@ -33,6 +33,20 @@ FAMILIES = {
     "5": "targets and their limits",
     "6": "tuning",
     "7": "packages, usage and the machine",
+}
+
+_POLICY = {
+    UNUSED_IGNORE: (
+        "An ignore of deploycc.toml matches no finding.",
+        "The finding is gone, or the ignore's patterns are wrong and never matched.  It is told for the targets\n"
+        "and the model that the ignore is about, so that the list holds nothing but what is still lived with.\n"
+        "Remove the ignore, or correct its patterns.",
+    ),
+    BASELINE_GONE: (
+        "Findings of the baseline no longer occur.",
+        "They were repaired, or the network around them changed so much that they are new findings.  Write the\n"
+        "baseline anew (`--write-baseline`), so that they count when they come back.",
+    ),
 }
 
 
@@ -47,6 +61,8 @@ def explain(name: str, target: str = "") -> str:
     if name in rule_files():
         engine, unit = (aimed.engine, aimed.unit) if aimed else ("", "")
         return markdown(rule_page(name, engine=engine, unit=unit))
+    if name in POLICY_RULES:
+        return markdown(_about_policy(name))
     rows = condition_rows(name)
     if rows:
         on_target = [(engine, row) for engine, row in rows if aimed is None or engine == aimed.engine]
@@ -63,9 +79,12 @@ def explain(name: str, target: str = "") -> str:
 @cache
 def rule_help(name: str) -> str:
     """The page of a rule, condition or code for reports; empty where there is none."""
-    if name in CATALOGUE or name in rule_names():
-        return explain(name) if name in CATALOGUE or name in rule_files() or condition_rows(name) else ""
-    return ""
+    return explain(name) if name in CATALOGUE or name in rule_names() else ""
+
+
+def _about_policy(name: str, level: int = 1) -> list[str]:
+    headline, words = _POLICY[name]
+    return [f"{'#' * level} {name} ({POLICY_RULES[name]})", "", f"**{headline}**", "", words]
 
 
 def _code(code: str) -> list[str]:
@@ -75,6 +94,9 @@ def _code(code: str) -> list[str]:
     lines = [f"# {code}: {entry.title}", "", f"A finding about {FAMILIES[code[2]]}; {leaves}."]
     if len(rules) == 1 and not conditions:
         lines += ["", *rule_page(rules[0], level=2)]
+    elif code in POLICY_RULES.values():
+        (name,) = (name for name, known in POLICY_RULES.items() if known == code)
+        return [*lines, "", *_about_policy(name, level=2)]
     elif rules:
         lines += ["", "Rules that report it:", "", *(f"- {name}" for name in rules)]
     for engine, ids in conditions.items():

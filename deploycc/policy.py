@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -46,6 +47,11 @@ class Policy:
     ignores: tuple[Ignore, ...] = ()
     baseline: tuple[Entry, ...] = ()
     baseline_path: Path | None = None
+
+    @cached_property
+    def known(self) -> frozenset[str]:
+        """The fingerprints of the baseline."""
+        return frozenset(known.fingerprint for known in self.baseline)
 
 
 def apply_policy(result: LintResult, policy: Policy) -> LintResult:
@@ -106,7 +112,7 @@ def _judged(finding: Diagnostic, policy: Policy, matching: Sequence[Ignore]) -> 
             reason = f"--ignore {text}"
     if not reason and matching:
         reason = matching[0].reason
-    if not reason and any(known.fingerprint == finding.fingerprint for known in policy.baseline):
+    if not reason and finding.fingerprint in policy.known:
         reason = BASELINE
     return replace(finding, suppressed=reason) if reason else finding
 

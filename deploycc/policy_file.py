@@ -110,7 +110,7 @@ def load_policy_file(path: Path) -> PolicyFile:
     baseline = reader.text(lint, "baseline", "lint.")
     found = PolicyFile(
         path=path,
-        targets=reader.texts(lint, "targets"),
+        targets=tuple(_from_here(path, target) for target in reader.texts(lint, "targets")),
         fail_level=next((known for known in FAIL_LEVELS if known == level), None),
         select=reader.texts(lint, "select"),
         ignores=tuple(reader.ignores(lint.get("ignore", []))),
@@ -177,6 +177,11 @@ class _Reader:
                     self.wrong(f"{prefix}{key}", row.get(key, ""), "a text that is not empty")
             if values.get("rule") and values.get("reason"):
                 yield Ignore(**values, place=f"{self._path.name}, lint.ignore[{index}]")
+
+
+def _from_here(path: Path, target: str) -> str:
+    """A target file's path is relative to the folder of ``deploycc.toml``; names stay as they are."""
+    return str(path.parent / target) if target.endswith(".toml") else target
 
 
 def _unreadable(path: Path, reason: str) -> Diagnostic:

@@ -234,6 +234,12 @@ def test_a_whole_file(tmp_path: Path) -> None:
     assert (second.rule, second.node, second.target, second.model) == ("DC41", "*", "*", "*")
 
 
+def test_a_target_file_lies_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "deploycc.toml").write_text('[lint]\ntargets = ["boards/x.toml", "arm64"]\n')
+    found = load_policy_file(tmp_path / "deploycc.toml")
+    assert found.targets == (str(tmp_path / "boards/x.toml"), "arm64")
+
+
 def test_an_empty_file_says_nothing(tmp_path: Path) -> None:
     (tmp_path / "deploycc.toml").write_text("")
     found = load_policy_file(tmp_path / "deploycc.toml")

@@ -16,7 +16,7 @@ from deploycc.explanation import explain, rule_help
 from deploycc.lint_targets import external, external_names
 from deploycc.op_support import engines, examples, support_table
 from deploycc.rule_docs import rule
-from deploycc.rule_names import condition_ids, rule_files
+from deploycc.rule_names import POLICY_RULES, condition_ids, rule_files
 from deploycc.targets import load_target, target_names
 from deploycc.types import DeployccError
 
@@ -115,7 +115,13 @@ def test_dc776_nothing_of_that_name(name: str, near: str) -> None:
 def test_help_for_reports() -> None:
     assert rule_help("resize-antialias") == explain("resize-antialias")
     assert rule_help("DC104") == explain("DC104")
-    assert rule_help("unused-ignore") == rule_help("no such rule") == rule_help("") == ""
+    assert rule_help("no such rule") == rule_help("") == ""
+
+
+def test_what_is_about_the_policy() -> None:
+    for name, code in POLICY_RULES.items():
+        assert explain(name).startswith(f"# {name} ({code})\n")
+        assert f"## {name} ({code})" in explain(code)
 
 
 def test_on_the_command_line_and_without_onnx() -> None:
