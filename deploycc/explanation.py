@@ -36,17 +36,15 @@ FAMILIES = {
 }
 
 _POLICY = {
-    UNUSED_IGNORE: (
-        "An ignore of deploycc.toml matches no finding.",
-        "The finding is gone, or the ignore's patterns are wrong and never matched.  It is told for the targets\n"
-        "and the model that the ignore is about, so that the list holds nothing but what is still lived with.\n"
-        "Remove the ignore, or correct its patterns.",
-    ),
-    BASELINE_GONE: (
-        "Findings of the baseline no longer occur.",
-        "They were repaired, or the network around them changed so much that they are new findings.  Write the\n"
-        "baseline anew (`--write-baseline`), so that they count when they come back.",
-    ),
+    UNUSED_IGNORE: """**An ignore of deploycc.toml matches no finding.**
+
+The finding is gone, or the ignore's patterns are wrong and never matched. It is told for the targets and
+the model that the ignore is about, so that the list holds nothing but what is still lived with. Remove
+the ignore, or correct its patterns.""",
+    BASELINE_GONE: """**Findings of the baseline no longer occur.**
+
+They were repaired, or the network around them changed so much that they are new findings. Write the
+baseline anew (`--write-baseline`), so that they count when they come back.""",
 }
 
 
@@ -83,8 +81,7 @@ def rule_help(name: str) -> str:
 
 
 def _about_policy(name: str, level: int = 1) -> list[str]:
-    headline, words = _POLICY[name]
-    return [f"{'#' * level} {name} ({POLICY_RULES[name]})", "", f"**{headline}**", "", words]
+    return [f"{'#' * level} {name} ({POLICY_RULES[name]})", "", _POLICY[name]]
 
 
 def _code(code: str) -> list[str]:
