@@ -10,6 +10,7 @@ import click
 
 from deploycc.baseline import read_baseline, write_baseline
 from deploycc.build import InternalError
+from deploycc.cli.lint_fixing import Fixing, fixing_of, rewrite
 from deploycc.cli.lint_outputs import FormatOption, Output, outputs_of
 from deploycc.cli.progress import Progress
 from deploycc.cli.values import LintTargetOption, ShapeOption, shapes_of
@@ -43,6 +44,7 @@ class _Request:
     write_baseline: Path | None
     config: Path | None
     no_config: bool
+    fixing: Fixing
     limits: Limits
 
 
@@ -121,6 +123,19 @@ deploycc.""",
 )
 @click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="Instead of a deploycc.toml.")
 @click.option("--no-config", is_flag=True, help="Read no deploycc.toml.")
+@click.option(
+    "--fix", is_flag=True, help="Make the rewrites that are exact, check them, and lint the result."
+)
+@click.option(
+    "--fix-unsafe", is_flag=True, help="Also those that change the numbers or, in some cases, more."
+)
+@click.option("--diff", is_flag=True, help="Show what --fix changes; without --fix nothing is written.")
+@click.option(
+    *("-o", "--fixed-output"),
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The model that --fix writes; MODEL.fixed.onnx unless given.",
+)
 @click.option("--verbose", "-v", is_flag=True, help="Also findings for information, and the stages.")
 @click.option(
     "--stage-seconds",
@@ -150,6 +165,10 @@ def lint_command(
     write_baseline: Path | None,
     config: Path | None,
     no_config: bool,
+    fix: bool,
+    fix_unsafe: bool,
+    diff: bool,
+    fixed_output: Path | None,
     verbose: bool,
     stage_seconds: float,
     memory_mib: int,
@@ -171,6 +190,7 @@ def lint_command(
         write_baseline=write_baseline,
         config=config,
         no_config=no_config,
+        fixing=fixing_of(model, fix, fix_unsafe, diff, fixed_output),
         limits=replace(_DEFAULT_LIMITS, stage_seconds=stage_seconds, memory_bytes=memory_mib << 20),
     )
     try:
@@ -193,9 +213,18 @@ def _lint(request: _Request) -> tuple[LintResult, Policy]:
     targets = request.targets or (file.targets if file else ()) or _DEFAULT_TARGETS
     progress = Progress(quiet=not request.verbose)
     try:
-        result = lint_model(
-            request.model, targets, shapes=request.shapes, limits=request.limits, on_event=progress
-        )
+        model = request.model
+        if request.fixing.wanted:
+            model = rewrite(
+                model,
+                targets,
+                request.fixing,
+                shapes=request.shapes,
+                limits=request.limits,
+                on_event=progress,
+                to_stderr=any(o.path is None and o.format != "text" for o in request.outputs),
+            )
+        result = lint_model(model, targets, shapes=request.shapes, limits=request.limits, on_event=progress)
     finally:
         progress.close()
     # One that is written now need not be there before.
