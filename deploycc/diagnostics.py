@@ -163,7 +163,7 @@ CATALOGUE: dict[str, Code] = {
 
 
 def render(diagnostic: Diagnostic) -> str:
-    """The text a person reads: one headline, then got/need/help lines where known."""
+    """The text a person reads: one headline, then got/need/from/help/line where known."""
     where = " ".join(
         part for part in (diagnostic.op, f"'{diagnostic.node}'" if diagnostic.node else "") if part
     )
@@ -176,6 +176,7 @@ def render(diagnostic: Diagnostic) -> str:
         ("need", diagnostic.need),
         ("from", diagnostic.source),
         ("help", diagnostic.help),
+        ("line", diagnostic.location),
     )
     for label, text in rest:
         if text:

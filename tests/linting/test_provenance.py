@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from onnx import NodeProto, helper
 
+from deploycc.diagnostics import render
 from deploycc.lint_targets import load_lint_target
 from deploycc.linting import lint
 from deploycc.linting.provenance import location
@@ -65,3 +66,4 @@ def test_findings_have_it() -> None:
     judged.proto.graph.node[0].metadata_props.add(key="pkg.torch.onnx.stack_trace", value=TRACE)
     (found, *_) = lint(judged, load_lint_target("x86-64")).diagnostics
     assert found.location == "blocks.py:31"
+    assert render(found).endswith("\n  line: blocks.py:31")
