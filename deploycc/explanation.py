@@ -1,4 +1,4 @@
-"""What ``deploycc explain`` says: of a code, a rule, a condition, an operator, a target."""
+"""What ``deploycc explain`` says: of a code, a rule, a condition, a rewrite, an operator, a target."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import difflib
 import re
 from collections.abc import Iterable
 from functools import cache
+from typing import get_args
 
 from deploycc.diagnostics import CATALOGUE
 from deploycc.lint_targets import External, external, external_names, is_external, load_lint_target
@@ -15,15 +16,17 @@ from deploycc.rule_docs import (
     by_code,
     condition_page,
     condition_rows,
-    limit_line,
+    instead,
+    limit_lines,
     markdown,
     rows_about,
+    rule,
     rule_page,
     units_of,
 )
 from deploycc.rule_names import BASELINE_GONE, POLICY_RULES, UNUSED_IGNORE, near_rule, rule_files, rule_names
 from deploycc.targets import target_names
-from deploycc.types import DeployccError, Diagnostic
+from deploycc.types import DeployccError, Diagnostic, Verdict
 
 FAMILIES = {
     "1": "the model's form",
@@ -57,21 +60,71 @@ def explain(name: str, target: str = "") -> str:
     if name in CATALOGUE:
         return markdown(_code(name))
     if name in rule_files():
-        engine, unit = (aimed.engine, aimed.unit) if aimed else ("", "")
-        return markdown(rule_page(name, engine=engine, unit=unit))
+        engine, unit, version = (aimed.engine, aimed.unit, aimed.version) if aimed else ("", "", "")
+        page = rule_page(name, engine=engine, unit=unit, version=version)
+        return markdown([*page, *_rewrites(rule_fixes(name))])
     if name in POLICY_RULES:
         return markdown(_about_policy(name))
     rows = condition_rows(name)
     if rows:
         on_target = [(engine, row) for engine, row in rows if aimed is None or engine == aimed.engine]
-        pages = (condition_page(engine, row) for engine, row in on_target or rows)
-        return "\n".join(markdown(page) for page in pages)
+        pages = [
+            [*condition_page(engine, row), *_rewrites([row["fix"]] if row.get("fix") else [])]
+            for engine, row in on_target or rows
+        ]
+        return "\n".join(map(markdown, pages))
     if is_external(name) or re.split("[:@]", name)[0] in target_names():
         return markdown(_target(load_lint_target(name)))
-    found = _operator(name, aimed)
+    found = _operator(name, aimed) or fix_page(name)
     if not found:
         raise DeployccError(_unknown(name))
     return markdown(found)
+
+
+@cache
+def rule_fixes(name: str) -> tuple[str, ...]:
+    """The rewrites that a rule in Python names."""
+    names = [word for word in rule(name).names if word not in get_args(Verdict)]
+    if not names:
+        return ()
+    from deploycc.fixing import fixes
+
+    return tuple(word for word in names if word in fixes())
+
+
+def _rewrites(names: Iterable[str]) -> list[str]:
+    return [line for name in names for line in ("", *fix_page(name, level=2))]
+
+
+def fix_page(name: str, level: int = 1) -> list[str]:
+    """A rewrite: what becomes of what, in PyTorch and in ONNX, and of the numbers; empty for none.
+
+    It loads ONNX, which the pages without a rewrite do not need.
+    """
+    from deploycc.fixing import fix_named
+
+    fix = fix_named(name)
+    if fix is None:
+        return []
+    option = "--fix" if fix.safety == "exact" else "--fix-unsafe"
+    operators = "every operator" if fix.operators == ("*",) else ", ".join(fix.operators)
+    bound = f" At most {fix.bound:g} of the output's largest magnitude." if fix.bound else ""
+    lines = [
+        f"{'#' * level} {fix.name}",
+        "",
+        f"**{fix.headline}.**",
+        "",
+        f"- operators: {operators}",
+        f"- safety: {fix.safety} (`deploycc lint {option}`)",
+        f"- numbers: {fix.effect}{bound}",
+    ]
+    if fix.pytorch:
+        lines += ["", "In PyTorch write:", "", "```python", fix.pytorch.strip(), "```"]
+    if fix.onnx:
+        lines += ["", "In ONNX it becomes:", "", "```", fix.onnx.strip(), "```"]
+    if fix.refuses:
+        lines += ["", fix.refuses]
+    return lines
 
 
 @cache
@@ -128,24 +181,27 @@ def _operator(name: str, target: LintTarget | None) -> list[str]:
     lines = [f"# {name} on {target.name}", ""]
     row = table.operators.get(name)
     if row is not None and version_in(target.version, row.versions):
-        lines += _taken(name, row, table, target)
+        lines += _taken(row, table, target)
     elif name in table.missing or row is not None:
         missing = table.missing.get(name)
         lines.append(
             f"**Not taken**: {table.title}{_since(row)} refuses a network that has it (no-converter, DC400)."
         )
         if missing is not None:
-            lines += ["", f"- source: {table.source(missing.source) or f'{table.title}, {table.version}'}"]
-            lines += ["", f"Instead: {missing.help}."] if missing.help else []
+            source = table.source(missing.source) or f"{table.title}, {table.version}"
+            lines += ["", f"- source: {source}"]
     else:
         lines.append(
             f"**Not known**: no source tells whether {table.title} takes it (support-unknown, DC414)."
         )
-    conditions = [
-        r for r in rows_about(table, name, target.unit) if version_in(target.version, r.get("versions", ""))
-    ]
-    for condition in conditions:
-        lines += ["", *condition_page(table.engine, condition, level=2)]
+    words, fix = instead(table.engine, name)
+    if words:
+        lines += ["", f"Instead: {words}."]
+    if fix:
+        lines += _rewrites([fix])
+    for condition in rows_about(table, name, target.unit):
+        if version_in(target.version, condition.get("versions", "")):
+            lines += ["", *condition_page(table.engine, condition, level=2)]
     return lines
 
 
@@ -153,7 +209,7 @@ def _since(row: Operator | None) -> str:
     return f" before {row.versions}" if row is not None and row.versions else ""
 
 
-def _taken(name: str, row: Operator, table: SupportTable, target: LintTarget) -> list[str]:
+def _taken(row: Operator, table: SupportTable, target: LintTarget) -> list[str]:
     unit = target.unit
     if unit in row.partly:
         lines = [f"**Partly**: {row.partly[unit]}."]
@@ -202,9 +258,9 @@ def _target(target: LintTarget) -> list[str]:
     if target.peak is not None:
         flops, moved = target.peak.flops / 1e9, target.peak.bytes_per_second / 1e9
         lines.append(f"- peak: {flops:g} GFLOP/s, {moved:g} GB/s from memory")
-    limits = {**table.limits.get("", {}), **table.limits.get(target.unit, {})}
+    limits = list(limit_lines(target.engine, unit=target.unit, version=target.version))
     if limits:
-        lines += ["", "## Limits", "", *(limit_line(key, limit) for key, limit in sorted(limits.items()))]
+        lines += ["", "## Limits", "", *limits]
     return [*lines, "", f"`deploycc explain OPERATOR --target {target.name}` says what it makes of one."]
 
 
@@ -230,11 +286,16 @@ def _unknown(name: str) -> Diagnostic:
         for engine in engines()
         for op in (*support_table(engine).operators, *support_table(engine).missing)
     }
+    from deploycc.fixing import fixes
+
     known = [*operators, *external_names(), *target_names()]
     near = difflib.get_close_matches(name, known, n=1) or [near_rule(name)]
+    if not near[0]:
+        near = difflib.get_close_matches(name, fixes(), n=1) or [""]
     return Diagnostic(
         "DC776",
         f"nothing is called '{name}'",
-        need="a code (DC402), a rule or condition (rank-limit), an operator (Resize) or a target (snpe:htp)",
+        need="a code (DC402), a rule or condition (no-converter), a rewrite (mish-to-tanh), "
+        "an operator (Resize) or a target (snpe:htp)",
         help=f"did you mean {near[0]}?" if near[0] else "",
     )

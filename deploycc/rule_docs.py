@@ -7,15 +7,24 @@ are read as text, since loading them would load ONNX.
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from deploycc.diagnostics import CATALOGUE
 from deploycc.effects import EFFECTS
-from deploycc.op_support import Limit, Operator, SupportTable, engines, examples, support_table
-from deploycc.rule_names import condition_ids, rule_files
+from deploycc.op_support import (
+    Operator,
+    SupportTable,
+    engines,
+    examples,
+    support_table,
+    table,
+    version_in,
+)
+from deploycc.rule_names import condition_effects, condition_ids, rule_files
 
 QUANTISED = {"T8": "uint8", "T9": "float", "T4": "int4", "T5": "float"}
 """The element types that the examples leave to the operator; ``QuantizeLinear`` has them the other way."""
@@ -25,14 +34,17 @@ _HEADINGS = {"fires": "It fires on", "silent": "It is silent on"}
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule in Python: its docstring in two parts, the codes it reports, the limits and fixes it names."""
+    """A rule in Python: its docstring in two parts, the codes it reports, the limits it compares with.
+
+    ``names`` are its words with dashes: the rewrites that it names are among them.
+    """
 
     name: str
     headline: str
     words: str
     codes: tuple[str, ...]
     limits: tuple[str, ...]
-    fixes: tuple[str, ...]
+    names: tuple[str, ...]
 
 
 @cache
@@ -50,54 +62,75 @@ def rule(name: str) -> Rule:
         and call.args
         and isinstance(call.args[0], ast.Constant)
     ]
-    fixes = [
-        word.value.value
-        for call in calls
-        for word in call.keywords
-        if word.arg == "fix" and isinstance(word.value, ast.Constant)
-    ]
     return Rule(
         name=name,
         headline=" ".join(headline.split()),
         words=words.strip(),
         codes=tuple(dict.fromkeys(text for text in texts if text in CATALOGUE)),
         limits=tuple(dict.fromkeys(str(limit) for limit in limits)),
-        fixes=tuple(dict.fromkeys(str(fix) for fix in fixes if fix)),
+        names=tuple(dict.fromkeys(text for text in texts if re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)+", text))),
     )
 
 
-def rule_page(name: str, *, engine: str = "", unit: str = "", level: int = 1) -> list[str]:
-    """A rule in Python.  With ``engine`` and ``unit`` the limits it compares with are those of the unit."""
+def rule_page(name: str, *, engine: str = "", unit: str = "", version: str = "", level: int = 1) -> list[str]:
+    """A rule in Python, and the limits it compares with: all, or those of an engine's unit and release."""
     found = rule(name)
     lines = [f"{'#' * level} {name} ({', '.join(found.codes)})", "", f"**{found.headline}**"]
     if found.words:
         lines += ["", found.words]
     lines += ["", *(f"- {code}: {CATALOGUE[code].title}" for code in found.codes)]
-    limits = [line for key in found.limits for line in _limit_lines(key, engine, unit)]
-    if limits:
-        lines += ["", "What it compares with:", "", *limits]
-    if found.fixes:
-        lines += ["", f"Repaired by: {', '.join(found.fixes)} (`deploycc lint --fix`)"]
+    if engine:
+        limits = list(limit_lines(engine, unit=unit, version=version, keys=found.limits))
+        if limits:
+            lines += [
+                "",
+                f"Limits of {support_table(engine).title}{f' {unit}' if unit else ''}:",
+                "",
+                *limits,
+            ]
+        return lines
+    for name_ in engines() if found.limits else ():
+        limits = list(limit_lines(name_, keys=found.limits))
+        if limits:
+            lines += ["", f"Limits of {support_table(name_).title}:", "", *limits]
     return lines
 
 
-def _limit_lines(key: str, engine: str, unit: str) -> Iterator[str]:
-    for name in (engine,) if engine else engines():
-        table = support_table(name)
-        if engine:
-            limit = table.limit(key, unit)
-            if limit is not None:
-                yield limit_line(key, limit, f"{table.title} {unit}".strip())
-            continue
-        for part, limits in table.limits.items():
-            if key in limits:
-                yield limit_line(key, limits[key], f"{table.title} {part}".strip())
+def limit_lines(
+    engine: str, *, unit: str | None = None, version: str = "", keys: Collection[str] | None = None
+) -> Iterator[str]:
+    """The limits of an engine as items of a list: those of a unit, or of all units, each with its name.
+
+    ``version`` is the release whose values are wanted, ``keys`` the limits that are.
+    """
+    data = support_table(engine)
+    rows: Mapping[str, Any] = table(engine).get("limits", {})
+    parts = {"": {key: row for key, row in rows.items() if key not in data.units}}
+    parts |= {part: rows[part] for part in data.units if part in rows}
+    if unit is not None:
+        parts = {"": {**parts[""], **parts.get(unit, {})}}
+    for part, limits in parts.items():
+        whose = f" of {part}" if part else ""
+        for key, row in sorted(limits.items()):
+            if keys is None or key in keys:
+                value, source = _limit_value(row, version), data.source(row["source"])
+                yield f"- {key.replace('_', ' ')}{whose}: {value} ({source})"
 
 
-def limit_line(key: str, limit: Limit, whose: str = "") -> str:
-    """One limit as an item of a list."""
-    value = ", ".join(map(str, limit.value)) if isinstance(limit.value, list) else str(limit.value)
-    return f"- {key.replace('_', ' ')}{f' of {whose}' if whose else ''}: {value} ({limit.source})"
+def _limit_value(row: Mapping[str, Any], version: str) -> str:
+    """The value, or that of an older release; without a release both."""
+    earlier: Mapping[str, Any] = row.get("earlier", {})
+    for releases, value in earlier.items():
+        if version and version_in(version, releases):
+            return _shown(value)
+    older = "".join(f", {_shown(value)} in {releases}" for releases, value in earlier.items())
+    return _shown(row["value"]) + ("" if version else older)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def condition_rows(name: str) -> list[tuple[str, Mapping[str, Any]]]:
@@ -126,7 +159,7 @@ def condition_page(
         "",
         f"- table: {table.title}{_scope(row)}",
         f"- operators: {operators}",
-        f"- {effect.severity}, {effect.verdict}",
+        f"- {row.get('severity', effect.severity)}, {effect.verdict}",
         f"- when `{row['when']}`",
         f"- got: {_plain(row['got'])}",
         f"- need: {_plain(row['need'])}",
@@ -135,7 +168,7 @@ def condition_page(
         f"Instead: {row['help']}." if row["help"] else "No way around it is known.",
     ]
     if row.get("fix"):
-        lines += ["", f"Repaired by: {row['fix']} (`deploycc lint --fix`)"]
+        lines += ["", f"Repaired by: {row['fix']} (`deploycc lint --fix`)."]
     for which in graphs:
         graph = example_graph(engine, row, which)
         if graph:
@@ -192,10 +225,19 @@ def by_code(code: str) -> tuple[list[str], dict[str, list[str]]]:
     rules = [name for name in rule_files() if code in rule(name).codes]
     effects = {name for name, effect in EFFECTS.items() if effect.code == code}
     conditions = {
-        engine: [str(row["id"]) for row in support_table(engine).conditions if row["effect"] in effects]
+        engine: [name for name, effect in condition_effects(engine).items() if effect in effects]
         for engine in (engines() if effects else ())
     }
     return rules, {engine: ids for engine, ids in conditions.items() if ids}
+
+
+def instead(engine: str, operator: str) -> tuple[str, str]:
+    """What a table says to write where an operator is not taken, and the rewrite it names."""
+    data = table(engine)
+    row = data.get("missing", {}).get(operator) or data["operators"].get(operator)
+    if isinstance(row, str):
+        return row, ""
+    return (row.get("help", ""), row.get("fix", "")) if isinstance(row, dict) else ("", "")
 
 
 def rows_about(table: SupportTable, operator: str, unit: str = "") -> Iterator[Mapping[str, Any]]:

@@ -33,10 +33,19 @@ def rule_files() -> dict[str, Path]:
 
 
 @cache
-def condition_ids(engine: str) -> tuple[str, ...]:
-    """The ids of an engine's conditions, from the table's text: to parse all tables takes a while."""
+def condition_effects(engine: str) -> dict[str, str]:
+    """The ids of an engine's conditions and their effects, from the text: parsing all tables is slow."""
     text = (data_dir("targets") / "op_support" / f"{engine}.toml").read_text(encoding="utf-8")
-    return tuple(re.findall(r"""^id *= *["']([\w.-]+)["']""", text, re.M))
+    found = {}
+    for block in re.split(r"^\[\[conditions\]\]", text, flags=re.M)[1:]:
+        keys = dict(re.findall(r"""^(id|effect) *= *["']([\w.-]+)["']""", block, re.M))
+        found[keys.get("id", "")] = keys.get("effect", "")
+    return found
+
+
+def condition_ids(engine: str) -> tuple[str, ...]:
+    """The ids of an engine's conditions."""
+    return tuple(condition_effects(engine))
 
 
 @cache

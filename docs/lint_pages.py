@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from deploycc.explanation import FAMILIES
+from deploycc.explanation import FAMILIES, fix_page, rule_fixes
+from deploycc.fixing import fixes
 from deploycc.lint_targets import external, external_names
 from deploycc.op_support import SupportTable, engines, support_table
-from deploycc.rule_docs import condition_page, limit_line, markdown, rule, rule_page, units_of
+from deploycc.rule_docs import condition_page, limit_lines, markdown, rule, rule_page, units_of
 from deploycc.rule_names import condition_ids, rule_files
 
 FOLDER = Path(__file__).resolve().parent
@@ -23,6 +24,7 @@ def lint_pages() -> dict[Path, str]:
     pages[FOLDER / "op-support" / "index.md"] = _tables_index()
     for engine in engines():
         pages[FOLDER / "op-support" / f"{engine}.md"] = _table_page(engine)
+    pages[FOLDER / "fixes.md"] = _fixes_page()
     return pages
 
 
@@ -64,6 +66,8 @@ def _rules_page(digit: str, names: list[str]) -> str:
     lines = [f"# Rules about {FAMILIES[digit]}", "", f"{_WRITTEN}. [All rules](index.md).", ""]
     for name in names:
         lines += [*rule_page(name, level=2), ""]
+        links = [f"[{fix}](../fixes.md#{fix})" for fix in rule_fixes(name)]
+        lines += [f"Repaired by: {', '.join(links)}.", ""] if links else []
     return markdown(lines)
 
 
@@ -103,7 +107,7 @@ def _table_page(engine: str) -> str:
         "",
         *(f"- {key}: {text}" for key, text in table.sources.items()),
     ]
-    limits = [line for part in table.limits for line in _limits(table, part)]
+    limits = list(limit_lines(engine))
     if limits:
         lines += ["", "## Limits", "", *limits]
     lines += ["", "## Operators", "", *_operators(table)]
@@ -117,9 +121,23 @@ def _table_page(engine: str) -> str:
     return markdown(lines)
 
 
-def _limits(table: SupportTable, part: str) -> Iterator[str]:
-    for key, limit in sorted(table.limits[part].items()):
-        yield limit_line(key, limit, part)
+def _fixes_page() -> str:
+    lines = [
+        "# Rewrites",
+        "",
+        f"{_WRITTEN} from `deploycc/fixing/rewrites`: what `deploycc lint --fix` makes of a model where a",
+        "rule or a condition names a rewrite. Each is checked on the model itself with ONNX Runtime, and",
+        "undone where the result differs; a new model is written, never the old one. Those that change the",
+        "numbers or, in some cases, the meaning are made with `--fix-unsafe` only. `--diff` shows the change",
+        "and writes nothing.",
+        "",
+        "| rewrite | what | safety |",
+        "|---|---|---|",
+    ]
+    lines += [f"| [{f.name}](#{f.name}) | {_cell(f.headline)} | {f.safety} |" for f in fixes().values()]
+    for name in fixes():
+        lines += ["", *fix_page(name, level=2)]
+    return markdown(lines)
 
 
 def _operators(table: SupportTable) -> Iterator[str]:

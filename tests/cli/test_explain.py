@@ -12,7 +12,8 @@ import pytest
 from deploycc.cli.targets_command import _compiled, _external, _table
 from deploycc.diagnostics import CATALOGUE
 from deploycc.effects import EFFECTS
-from deploycc.explanation import explain, rule_help
+from deploycc.explanation import explain, rule_fixes, rule_help
+from deploycc.fixing import fixes
 from deploycc.lint_targets import external, external_names
 from deploycc.op_support import engines, examples, support_table
 from deploycc.rule_docs import rule
@@ -86,7 +87,8 @@ def test_a_target() -> None:
     assert unit.description in page
     limit = support_table("snpe").limit("max_rank", "htp")
     assert limit is not None
-    assert f"- max rank: {limit.value} ({limit.source})" in page
+    assert f"- max rank: {limit.value}" in page
+    assert limit.source in page
     assert load_target("arm64").description in explain("arm64")
     for name in external_names():
         assert explain(name).startswith(f"# {name}\n")
@@ -100,6 +102,7 @@ def test_a_target() -> None:
         ("Rezise", "did you mean Resize?"),
         ("snpee", "did you mean snpe?"),
         ("arm46", "did you mean arm"),
+        ("mish-to-tanj", "did you mean mish-to-tanh?"),
         ("xyzzy", ""),
     ],
 )
@@ -116,6 +119,24 @@ def test_help_for_reports() -> None:
     assert rule_help("resize-antialias") == explain("resize-antialias")
     assert rule_help("DC104") == explain("DC104")
     assert rule_help("no such rule") == rule_help("") == ""
+
+
+def test_every_rewrite_has_a_page() -> None:
+    for name, fix in fixes().items():
+        page = explain(name)
+        assert page.startswith(f"# {name}\n")
+        assert [part for part in (fix.headline, fix.effect, fix.pytorch, fix.onnx) if part not in page] == []
+        assert f"`deploycc lint --fix{'' if fix.safety == 'exact' else '-unsafe'}`" in page
+
+
+def test_a_rewrite_that_a_condition_or_rule_names_is_on_its_page() -> None:
+    named = {
+        r["id"]: r["fix"] for engine in engines() for r in support_table(engine).conditions if r.get("fix")
+    }
+    named |= {name: fix for name in rule_files() for fix in rule_fixes(name)}
+    for name, fix in named.items():
+        assert fix in fixes()
+        assert f"## {fix}\n" in explain(name)
 
 
 def test_what_is_about_the_policy() -> None:
