@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import get_args
 
@@ -57,21 +57,12 @@ def explain(name: str, target: str = "") -> str:
     Raises ``DeployccError``: DC776 where nothing is called so, DC500 and DC510 for a target that is none.
     """
     aimed = load_lint_target(target) if target else None
-    if name in CATALOGUE:
-        return markdown(_code(name))
-    if name in rule_files():
-        engine, unit, version = (aimed.engine, aimed.unit, aimed.version) if aimed else ("", "", "")
-        page = rule_page(name, engine=engine, unit=unit, version=version)
-        return markdown([*page, *_rewrites(rule_fixes(name))])
+    if name.upper() in CATALOGUE:
+        return markdown(_code(name.upper()))
     if name in POLICY_RULES:
         return markdown(_about_policy(name))
-    rows = condition_rows(name)
-    if rows:
-        on_target = [(engine, row) for engine, row in rows if aimed is None or engine == aimed.engine]
-        pages = [
-            [*condition_page(engine, row), *_rewrites([row["fix"]] if row.get("fix") else [])]
-            for engine, row in on_target or rows
-        ]
+    pages = list(_named(name, aimed))
+    if pages:
         return "\n".join(map(markdown, pages))
     if is_external(name) or re.split("[:@]", name)[0] in target_names():
         return markdown(_target(load_lint_target(name)))
@@ -79,6 +70,18 @@ def explain(name: str, target: str = "") -> str:
     if not found:
         raise DeployccError(_unknown(name))
     return markdown(found)
+
+
+def _named(name: str, target: LintTarget | None) -> Iterator[list[str]]:
+    """The pages of the rule and the conditions that are called so; of one target's table where it has one."""
+    if name in rule_files():
+        engine, unit, version = (target.engine, target.unit, target.version) if target else ("", "", "")
+        page = rule_page(name, engine=engine, unit=unit, version=version)
+        yield [*page, *_rewrites(rule_fixes(name))]
+    rows = condition_rows(name)
+    there = [(engine, row) for engine, row in rows if target is None or engine == target.engine]
+    for engine, row in there or rows:
+        yield [*condition_page(engine, row), *_rewrites([row["fix"]] if row.get("fix") else [])]
 
 
 @cache

@@ -24,7 +24,7 @@ from deploycc.op_support import (
     table,
     version_in,
 )
-from deploycc.rule_names import condition_effects, condition_ids, rule_files
+from deploycc.rule_names import condition_effects, condition_ids, rule_files, table_text
 
 QUANTISED = {"T8": "uint8", "T9": "float", "T4": "int4", "T5": "float"}
 """The element types that the examples leave to the operator; ``QuantizeLinear`` has them the other way."""
@@ -89,10 +89,10 @@ def rule_page(name: str, *, engine: str = "", unit: str = "", version: str = "",
                 *limits,
             ]
         return lines
-    for name_ in engines() if found.limits else ():
-        limits = list(limit_lines(name_, keys=found.limits))
-        if limits:
-            lines += ["", f"Limits of {support_table(name_).title}:", "", *limits]
+    for having in engines():
+        if any(re.search(rf"^{key} *=", table_text(having), re.M) for key in found.limits):
+            limits = list(limit_lines(having, keys=found.limits))
+            lines += ["", f"Limits of {support_table(having).title}:", "", *limits] if limits else []
     return lines
 
 

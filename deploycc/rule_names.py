@@ -33,11 +33,16 @@ def rule_files() -> dict[str, Path]:
 
 
 @cache
+def table_text(engine: str) -> str:
+    """The table of an engine before it is parsed."""
+    return (data_dir("targets") / "op_support" / f"{engine}.toml").read_text(encoding="utf-8")
+
+
+@cache
 def condition_effects(engine: str) -> dict[str, str]:
     """The ids of an engine's conditions and their effects, from the text: parsing all tables is slow."""
-    text = (data_dir("targets") / "op_support" / f"{engine}.toml").read_text(encoding="utf-8")
     found = {}
-    for block in re.split(r"^\[\[conditions\]\]", text, flags=re.M)[1:]:
+    for block in re.split(r"^\[\[conditions\]\]", table_text(engine), flags=re.M)[1:]:
         keys = dict(re.findall(r"""^(id|effect) *= *["']([\w.-]+)["']""", block, re.M))
         found[keys.get("id", "")] = keys.get("effect", "")
     return found
