@@ -231,6 +231,11 @@ def test_completion_is_a_script_of_that_shell(shell: str) -> None:
     ("words", "expected"),
     [
         ("tar", {"targets"}),
+        ("lint --target snpe:h", {"snpe:htp"}),
+        ("lint --target arm", {"arm64", "arm64-musl", "armv7"}),
+        ("lint --format js", {"json"}),
+        ("explain DC402", {"DC402"}),
+        ("explain --target snpe:ht", {"snpe:htp"}),
         ("build --target arm", {"arm64", "arm64-musl", "armv7"}),
         ("build --em", {"--emit"}),
     ],
