@@ -64,8 +64,9 @@ class LintTargetOption(TargetOption):
             for family in external_names()
             for name in (family, *(f"{family}:{unit}" for unit in external(family).units))
         ]
-        found = [CompletionItem(name) for name in externals if name.startswith(incomplete)]
-        return found + super().shell_complete(ctx, param, incomplete)
+        names = (*target_names(), *externals)
+        found = [CompletionItem(name) for name in names if name.startswith(incomplete)]
+        return found or [CompletionItem(incomplete, type="file")]
 
 
 def shapes_of(options: tuple[tuple[str, tuple[int, ...]], ...]) -> dict[str, tuple[int, ...]]:
