@@ -199,6 +199,16 @@ CATALOGUE: dict[str, Code] = {
     "DC763": Code("factory makes no module", 2),
     "DC764": Code("shapes do not fit forward()", 2),
     "DC765": Code("torch cannot export the module", 1),
+    # DC770-DC779: what lint is told to check, and what it is asked
+    "DC770": Code("deploycc.toml cannot be read", 2),
+    "DC771": Code("unknown key in deploycc.toml", 2),
+    "DC772": Code("bad value in deploycc.toml", 2),
+    "DC773": Code("ignore that matches no finding", 1),
+    "DC774": Code("not a baseline", 2),
+    "DC775": Code("baseline entries that no longer occur", 0),
+    "DC776": Code("nothing of that name to explain", 2),
+    "DC777": Code("no such rule", 2),
+    "DC778": Code("report cannot be written", 2),
     # DC780-DC789: hand-over to other compilers, and networks in parts
     "DC780": Code("network that cannot be handed over whole", 1),
     "DC781": Code("tensor that cannot cross between parts", 1),
@@ -221,7 +231,7 @@ CATALOGUE: dict[str, Code] = {
 
 
 def render(diagnostic: Diagnostic) -> str:
-    """The text a person reads: one headline, then got/need/help lines where known."""
+    """The text a person reads: one headline, then got/need/from/help/line where known."""
     where = " ".join(
         part for part in (diagnostic.op, f"'{diagnostic.node}'" if diagnostic.node else "") if part
     )
@@ -234,6 +244,7 @@ def render(diagnostic: Diagnostic) -> str:
         ("need", diagnostic.need),
         ("from", diagnostic.source),
         ("help", diagnostic.help),
+        ("line", diagnostic.location),
     )
     for label, text in rest:
         if text:
