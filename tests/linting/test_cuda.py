@@ -79,7 +79,7 @@ def test_the_note_is_in_the_report(tmp_path: Path) -> None:
     assert [(column.engine, column.taken) for column in cuda.hints] == [("onnxruntime-cuda", 2)]
 
 
-@pytest.mark.parametrize("target", ["cuda", "cuda:tensorrt", "cuda@11", "cuda:tpu"])
+@pytest.mark.parametrize("target", ["cuda", "cuda:tensorrt", "cuda@11"])
 def test_build_says_not_yet(target: str, tmp_path: Path) -> None:
     write_small_net(tmp_path / "model.onnx")
     command = [sys.executable, "-m", "deploycc", "build", "model.onnx", "--target", target]
