@@ -411,6 +411,7 @@ RULE_CASES: dict[str, tuple[Graph, Graph, dict[str, str]]] = {
             "message": "RoiAlign divides the model into two networks",
             "got": "decisions on data in 1 node; behind them 2 nodes, 1 layer with weights",
             "need": "a network that ends at 'f', 'boxes', 'batch' and one that begins behind",
+            "severity": "info",
             "fix": "roialign-to-gridsample",
         },
     ),

@@ -272,6 +272,7 @@ def test_two_networks_and_post_processing_are_told_apart() -> None:
         found.message == "NonMaxSuppression divides the model into a network and what follows its decisions"
     )
     assert found.need == "a network that ends at 'boxes', 'scores'"
+    assert found.severity == "warning"
 
 
 # ---- limits ----
