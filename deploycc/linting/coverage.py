@@ -80,10 +80,14 @@ def _report(subject: Subject, index: int, verdicts: dict[str, set[Verdict]], ref
 
 
 def coverage(subject: Subject, nodes: Sequence[NodeReport], found: Iterable[Diagnostic]) -> Coverage:
-    """The summary.  A finding that is about no node stops the whole network if it is an error."""
+    """The summary.  A finding that is about no node stops the whole network if it is an error.
+
+    So does an open dimension for a target that packages are built for.
+    """
     taken = [node for node in nodes if node.taken]
     parts = len(fewest_parts(range(len(nodes)), _reads(nodes), {i for i, n in enumerate(nodes) if n.taken}))
-    whole_errors = [d for d in found if d.severity == "error" and not d.node]
+    whole_errors = any(d.severity == "error" and not d.node for d in found)
+    whole_errors |= subject.compiled and any(-1 in info.shape for info in subject.model.inputs)
     runs: Literal["whole", "parts", "not"] = "whole"
     if len(taken) < len(nodes) or whole_errors:
         # A package is compiled whole or not at all; other runtimes move nodes, or take the parts.

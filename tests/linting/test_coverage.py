@@ -167,6 +167,13 @@ def test_an_error_without_a_node_stops_the_whole_network() -> None:
     assert (report.coverage.runs, report.coverage.taken) == ("not", 1)
 
 
+def test_a_package_needs_every_extent() -> None:
+    built = model("g (float[n,2] x) => (float[n,2] y) { y = Relu(x) }")
+    found = lint(built, ARM).coverage
+    assert found is not None
+    assert (found.runs, found.taken) == ("not", 1)
+
+
 def test_a_refused_node_inside_a_branch_refuses_the_node_that_holds_it() -> None:
     text = """g (float[2,2] x, bool c) => (float y) {
         y = If (c) <

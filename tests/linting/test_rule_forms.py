@@ -83,6 +83,13 @@ def test_transposes_that_simplifying_removes_are_only_told_of_the_file() -> None
     assert (left.severity, left.verdict) == ("warning", "slow")
 
 
+def test_transposes_around_elementwise_operators_undo_each_other_too() -> None:
+    text = """g (float[2,3] x) => (float[2,3] y) {
+        a = Transpose(x) b = Relu(a) c = Clip(b) y = Transpose(c) }"""
+    (found,) = told("cancelling_transposes", text)
+    assert (found.node, found.fix) == ("Transpose_3", "")
+
+
 def test_a_transpose_that_something_else_reads_between_is_needed() -> None:
     text = (
         "g (float[2,3] x) => (float[2,3] y, float[3,2] b) { a = Transpose(x) b = Relu(a) y = Transpose(b) }"
@@ -91,16 +98,18 @@ def test_a_transpose_that_something_else_reads_between_is_needed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("casts", "message"),
+    ("casts", "message", "fix"),
     [
-        ((10, 1), "two casts in a row: the first one rounds"),
-        ((11, 1), "two casts in a row could be one"),
-        ((7, 1), "two casts in a row: the first one rounds"),
+        ((10, 1), "two casts in a row: the first one rounds", ""),
+        ((11, 1), "two casts in a row could be one", "drop-cast-pairs"),
+        ((11, 10), "two casts in a row could be one", ""),
+        ((7, 1), "two casts in a row: the first one rounds", ""),
     ],
 )
-def test_casts_that_round(casts: tuple[int, int], message: str) -> None:
-    text = f"g (float[2] x) => (float[2] y) {{ a = Cast<to={casts[0]}>(x) y = Cast<to={casts[1]}>(a) }}"
-    assert [d.message for d in told("cast_pair", text)] == [message]
+def test_casts_that_round(casts: tuple[int, int], message: str, fix: str) -> None:
+    kind = "float16" if casts[1] == 10 else "float"
+    text = f"g (float[2] x) => ({kind}[2] y) {{ a = Cast<to={casts[0]}>(x) y = Cast<to={casts[1]}>(a) }}"
+    assert [(d.message, d.fix) for d in told("cast_pair", text)] == [(message, fix)]
 
 
 def test_small_copies_are_not_told() -> None:
@@ -272,6 +281,7 @@ def test_two_networks_and_post_processing_are_told_apart() -> None:
         found.message == "NonMaxSuppression divides the model into a network and what follows its decisions"
     )
     assert found.need == "a network that ends at 'boxes', 'scores'"
+    assert found.severity == "warning"
 
 
 # ---- limits ----

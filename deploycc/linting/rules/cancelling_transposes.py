@@ -84,5 +84,5 @@ def _finding(view: GraphView, first: NodeProto, second: NodeProto, *, survives: 
         severity="warning" if survives else "info",
         verdict="slow" if survives else "info",
         source="the graph itself",
-        fix="cancel-transposes",
+        fix="cancel-transposes" if second.input[0] == first.output[0] else "",
     )

@@ -45,6 +45,7 @@ def check(subject: Subject) -> Iterator[Diagnostic]:
             severity="info",
             verdict="info",
             source="ONNX operator specification, Cast",
+            fix="drop-cast-pairs" if not rounds and types[0] == types[2] else "",
         )
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from deploycc.linting.subject import Subject
-from deploycc.linting.wording import shape_text
+from deploycc.linting.wording import counted, shape_text
 from deploycc.types import Diagnostic
 
 CODE = "DC214"
@@ -32,7 +32,7 @@ def check(subject: Subject) -> Iterator[Diagnostic]:
         padded = (*(1,) * (limit.value - len(kind.shape)), *kind.shape)
         yield Diagnostic(
             CODE,
-            f"input '{info.name}' has {len(kind.shape)} dimensions",
+            f"input '{info.name}' has {counted(len(kind.shape), 'dimension')}",
             tensor=info.name,
             got=shape_text(kind.shape),
             need=shape_text(padded) if len(kind.shape) < limit.value else f"rank {limit.value}",

@@ -44,4 +44,5 @@ def check(subject: Subject) -> Iterator[Diagnostic]:
         severity="warning",
         verdict="info",
         source=f"{subject.table.title}, {subject.table.version}: not in its list of operators",
+        fix="qlinear-to-qdq" if "DynamicQuantizeLinear" not in counts else "",
     )
