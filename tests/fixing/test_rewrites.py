@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
@@ -139,3 +140,14 @@ def test_activations_hold_at_the_ends_of_their_range(graph: str, weights: dict[s
     assert apply(fix, editor)
     inputs = [np.array([-np.inf, np.inf, -1e4, 1e4, 88.9, -88.9], np.float32)]
     assert error(run(before, inputs), run(editor.write_back(), inputs)) <= fix.bound
+
+
+def test_tables_and_rules_name_rewrites_that_there_are() -> None:
+    root = Path(__file__).resolve().parents[2]
+    tables = [*(root / "targets" / "op_support").glob("*.toml")]
+    rules = [*(root / "deploycc" / "linting" / "rules").glob("*.py")]
+    assert tables
+    assert rules
+    for path in (*tables, *rules):
+        named = set(re.findall(r"\bfix ?= ?\"([a-z0-9-]+)\"", path.read_text(encoding="utf-8")))
+        assert named <= set(fixes()), path.name
