@@ -156,12 +156,12 @@ def test_tables_and_rules_name_rewrites_that_there_are() -> None:
 FROM_THE_FIELD = {
     "rank above 4 or 5": "pixel-shuffle-to-depth-to-space channel-shuffle-to-gather batch-to-one-matmul",
     "activations that do not fuse": "hardswish-to-clip",
-    "activations without a converter": "mish-to-tanh celu-to-relu selu-to-elu swish-to-sigmoid softsign-to-div "
-    "shrink-to-mul softplus-to-log lp-normalization-to-reduce",
+    "activations without a converter": "mish-to-tanh celu-to-relu selu-to-elu swish-to-sigmoid "
+    "softsign-to-div shrink-to-mul softplus-to-log lp-normalization-to-reduce",
     "float16 activations": "elu-to-exp thresholded-relu-to-mul",
     "slopes computed at run time": "prelu-to-relu",
-    "upsampling": "upsample-to-resize resize-opset10 resize-nearest-asymmetric-floor resize-nearest-to-deconv "
-    "resize-nearest-to-depth-to-space resize-linear-to-deconv",
+    "upsampling": "upsample-to-resize resize-opset10 resize-nearest-asymmetric-floor "
+    "resize-nearest-to-deconv resize-nearest-to-depth-to-space resize-linear-to-deconv",
     "transposed convolutions": "deconv-output-shape-to-pads deconv-zero-stuff-dilation deconv-split-groups "
     "deconv-to-depth-to-space deconv-stride1-to-conv deconv-zero-insert",
     "convolutions": "conv-zero-stuff-dilation conv-split-groups conv-pads-to-pad focus-to-conv",
@@ -170,8 +170,8 @@ FROM_THE_FIELD = {
     "regions": "roialign-to-gridsample",
     "indices and masks": "scatternd-to-concat onehot-to-equal where-to-mul topk1-to-argmax flip-to-gather",
     "recurrent layers": "lstm-unroll",
-    "normalisations": "group-norm-to-instance-norm instance-norm-to-reduce layernorm-to-reduce softmax-last-axis "
-    "batchnorm-to-mul-add batchnorm-fold reduce-l2-to-sqrt",
+    "normalisations": "group-norm-to-instance-norm instance-norm-to-reduce layernorm-to-reduce "
+    "softmax-last-axis batchnorm-to-mul-add batchnorm-fold reduce-l2-to-sqrt",
     "modes of DepthToSpace": "depth-to-space-crd-to-dcr",
     "products": "einsum-to-matmul pow-to-mul",
 }
