@@ -116,7 +116,7 @@ def _same(
 
 
 def attributes_of(found: Window, **changed: Any) -> dict[str, Any]:
-    """Explicit attributes of the window, some of them changed; without ``auto_pad``."""
+    """Attributes of the window, some of them changed; without ``auto_pad`` and without those of no effect."""
     attrs: dict[str, Any] = {
         "kernel_shape": list(found.kernel),
         "strides": list(found.strides),
@@ -124,7 +124,12 @@ def attributes_of(found: Window, **changed: Any) -> dict[str, Any]:
         "pads": [*found.begin, *found.end],
         "group": found.group,
     }
-    return {**attrs, **changed}
+    attrs.update(changed)
+    usual = {"strides": 1, "dilations": 1, "pads": 0, "output_padding": 0}
+    idle = [name for name, value in usual.items() if all(item == value for item in attrs.get(name, ()))]
+    if attrs["group"] == 1:
+        idle.append("group")
+    return {name: value for name, value in attrs.items() if name not in idle}
 
 
 def with_bias(*inputs: str) -> list[str]:
