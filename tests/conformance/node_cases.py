@@ -7,8 +7,9 @@ constants; ``deployer_cases`` makes them so.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -36,17 +37,19 @@ FIRST_PARAMETER = {
 """From which input on a deployer's model has constants; every reduction's axes as well."""
 
 
-def given_cases() -> list[Case]:
+@cache
+def given_cases() -> tuple[Case, ...]:
     """Every node test whose values are plain numpy arrays, as it is: no sequences, no packed types."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         tests = collect_testcases(None)
-    return [case for test in tests if (case := _case(test)) is not None]
+    return tuple(case for test in tests if (case := _case(test)) is not None)
 
 
-def deployer_cases() -> list[Case]:
+@cache
+def deployer_cases() -> tuple[Case, ...]:
     """The same tests with what an operator takes as a parameter stored in the model."""
-    return [with_constants(case) for case in given_cases()]
+    return tuple(map(with_constants, given_cases()))
 
 
 def with_constants(case: Case) -> Case:
@@ -64,7 +67,7 @@ def with_constants(case: Case) -> Case:
     return replace(case, proto=proto, inputs=kept)
 
 
-def operators(cases: list[Case]) -> dict[str, str]:
+def operators(cases: Sequence[Case]) -> dict[str, str]:
     """The operator that each case tests: that of its one node, or of the test it is the expansion of."""
     by_name = {case.name: case.proto.graph.node[0].op_type for case in cases}
 

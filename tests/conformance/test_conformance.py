@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from deploycc.lint import lint_model
 from deploycc.linting.table import conditions
+from deploycc.types import DeployccError
 from tests.conformance import silently_wrong
 from tests.conformance.node_cases import deployer_cases, given_cases, operators
 from tests.conformance.report import Outcome, page, reasons, share
@@ -15,6 +19,7 @@ from tests.conformance.run import LEAST, WORKER, outcomes
 from tests.planning.harness import ARM64, find_emulator
 from tests.sweep.case import Case
 from tests.sweep.sweep import sweep
+from tests.sweep.worker import request_for
 
 SAMPLE = 100
 
@@ -24,7 +29,7 @@ def order(name: str) -> str:
     return hashlib.sha256(name.encode()).hexdigest()
 
 
-def one_for_each_operator(cases: list[Case]) -> list[Case]:
+def one_for_each_operator(cases: Sequence[Case]) -> list[Case]:
     """A case of every operator; the same ones each time."""
     chosen: dict[str, Case] = {}
     about = operators(cases)
@@ -91,12 +96,27 @@ def test_what_lint_lets_pass_is_right_in_packages_and_on_another_machine(how: st
     assert len(supported) > 100
 
 
-FORMS = silently_wrong.cases()
+@pytest.mark.slow
+def test_the_command_says_what_the_worker_says(tmp_path: Path) -> None:
+    """The worker runs the stages in its own process; ``deploycc lint`` has a child and leaves shapes open."""
+    cases = one_for_each_operator(deployer_cases())[:20]
+    for name, outcome in outcomes(cases, workers=2).items():
+        case = next(case for case in cases if case.name == name)
+        case.save(tmp_path / name)
+        shapes = request_for(tmp_path / name, case.inputs).shapes
+        try:
+            (report,) = lint_model(tmp_path / name / "model.onnx", ["x86-64"], shapes=shapes).reports
+            report.raise_if_errors()
+            said = "supported"
+        except DeployccError:
+            said = "refused"
+        assert said == outcome.said, told({name: outcome})
 
 
 def test_none_of_what_tvm_gets_silently_wrong_comes_through() -> None:
-    found = sweep([case for _, case in FORMS.values()], worker=WORKER)
-    for name, (form, case) in FORMS.items():
+    forms = silently_wrong.cases()
+    found = sweep([case for _, case in forms.values()], worker=WORKER)
+    for name, (form, case) in forms.items():
         result = found[name]
         if form.became == "right":
             assert case.expected, f"{name}: nothing to compare with"
