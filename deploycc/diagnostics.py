@@ -159,6 +159,13 @@ CATALOGUE: dict[str, Code] = {
     "DC776": Code("nothing of that name to explain", 2),
     "DC777": Code("no such rule", 2),
     "DC778": Code("report cannot be written", 2),
+    # DC790-DC799: rewrites (lint --fix)
+    "DC790": Code("rewrite undone", 0),
+    "DC791": Code("repaired model would replace the model", 2),
+    "DC792": Code("model cannot be run, so no rewrite could be checked", 1),
+    "DC793": Code("rewrites do not come to an end", 0),
+    "DC794": Code("no rewrite of that name", 2),
+    "DC795": Code("repaired model cannot be written", 2),
 }
 
 

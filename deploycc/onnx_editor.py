@@ -73,6 +73,10 @@ class Editor:
             self.types[tensor.name] = TensorType(dtype_name(tensor.data_type), tuple(tensor.dims))
         self._index()
 
+    def reindex(self) -> None:
+        """Rebuild producers and consumers after inputs of nodes were set by hand."""
+        self._index()
+
     def _index(self) -> None:
         self.producers: dict[str, NodeProto] = {}
         self.consumers: dict[str, list[NodeProto]] = {}
@@ -85,6 +89,14 @@ class Editor:
                     self._taken.add(name)
             for name in used_names(node):
                 self.consumers.setdefault(name, []).append(node)
+
+    def adopt(self, model: ModelProto) -> None:
+        """Go on with another form of the whole model; what was read of the old one is forgotten."""
+        self.model = ModelProto()
+        self.model.CopyFrom(model)
+        self._arrays = {}
+        del self.nodes
+        self.refresh()
 
     def write_back(self) -> ModelProto:
         """Put nodes and initializers into the model and return it."""
@@ -235,6 +247,76 @@ class Rewrite:
         parts = [self._editor.fresh(f"{self._node.name}/part") for _ in range(count)]
         self._steps.append(self._editor.node("Split", [source, sizes], parts, like=self._node, axis=-1))
         return parts
+
+    def number(self, value: float) -> str:
+        """Store a scalar of the type of the node's first input; its name."""
+        return self.constant(np.array(value, self._editor.dtype(self._node.input[0]) or "float32"))
+
+    def reduce(
+        self, op: str, source: str, axes: Sequence[int], *, keepdims: bool = True, output: str = ""
+    ) -> str:
+        """A reduction over constant axes: an input from opset 18 (``ReduceSum``: 13), an attribute before."""
+        if self._editor.opset >= (13 if op == "ReduceSum" else 18):
+            stored = self.constant(np.array(axes, np.int64))
+            return self.add(op, source, stored, output=output, keepdims=int(keepdims))
+        return self.add(op, source, output=output, axes=list(axes), keepdims=int(keepdims))
+
+    def unsqueeze(self, source: str, axes: Sequence[int], output: str = "") -> str:
+        """``Unsqueeze``; its axes are an input from opset 13 on."""
+        if self._editor.opset >= 13:
+            return self.add("Unsqueeze", source, self.constant(np.array(axes, np.int64)), output=output)
+        return self.add("Unsqueeze", source, output=output, axes=list(axes))
+
+    def reshape(self, source: str, shape: Sequence[int], output: str = "") -> str:
+        """``Reshape`` to a constant shape."""
+        return self.add("Reshape", source, self.constant(np.array(shape, np.int64)), output=output)
+
+    def pad(
+        self,
+        source: str,
+        widths: Sequence[int],
+        value: float = 0.0,
+        mode: str = "constant",
+        output: str = "",
+    ) -> str:
+        """``Pad`` by ``widths`` (all in front, then all behind); they are an input from opset 11 on."""
+        if self._editor.opset < 11:
+            return self.add("Pad", source, output=output, mode=mode, pads=list(widths), value=float(value))
+        inputs = [source, self.constant(np.array(widths, np.int64))]
+        if mode == "constant" and value != 0.0:
+            inputs.append(self.number(value))
+        return self.add("Pad", *inputs, output=output, mode=mode)
+
+    def slice(
+        self,
+        source: str,
+        starts: Sequence[int],
+        ends: Sequence[int],
+        axes: Sequence[int],
+        steps: Sequence[int] = (),
+        output: str = "",
+    ) -> str:
+        """``Slice`` with constant bounds.  Before opset 10, where there are no steps, they are attributes."""
+        if self._editor.opset < 10:
+            if any(step != 1 for step in steps):
+                raise ValueError("Slice has no steps before opset 10")
+            return self.add(
+                "Slice", source, output=output, starts=list(starts), ends=list(ends), axes=list(axes)
+            )
+        rows = [starts, ends, axes, steps] if steps else [starts, ends, axes]
+        stored = [self.constant(np.array(row, np.int64)) for row in rows]
+        return self.add("Slice", source, *stored, output=output)
+
+    def parts(self, source: str, sizes: Sequence[int], axis: int) -> list[str]:
+        """``Split`` into parts of constant sizes (an input from opset 13 on); their names."""
+        names = [self._editor.fresh(f"{self._node.name}/part") for _ in sizes]
+        inputs, attrs = [source], dict[str, Any](axis=axis)
+        if self._editor.opset >= 13:
+            inputs.append(self.constant(np.array(sizes, np.int64)))
+        else:
+            attrs["split"] = list(sizes)
+        self._steps.append(self._editor.node("Split", inputs, names, like=self._node, **attrs))
+        return names
 
     def copy(self, inputs: Sequence[str], outputs: Sequence[str]) -> None:
         """The node itself, with other inputs and outputs."""

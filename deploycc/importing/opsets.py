@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from onnx import ModelProto, version_converter
 
-from deploycc.importing.lifting import mend
+from deploycc.lifting import mend
 from deploycc.onnx_graph import NEWEST_IR, checker_complaint, infer_shapes, opset_of, tensor_info
 from deploycc.reference import ReferenceFailed, compare, run, sample
 from deploycc.types import Diagnostic

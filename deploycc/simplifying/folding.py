@@ -19,13 +19,17 @@ STAGE_SHARE = 0.25
 SKIPPED_OPTIMIZERS = ("fuse_matmul_add_bias_into_gemm", "fuse_matmul_add_nd_bias_into_gemm")
 """Gemm hides the matrix product's operands behind transposes and scales; MatMul and Add stay apart."""
 
+FUSING_OPTIMIZERS = ("fuse_pad_into_conv", "fuse_pad_into_pool", "fuse_transpose_into_gemm", "rewrite_where")
+"""Left out where another compiler takes the model: what it gets is the file, whose form is judged, and these
+would undo rewrites (``deploycc.fixing``) that bring it into the form that compiler wants."""
+
 
 class FoldingFailed(Exception):
     """onnxsim gave no usable model; the message says why."""
 
 
-def fold(model: ModelProto, limits: Limits) -> ModelProto:
-    """The model as onnxsim simplifies it.
+def fold(model: ModelProto, limits: Limits, *, fuse: bool = True) -> ModelProto:
+    """The model as onnxsim simplifies it; without ``fuse`` pads and transposes stay operators of their own.
 
     Raises ``FoldingFailed`` where it hangs, crashes, refuses or runs out of memory.
     """
@@ -36,6 +40,7 @@ def fold(model: ModelProto, limits: Limits) -> ModelProto:
             "source": str(source),
             "result": str(result),
             "folded_bytes": limits.folded_bytes,
+            "skipped": [*SKIPPED_OPTIMIZERS, *(() if fuse else FUSING_OPTIMIZERS)],
         }
         share = replace(limits, stage_seconds=limits.stage_seconds * STAGE_SHARE)
         try:
@@ -57,7 +62,7 @@ def fold_in_child(request: dict[str, Any], emit: Callable[[dict[str, Any]], None
         model,
         check_n=0,
         certify=False,
-        skipped_optimizers=list(SKIPPED_OPTIMIZERS),
+        skipped_optimizers=list(request.get("skipped", SKIPPED_OPTIMIZERS)),
         tensor_size_threshold=f"{max(1, int(request['folded_bytes']) >> 10)}KB",
     )
     Path(request["result"]).write_bytes(folded.SerializeToString())

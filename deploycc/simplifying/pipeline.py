@@ -37,7 +37,7 @@ def simplify(model: Model, limits: Limits, *, compiled: bool = True) -> Model:
     if any(-1 in info.shape for info in model.inputs):
         return replace(model, proto=best)
     check = _Check(model, notes)
-    folded = _folded(best, limits, notes)
+    folded = _folded(best, limits, notes, compiled)
     candidates = _candidates(best, folded, limits, LOWERING if compiled else ())
     proto = next((candidate for candidate in candidates if check.same(candidate)), model.proto)
     return replace(
@@ -84,9 +84,9 @@ def _weight_bytes(proto: ModelProto) -> int:
     return total
 
 
-def _folded(proto: ModelProto, limits: Limits, notes: list[Diagnostic]) -> ModelProto | None:
+def _folded(proto: ModelProto, limits: Limits, notes: list[Diagnostic], compiled: bool) -> ModelProto | None:
     try:
-        folded = fold(proto, limits)
+        folded = fold(proto, limits) if compiled else fold(proto, limits, fuse=False)
     except FoldingFailed as failure:
         notes.append(
             Diagnostic(

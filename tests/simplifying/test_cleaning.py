@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from onnx import ModelProto
 
-from deploycc.simplifying.passes import cleaning
+from deploycc.graph_rewrites import cleaning
 from tests.simplifying.graphs import apply, assert_same, build, floats, operators, sizes
 
 

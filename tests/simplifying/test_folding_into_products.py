@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from deploycc.graph_rewrites import cleaning, normalising
 from deploycc.onnx_graph import Array
-from deploycc.simplifying.passes import cleaning, normalising, padding
+from deploycc.simplifying.passes import padding
 from tests.simplifying.graphs import apply, assert_same, build, operators
 
 RNG = np.random.default_rng(5)

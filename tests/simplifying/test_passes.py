@@ -5,17 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from deploycc.graph_rewrites import activations, forms, normalising, resizing
 from deploycc.onnx_editor import Editor
 from deploycc.onnx_graph import Array
 from deploycc.reference import run
-from deploycc.simplifying.passes import (
-    activations,
-    constants,
-    forms,
-    normalising,
-    pooling,
-    resizing,
-)
+from deploycc.simplifying.passes import constants, pooling
 from tests.simplifying.graphs import apply, assert_same, build, floats, operators, sizes
 
 # ---- clip ----

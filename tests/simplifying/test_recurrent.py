@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from deploycc.graph_rewrites.recurrent import unroll_recurrent_layers
 from deploycc.onnx_graph import Array
-from deploycc.simplifying.passes.recurrent import unroll_recurrent_layers
 from tests.simplifying.graphs import apply, assert_same, build, operators
 
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from deploycc.onnx_editor import Editor
-from deploycc.simplifying.passes.activations import clip_to_min_max
-from deploycc.simplifying.passes.cleaning import (
+from deploycc.graph_rewrites.activations import clip_to_min_max
+from deploycc.graph_rewrites.cleaning import (
     constants_to_initializers,
     drop_dead_nodes,
     drop_empty_parts,
@@ -19,8 +18,7 @@ from deploycc.simplifying.passes.cleaning import (
     give_outputs_producers,
     merge_equal_initializers,
 )
-from deploycc.simplifying.passes.constants import fold_constants
-from deploycc.simplifying.passes.forms import (
+from deploycc.graph_rewrites.forms import (
     deconvolution_pads,
     identity_matrix,
     one_hot_by_comparison,
@@ -30,22 +28,24 @@ from deploycc.simplifying.passes.forms import (
     sign_of_infinity,
     space_to_depth_by_transpose,
 )
-from deploycc.simplifying.passes.normalising import (
+from deploycc.graph_rewrites.normalising import (
     fold_batch_norm,
     in_single_precision,
     write_out_layer_norm,
     write_out_lp_norm,
     write_out_rms_norm,
 )
-from deploycc.simplifying.passes.padding import fold_pad_into_convolution
-from deploycc.simplifying.passes.pooling import spatial_mean_to_global_average_pool
-from deploycc.simplifying.passes.recurrent import unroll_recurrent_layers
-from deploycc.simplifying.passes.resizing import (
+from deploycc.graph_rewrites.recurrent import unroll_recurrent_layers
+from deploycc.graph_rewrites.resizing import (
     drop_empty_resize_inputs,
     name_all_resize_axes,
     resize_by_axis,
     upsample_to_resize,
 )
+from deploycc.onnx_editor import Editor
+from deploycc.simplifying.passes.constants import fold_constants
+from deploycc.simplifying.passes.padding import fold_pad_into_convolution
+from deploycc.simplifying.passes.pooling import spatial_mean_to_global_average_pool
 
 Pass = Callable[[Editor], int]
 

@@ -44,17 +44,19 @@ def unroll_recurrent_layers(editor: Editor) -> int:
 
     Refuses more than ``MAX_STEPS`` steps, unknown shapes, weights computed at run time, types
     other than float32, sequence lengths other than the full one, peepholes, clipping, coupled
-    gates, batch-major layout, other activations than the default ones, and opsets before 18.
+    gates, batch-major layout, other activations than the default ones, and opsets before 13.
     """
-    changed = 0
-    for node in list(editor.nodes):
-        if node.op_type not in _GATES or node.domain or editor.opset < 18:
-            continue
-        layer = _layer(editor, node)
-        if layer is not None:
-            _unroll(editor, node, layer)
-            changed += 1
-    return changed
+    return sum(unroll(editor, node) for node in list(editor.nodes))
+
+
+def unroll(editor: Editor, node: NodeProto) -> bool:
+    """One node of ``unroll_recurrent_layers``."""
+    if node.op_type not in _GATES or node.domain or editor.opset < 13:
+        return False
+    layer = _layer(editor, node)
+    if layer is not None:
+        _unroll(editor, node, layer)
+    return layer is not None
 
 
 def _layer(editor: Editor, node: NodeProto) -> _Layer | None:

@@ -19,19 +19,21 @@ def sign_of_infinity(editor: Editor) -> int:
 
     Refuses the form that detects neither.
     """
-    changed = 0
-    for node in _standard(editor, "IsInf"):
-        positive = attribute(node, "detect_positive", 1)
-        if attribute(node, "detect_negative", 1) == positive:
-            continue
-        new = Rewrite(editor, node)
-        either = new.add("IsInf", node.input[0])
-        zero = new.constant(np.zeros((), editor.dtype(node.input[0]) or "float32"))
-        side = new.add("Greater" if positive else "Less", node.input[0], zero)
-        new.add("And", either, side, output=node.output[0])
-        new.done()
-        changed += 1
-    return changed
+    return sum(infinity_by_comparison(editor, node) for node in _standard(editor, "IsInf"))
+
+
+def infinity_by_comparison(editor: Editor, node: NodeProto) -> bool:
+    """One node of ``sign_of_infinity``."""
+    positive = attribute(node, "detect_positive", 1)
+    if node.op_type != "IsInf" or node.domain or attribute(node, "detect_negative", 1) == positive:
+        return False
+    new = Rewrite(editor, node)
+    either = new.add("IsInf", node.input[0])
+    zero = new.constant(np.zeros((), editor.dtype(node.input[0]) or "float32"))
+    side = new.add("Greater" if positive else "Less", node.input[0], zero)
+    new.add("And", either, side, output=node.output[0])
+    new.done()
+    return True
 
 
 def deconvolution_pads(editor: Editor) -> int:
@@ -41,61 +43,69 @@ def deconvolution_pads(editor: Editor) -> int:
     - out``, split with the larger half in front unless ``auto_pad`` is ``SAME_UPPER``.  Refuses
     unknown shapes and a size no padding leads to.
     """
-    changed = 0
-    for node in _standard(editor, "ConvTranspose"):
-        wanted = attribute(node, "output_shape")
-        data, weights = editor.shape(node.input[0]), editor.shape(node.input[1])
-        if wanted is None or data is None or weights is None or len(wanted) != len(data) - 2:
-            continue
-        rank = len(wanted)
-        strides = attribute(node, "strides", [1] * rank)
-        dilations = attribute(node, "dilations", [1] * rank)
-        extra = attribute(node, "output_padding", [0] * rank)
-        upper = attribute(node, "auto_pad", "NOTSET") == "SAME_UPPER"
-        reach = [(weights[i + 2] - 1) * dilations[i] + 1 for i in range(rank)]
-        totals = [strides[i] * (data[i + 2] - 1) + extra[i] + reach[i] - wanted[i] for i in range(rank)]
-        # ONNX Runtime reaches one size more than no padding gives by padding the output.
-        extra = [given + max(0, -total) for given, total in zip(extra, totals, strict=True)]
-        if any(given >= stride for given, stride in zip(extra, strides, strict=True)):
-            continue
-        totals = [max(0, total) for total in totals]
-        small = [total // 2 for total in totals]
-        large = [total - total // 2 for total in totals]
-        drop_attribute(node, "output_shape")
-        drop_attribute(node, "auto_pad")
-        set_attribute(node, "pads", [*small, *large] if upper else [*large, *small])
-        set_attribute(node, "output_padding", extra)
-        changed += 1
-    return changed
+    return sum(pads_of_output_shape(editor, node) for node in _standard(editor, "ConvTranspose"))
+
+
+def pads_of_output_shape(editor: Editor, node: NodeProto) -> bool:
+    """One node of ``deconvolution_pads``."""
+    wanted = attribute(node, "output_shape") if node.op_type == "ConvTranspose" and not node.domain else None
+    if wanted is None:
+        return False
+    data, weights = editor.shape(node.input[0]), editor.shape(node.input[1])
+    if data is None or weights is None or len(wanted) != len(data) - 2:
+        return False
+    rank = len(wanted)
+    strides = attribute(node, "strides", [1] * rank)
+    dilations = attribute(node, "dilations", [1] * rank)
+    extra = attribute(node, "output_padding", [0] * rank)
+    upper = attribute(node, "auto_pad", "NOTSET") == "SAME_UPPER"
+    reach = [(weights[i + 2] - 1) * dilations[i] + 1 for i in range(rank)]
+    totals = [strides[i] * (data[i + 2] - 1) + extra[i] + reach[i] - wanted[i] for i in range(rank)]
+    # ONNX Runtime reaches one size more than no padding gives by padding the output.
+    extra = [given + max(0, -total) for given, total in zip(extra, totals, strict=True)]
+    if any(given >= stride for given, stride in zip(extra, strides, strict=True)):
+        return False
+    totals = [max(0, total) for total in totals]
+    small = [total // 2 for total in totals]
+    large = [total - total // 2 for total in totals]
+    drop_attribute(node, "output_shape")
+    drop_attribute(node, "auto_pad")
+    set_attribute(node, "pads", [*small, *large] if upper else [*large, *small])
+    set_attribute(node, "output_padding", extra)
+    return True
 
 
 def one_hot_by_comparison(editor: Editor) -> int:
     """``OneHot`` becomes ``Where(Equal(indices, 0..depth-1), on, off)`` in the type of its values.
 
     Negative indices count from the end; indices out of range give ``off`` everywhere.  Refuses
-    a depth or values computed at run time, unknown ranks and opsets before 13.
+    a depth or values computed at run time, unknown ranks and opsets before 9.
     """
-    changed = 0
-    for node in _standard(editor, "OneHot"):
-        depth, values = editor.constant(node.input[1]), editor.constant(node.input[2])
-        kind = editor.types.get(node.input[0])
-        if depth is None or values is None or kind is None or kind.shape is None or editor.opset < 13:
-            continue
-        rank, count = len(kind.shape), int(depth.reshape(-1)[0])
-        axis = attribute(node, "axis", -1) % (rank + 1)
-        new = Rewrite(editor, node)
-        given = new.add("Cast", node.input[0], to=TensorProto.INT64)
-        wrapped = new.add("Add", given, new.constant(np.int64(count)))
-        negative = new.add("Less", given, new.constant(np.int64(0)))
-        indices = new.add("Where", negative, wrapped, given)
-        column = new.add("Unsqueeze", indices, new.constant(np.array([axis], np.int64)))
-        places = np.arange(count, dtype=np.int64).reshape([count, *[1] * (rank - axis)])
-        hit = new.add("Equal", column, new.constant(places))
-        off, on = values.reshape(-1)
-        new.add("Where", hit, new.constant(on), new.constant(off), output=node.output[0])
-        new.done()
-        changed += 1
-    return changed
+    return sum(hot_where_equal(editor, node) for node in _standard(editor, "OneHot"))
+
+
+def hot_where_equal(editor: Editor, node: NodeProto) -> bool:
+    """One node of ``one_hot_by_comparison``."""
+    if node.op_type != "OneHot" or node.domain or editor.opset < 9:
+        return False
+    depth, values = editor.constant(node.input[1]), editor.constant(node.input[2])
+    kind = editor.types.get(node.input[0])
+    if depth is None or values is None or kind is None or kind.shape is None:
+        return False
+    rank, count = len(kind.shape), int(depth.reshape(-1)[0])
+    axis = attribute(node, "axis", -1) % (rank + 1)
+    new = Rewrite(editor, node)
+    given = new.add("Cast", node.input[0], to=TensorProto.INT64)
+    wrapped = new.add("Add", given, new.constant(np.int64(count)))
+    negative = new.add("Less", given, new.constant(np.int64(0)))
+    indices = new.add("Where", negative, wrapped, given)
+    column = new.unsqueeze(indices, [axis])
+    places = np.arange(count, dtype=np.int64).reshape([count, *[1] * (rank - axis)])
+    hit = new.add("Equal", column, new.constant(places))
+    off, on = values.reshape(-1)
+    new.add("Where", hit, new.constant(on), new.constant(off), output=node.output[0])
+    new.done()
+    return True
 
 
 def space_to_depth_by_transpose(editor: Editor) -> int:

@@ -7,9 +7,9 @@ import hashlib
 import numpy as np
 from onnx import NodeProto, numpy_helper
 
+from deploycc.graph_rewrites.identities import gives_its_input
 from deploycc.onnx_editor import Editor, Rewrite
 from deploycc.onnx_graph import constant_tensor, used_names
-from deploycc.simplifying.passes.identities import gives_its_input
 
 
 def constants_to_initializers(editor: Editor) -> int:

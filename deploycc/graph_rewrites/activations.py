@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from onnx import NodeProto
 
-from deploycc.onnx_editor import Editor
+from deploycc.onnx_editor import Editor, attribute
 from deploycc.onnx_graph import Array
 
 
@@ -16,19 +16,24 @@ def clip_to_min_max(editor: Editor) -> int:
     is used where the lower bound is 0.  Refuses bounds computed at run time and NaN bounds.
     A lower bound above the upper one gives the upper one, as ONNX defines ``Min(Max(x, a), b)``.
     """
-    changed = 0
-    for node in list(editor.nodes):
-        if node.op_type != "Clip" or node.domain:
-            continue
-        bounds = _bounds(editor, node)
-        if bounds is None:
-            continue
-        editor.replace(node, _clamped(editor, node, *bounds))
-        changed += 1
-    return changed
+    return sum(clip_as_min_max(editor, node) for node in list(editor.nodes))
+
+
+def clip_as_min_max(editor: Editor, node: NodeProto) -> bool:
+    """One node of ``clip_to_min_max``."""
+    bounds = _bounds(editor, node) if node.op_type == "Clip" and not node.domain else None
+    if bounds is None:
+        return False
+    editor.replace(node, _clamped(editor, node, *bounds))
+    return True
 
 
 def _bounds(editor: Editor, node: NodeProto) -> tuple[Array | None, Array | None] | None:
+    if editor.opset < 11:
+        dtype = editor.dtype(node.input[0]) or "float32"
+        given = [attribute(node, name) for name in ("min", "max")]
+        low, high = (None if value is None else np.array(value, dtype) for value in given)
+        return low, high
     found: list[Array | None] = []
     for index in (1, 2):
         name = node.input[index] if len(node.input) > index else ""

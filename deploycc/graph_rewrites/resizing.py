@@ -188,7 +188,7 @@ def _rewritten(editor: Editor, node: NodeProto, axes: list[_Axis]) -> bool:
         output = node.output[0] if axis is axes[-1] else editor.fresh(f"{node.output[0]}/axis{axis.index}")
         where = coordinates(axis.before, axis.after, axis.scale, placing)
         if mode == "nearest":
-            picked = _nearest(where, attribute(node, "nearest_mode", "round_prefer_floor"), axis.before)
+            picked = nearest(where, attribute(node, "nearest_mode", "round_prefer_floor"), axis.before)
             new.add("Gather", at, new.constant(picked), output=output, axis=axis.index)
         else:
             weights = interpolation_matrix(
@@ -237,7 +237,8 @@ def coordinates(before: int, after: int, scale: float, mode: str) -> Floats:
     return centred
 
 
-def _nearest(where: Floats, rounding: str, extent: int) -> npt.NDArray[np.int64]:
+def nearest(where: Floats, rounding: str, extent: int) -> npt.NDArray[np.int64]:
+    """The index read for each sample: rounded as ``nearest_mode`` says, and inside the image."""
     half = np.float32(0.5)
     rounded = {
         "floor": np.floor(where),

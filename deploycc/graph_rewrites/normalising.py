@@ -19,23 +19,36 @@ def fold_batch_norm(editor: Editor) -> int:
     ``y = (x - mean) * scale / sqrt(var + epsilon) + bias`` is affine a channel.  Refuses
     training mode, used statistics outputs, parameters computed at run time and mixed types.
     """
-    changed = 0
-    for node in list(editor.nodes):
-        affine = _affine(editor, node)
-        if affine is None:
-            continue
-        factor, offset = affine
-        if not (
-            _into_convolution(editor, node, factor, offset) or _into_reader(editor, node, factor, offset)
-        ):
-            column = (len(factor), *[1] * (len(editor.types[node.input[0]].shape or ()) - 2))
-            dtype = editor.dtype(node.input[0])
-            new = Rewrite(editor, node)
-            scaled = new.add("Mul", node.input[0], new.constant(factor.reshape(column).astype(dtype)))
-            new.add("Add", scaled, new.constant(offset.reshape(column).astype(dtype)), output=node.output[0])
-            new.done()
-        changed += 1
-    return changed
+    return sum(
+        batch_norm_into_neighbour(editor, node) or batch_norm_as_arithmetic(editor, node)
+        for node in list(editor.nodes)
+    )
+
+
+def batch_norm_into_neighbour(editor: Editor, node: NodeProto) -> bool:
+    """One ``BatchNormalization`` goes into the convolution before it or the only reader behind it.
+
+    Refuses what ``fold_batch_norm`` refuses, and where no such neighbour can take it.
+    """
+    affine = _affine(editor, node)
+    return affine is not None and (
+        _into_convolution(editor, node, *affine) or _into_reader(editor, node, *affine)
+    )
+
+
+def batch_norm_as_arithmetic(editor: Editor, node: NodeProto) -> bool:
+    """One ``BatchNormalization`` becomes ``Mul`` and ``Add``; refuses what ``fold_batch_norm`` refuses."""
+    affine = _affine(editor, node)
+    if affine is None:
+        return False
+    factor, offset = affine
+    column = (len(factor), *[1] * (len(editor.types[node.input[0]].shape or ()) - 2))
+    dtype = editor.dtype(node.input[0])
+    new = Rewrite(editor, node)
+    scaled = new.add("Mul", node.input[0], new.constant(factor.reshape(column).astype(dtype)))
+    new.add("Add", scaled, new.constant(offset.reshape(column).astype(dtype)), output=node.output[0])
+    new.done()
+    return True
 
 
 def _affine(editor: Editor, node: NodeProto) -> tuple[Doubles, Doubles] | None:
@@ -152,19 +165,25 @@ def write_out_layer_norm(editor: Editor) -> int:
             continue
         if kind.dtype == "float32" and not any(editor.used(name) for name in node.output[1:]):
             continue
-        _layer_norm(editor, node, len(kind.shape))
-        changed += 1
+        changed += layer_norm_as_arithmetic(editor, node)
     return changed
 
 
-def _layer_norm(editor: Editor, node: NodeProto, rank: int) -> None:
+def layer_norm_as_arithmetic(editor: Editor, node: NodeProto) -> bool:
+    """One ``LayerNormalization`` becomes means and products; refuses float16 and unknown ranks."""
+    kind = editor.types.get(node.input[0])
+    if node.op_type != "LayerNormalization" or node.domain or kind is None or kind.shape is None:
+        return False
+    if kind.dtype not in ("float32", "float64"):
+        return False
+    rank = len(kind.shape)
     new = Rewrite(editor, node)
-    axes = new.constant(np.arange(attribute(node, "axis", -1) % rank, rank, dtype=np.int64))
+    axes = list(range(attribute(node, "axis", -1) % rank, rank))
     epsilon = new.constant(np.array(attribute(node, "epsilon", 1e-5), editor.dtype(node.input[0])))
     mean_output, inverse_output = [*node.output, "", ""][1:3]
-    mean = new.add("ReduceMean", node.input[0], axes, output=mean_output, keepdims=1)
+    mean = new.reduce("ReduceMean", node.input[0], axes, output=mean_output)
     centred = new.add("Sub", node.input[0], mean)
-    variance = new.add("ReduceMean", new.add("Mul", centred, centred), axes, keepdims=1)
+    variance = new.reduce("ReduceMean", new.add("Mul", centred, centred), axes)
     root = new.add("Sqrt", new.add("Add", variance, epsilon))
     inverse = new.add("Reciprocal", root, output=inverse_output)
     unit = new.add("Mul", centred, inverse)
@@ -173,6 +192,7 @@ def _layer_norm(editor: Editor, node: NodeProto, rank: int) -> None:
     if bias:
         new.add("Add", scaled, bias, output=node.output[0])
     new.done()
+    return True
 
 
 def write_out_rms_norm(editor: Editor) -> int:
@@ -203,22 +223,21 @@ def write_out_rms_norm(editor: Editor) -> int:
 def write_out_lp_norm(editor: Editor) -> int:
     """``LpNormalization`` becomes a division by ``ReduceL1`` or ``ReduceL2``; a zero vector stays zero.
 
-    Refuses types other than float32 and opsets before 18.
+    Refuses types other than float32.
     """
-    changed = 0
-    for node in list(editor.nodes):
-        if node.op_type != "LpNormalization" or node.domain or editor.opset < 18:
-            continue
-        if editor.dtype(node.input[0]) != "float32":
-            continue
-        new = Rewrite(editor, node)
-        axes = new.constant(np.array([attribute(node, "axis", -1)], np.int64))
-        norm = new.add(f"ReduceL{attribute(node, 'p', 2)}", node.input[0], axes, keepdims=1)
-        positive = new.add("Max", norm, new.constant(np.finfo(np.float32).tiny))
-        new.add("Div", node.input[0], positive, output=node.output[0])
-        new.done()
-        changed += 1
-    return changed
+    return sum(lp_norm_as_division(editor, node) for node in list(editor.nodes))
+
+
+def lp_norm_as_division(editor: Editor, node: NodeProto) -> bool:
+    """One node of ``write_out_lp_norm``."""
+    if node.op_type != "LpNormalization" or node.domain or editor.dtype(node.input[0]) != "float32":
+        return False
+    new = Rewrite(editor, node)
+    norm = new.reduce(f"ReduceL{attribute(node, 'p', 2)}", node.input[0], [attribute(node, "axis", -1)])
+    positive = new.add("Max", norm, new.constant(np.finfo(np.float32).tiny))
+    new.add("Div", node.input[0], positive, output=node.output[0])
+    new.done()
+    return True
 
 
 def in_single_precision(editor: Editor) -> int:
