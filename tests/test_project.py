@@ -62,6 +62,9 @@ def test_the_wheel_is_one_package_with_its_data_inside(wheel: Path) -> None:
         assert beside <= inside
     for needed in ("py.typed", "runtime/deploycc_rt.h", "runtime/pool.c", "packaging/manifest.py"):
         assert needed in inside
+    data = [p for p in (ROOT / "deploycc" / "reporting").rglob("*") if p.suffix in {".css", ".js", ".json"}]
+    assert data
+    assert {path.relative_to(ROOT / "deploycc").as_posix() for path in data} <= inside
 
 
 def test_the_wheel_builds_a_net_in_an_environment_without_the_checkout(wheel: Path, tmp_path: Path) -> None:

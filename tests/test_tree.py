@@ -93,6 +93,14 @@ def test_what_the_stages_share_imports_no_stage() -> None:
             assert not wrong, f"{path.name} imports {wrong}"
 
 
+def test_reports_import_no_stage_and_nothing_of_the_command_line() -> None:
+    """A report is text made of results: whoever writes one (lint, build, a page of a package) may use it."""
+    forbidden = tuple(f"deploycc.{name}" for name in (*STAGES, "build", "cli", "exporting", "tvm_api"))
+    for path in sources("deploycc/reporting"):
+        wrong = [name for name in imports(path) if name.startswith(forbidden)]
+        assert not wrong, f"{path.relative_to(ROOT)} imports {wrong}"
+
+
 def _codes_in(path: Path) -> set[str]:
     """Diagnostic codes that stand in a file as whole string constants."""
     constants = (
