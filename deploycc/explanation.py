@@ -122,7 +122,7 @@ def fix_page(name: str, level: int = 1) -> list[str]:
         f"- numbers: {fix.effect}{bound}",
     ]
     if fix.pytorch:
-        lines += ["", "In PyTorch write:", "", "```python", fix.pytorch.strip(), "```"]
+        lines += ["", "In PyTorch write:", "", "```", fix.pytorch.strip(), "```"]
     if fix.onnx:
         lines += ["", "In ONNX it becomes:", "", "```", fix.onnx.strip(), "```"]
     if fix.refuses:
