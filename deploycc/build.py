@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from deploycc.identifiers import check_library_name, suggest_library_name
-from deploycc.lint_targets import compiled_lint_target
+from deploycc.lint_targets import compiled_lint_target, not_compiled_for
 from deploycc.lint_types import Report
 from deploycc.records import databases
 from deploycc.request import request_from_json, request_to_json
@@ -145,7 +145,10 @@ def resolve_request(
         except DeployccError as error:
             findings.extend(error.diagnostics)
     resolved_target = target if isinstance(target, Target) else None
-    if resolved_target is None:
+    refusal = None if isinstance(target, Target) else not_compiled_for(str(target))
+    if refusal is not None:
+        findings.append(refusal)
+    elif resolved_target is None:
         try:
             resolved_target = load_target(str(target))
         except DeployccError as error:

@@ -81,6 +81,7 @@ CATALOGUE: dict[str, Code] = {
     "DC414": Code("support of an operator not known", 1),
     "DC415": Code("operator version not in the converter's list", 1),
     "DC416": Code("operator does not run on this unit", 1),
+    "DC417": Code("element type that the operator does not take there", 1),
     # DC450-DC499: lowering and schedules
     "DC450": Code("model not taken by TVM's importer", 1),
     "DC452": Code("lowered to another shape than declared", 1),
@@ -98,6 +99,7 @@ CATALOGUE: dict[str, Code] = {
     "DC509": Code("CPU or feature that LLVM does not know", 2),
     "DC510": Code("target without that unit or version", 2),
     "DC511": Code("option without a meaning for another compiler's target", 2),
+    "DC512": Code("target that deploycc does not compile for yet", 2),
     # DC520-DC549: planning
     "DC520": Code("operator without a kernel of its own", 1),
     "DC521": Code("shape known at run time only", 1),

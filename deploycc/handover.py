@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from deploycc.build import explain_failure
 from deploycc.identifiers import check_library_name, suggest_library_name
 from deploycc.lint import LintResult, judged, lint_request
-from deploycc.lint_targets import external, load_lint_target
+from deploycc.lint_targets import external, load_lint_target, not_compiled_for
 from deploycc.lint_types import LintTarget, Report
 from deploycc.op_support import support_table
 from deploycc.request import (
@@ -99,7 +99,7 @@ def hand_over(
     ``output`` is ``./NAME-TARGET`` unless given; an older hand-over there is replaced, anything else is
     refused.  ``shapes`` gives static shapes to inputs by name.
 
-    Raises ``DeployccError``: DC786 for a target without a converter, everything that ``lint`` refuses
+    Raises ``DeployccError``: DC512 or DC786 for a target without a converter, everything that ``lint`` refuses
     with DC780 behind it, what is wrong with the file or the folder; ``InternalError`` for faults of our own.
     Nothing is left behind in either case.
     """
@@ -123,22 +123,26 @@ def hand_over(
 
 
 def with_converter(target: str | LintTarget) -> LintTarget:
-    """The target, if it is one that models can be handed over to; DC786 if it has no converter."""
+    """The target, if it is one that models can be handed over to.
+
+    Raises ``DeployccError``: DC786 for one that deploycc compiles for itself, DC512 for one without a
+    converter's command line.
+    """
     resolved = target if isinstance(target, LintTarget) else load_lint_target(target)
-    if resolved.compiled is None and external(resolved.family).command:
-        return resolved
-    raise DeployccError(
-        Diagnostic(
-            "DC786",
-            f"there is nothing to build for the target '{resolved.name}'",
-            got="deploycc compiles for it itself"
-            if resolved.compiled
-            else external(resolved.family).note
-            or "deploycc does not compile for it yet, and knows no converter",
-            need="a target of packages, or one with a converter's command line",
-            help=f"deploycc lint says what it would take: --target {resolved.name}",
+    if resolved.compiled is not None:
+        raise DeployccError(
+            Diagnostic(
+                "DC786",
+                f"there is nothing to hand over for the target '{resolved.name}'",
+                got="deploycc compiles for it itself",
+                need="a target with a converter of its own, such as snpe",
+                help=f"deploycc build --target {resolved.name} makes a package of the whole network",
+            )
         )
-    )
+    refusal = not_compiled_for(resolved.name)
+    if refusal is not None:
+        raise DeployccError(refusal)
+    return resolved
 
 
 def library_name(model: str | Path, name: str | None) -> str:

@@ -100,6 +100,22 @@ def is_external(text: str) -> bool:
     return re.split("[:@]", text, maxsplit=1)[0] in external_names()
 
 
+def not_compiled_for(text: str) -> Diagnostic | None:
+    """Why ``build`` cannot take ``--target text``: nobody compiles for it yet (DC512); ``None`` if it can."""
+    if not is_external(text):
+        return None
+    family = external(re.split("[:@]", text, maxsplit=1)[0])
+    if family.command:
+        return None
+    return Diagnostic(
+        "DC512",
+        f"deploycc does not compile for '{family.name}' yet",
+        got=f"--target {text}",
+        need=f"one of {', '.join(target_names())}, or the path of a TOML file",
+        help=f"'deploycc lint --target {family.name}' says what other runtimes take of the network",
+    )
+
+
 def compiled_lint_target(target: Target) -> LintTarget:
     """The lint target of one that packages are built for."""
     return LintTarget(
@@ -148,14 +164,19 @@ def load_lint_target(text: str) -> LintTarget:
             )
         )
     unit = family.units.get(unit_name, Unit(""))
+    engine = unit.engine or family.engine
     return LintTarget(
         name=text,
         family=family.name,
         unit=unit_name,
         version=found["version"] or "",
-        engine=unit.engine or family.engine,
-        hints=family.hints,
+        engine=engine,
+        # A unit with a table of its own has the family's beside it.
+        hints=tuple(
+            hint for hint in dict.fromkeys((family.engine, *family.hints)) if hint not in (engine, "")
+        ),
         fallback=unit.fallback,
         peak=unit.peak,
         memory_bytes=unit.memory_bytes,
+        note=family.note,
     )

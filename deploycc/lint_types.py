@@ -20,6 +20,7 @@ class LintTarget:
     is the operator support table that decides, ``hints`` are tables that are shown beside it.
     ``fallback`` is the unit on which the runtime runs what ``unit`` does not take (empty: none).
     ``compiled`` is the target that packages are built for; ``None`` where another compiler takes over.
+    ``note`` is what a reader of the report has to know of the target, empty for nothing.
     """
 
     name: str
@@ -32,6 +33,7 @@ class LintTarget:
     compiled: Target | None = None
     peak: Peak | None = None
     memory_bytes: int | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -99,13 +101,14 @@ class Coverage:
 
 @dataclass(frozen=True)
 class Report:
-    """What lint found for one target, all at once, in graph order."""
+    """What lint found for one target, all at once, in graph order; ``note`` is the target's."""
 
     diagnostics: tuple[Diagnostic, ...]
     target: str = ""
     nodes: tuple[NodeReport, ...] = ()
     coverage: Coverage | None = None
     hints: tuple[HintColumn, ...] = ()
+    note: str = ""
 
     def raise_if_errors(self) -> None:
         """Raise ``DeployccError`` with every finding of severity ``error``, if there is one."""

@@ -26,8 +26,10 @@ class Operator:
     ``opsets`` are the versions of the operator it knows (``since_version`` of the schema), empty where
     no source lists them.  ``units`` are the parts of the chip that run it, ``partly`` those that run
     only some forms of it, with what the source says.  ``versions`` is the range of the engine's own
-    releases that take it, empty for all.  ``help`` is what to write instead where a unit or a release
-    does not take it, ``fix`` the rewrite that does so; empty for none.
+    releases that take it, empty for all.  ``types`` are the element types of its data (the tensors of its
+    first type parameter) in the newest form of it, empty where no source lists them.  ``help`` is what
+    to write instead where a unit or a release does not take it, ``fix`` the rewrite that does so; empty
+    for none.
     """
 
     opsets: tuple[int, ...] = ()
@@ -35,6 +37,7 @@ class Operator:
     partly: Mapping[str, str] = field(default_factory=dict)
     versions: str = ""
     source: str = ""
+    types: tuple[str, ...] = ()
     help: str = ""
     fix: str = ""
 
@@ -53,10 +56,21 @@ class Missing:
 
 @dataclass(frozen=True)
 class Limit:
-    """A number or word that a chip or converter sets, with the text of its source."""
+    """A number, word or list that a chip or converter sets, with the text of its source.
+
+    ``earlier`` has the values of older releases of the engine by their range: ``{"<11": ...}``.
+    """
 
     value: Any
     source: str
+    earlier: Mapping[str, Any] = field(default_factory=dict)
+
+    def at(self, version: str) -> Limit:
+        """The limit as that release has it; the empty version is the newest."""
+        for versions, value in self.earlier.items():
+            if version_in(version, versions):
+                return Limit(value, self.source)
+        return Limit(self.value, self.source)
 
 
 @dataclass(frozen=True)
@@ -80,9 +94,10 @@ class SupportTable:
     conditions: tuple[Mapping[str, Any], ...]
     elsewhere: str = ""
 
-    def limit(self, name: str, unit: str = "") -> Limit | None:
+    def limit(self, name: str, unit: str = "", version: str = "") -> Limit | None:
         """The unit's own limit of this name, else that of all units, else ``None``: none is known."""
-        return self.limits.get(unit, {}).get(name) or self.limits.get("", {}).get(name)
+        found = self.limits.get(unit, {}).get(name) or self.limits.get("", {}).get(name)
+        return None if found is None else found.at(version)
 
     def knows(self, operator: str) -> bool:
         """Whether any source tells of the operator."""
@@ -133,6 +148,7 @@ def support_table(engine: str = ENGINE) -> SupportTable:
             partly=row.get("partly", {}),
             versions=row.get("versions", ""),
             source=row.get("source", ""),
+            types=tuple(row.get("types", ())),
             help=row.get("help", ""),
             fix=row.get("fix", ""),
         )
@@ -143,7 +159,14 @@ def support_table(engine: str = ENGINE) -> SupportTable:
         return Missing(row["help"], row.get("source", ""), row.get("fix", ""))
 
     def limits(rows: Mapping[str, Any]) -> dict[str, Limit]:
-        return {name: Limit(row["value"], sources[row["source"]]) for name, row in rows.items()}
+        return {
+            name: Limit(
+                row["value"],
+                "; ".join(sources[key.strip()] for key in row["source"].split(",")),
+                row.get("earlier", {}),
+            )
+            for name, row in rows.items()
+        }
 
     units = tuple(data.get("units", ()))
     given: dict[str, Any] = data.get("limits", {})

@@ -72,6 +72,7 @@ def report_from_json(table: Mapping[str, Any]) -> Report:
         hints=tuple(
             HintColumn(**{**row, "refused": tuple(map(tuple, row["refused"]))}) for row in table["hints"]
         ),
+        note=table["note"],
     )
 
 

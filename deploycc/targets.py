@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from deploycc.op_support import engines
 from deploycc.resources import data_dir
 from deploycc.types import Cache, DeployccError, Diagnostic, Linker, LLVMTarget, Peak, Simd, Target
 
@@ -94,7 +95,12 @@ KEYS: Mapping[str, _Key] = {
     "linker.elf_machine": _Key(str, f"one of {', '.join(_ARCHITECTURES)}", lambda v: v in _ARCHITECTURES),
     "linker.allowed_libraries": _Key(list, *_WORDS, default=[]),
     "run.emulator": _Key(list, *_WORDS, default=[]),
-    "lint.hints": _Key(list, "a list of operator support tables", _is_words, []),
+    "lint.hints": _Key(
+        list,
+        "names of operator support tables (targets/op_support)",
+        lambda v: _is_words(v) and set(v) <= set(engines()),
+        [],
+    ),
     "peak.gflops": _Key(
         float, "FLOP/s of all cores in single precision, in thousand millions", _above_0, 0.0
     ),

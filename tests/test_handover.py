@@ -169,7 +169,7 @@ def test_targets_without_a_converter_are_told() -> None:
     assert raised.value.diagnostics[0].got == "deploycc compiles for it itself"
     for name in external_names():
         if not external(name).command:
-            with pytest.raises(DeployccError, match="DC786"):
+            with pytest.raises(DeployccError, match="DC512"):
                 with_converter(name)
 
 

@@ -155,6 +155,14 @@ def test_dc502_gives_the_line(tmp_path: Path) -> None:
     assert "line 2" in text
 
 
+def test_a_hint_is_a_table_that_is_there(tmp_path: Path) -> None:
+    text = refusal(board(tmp_path, GOOD + '\n[lint]\nhints = ["xnnpack", "nosuch"]\n'))
+    assert "error[DC505]" in text
+    assert "bad value of 'lint.hints'" in text
+    good = board(tmp_path, GOOD + '\n[lint]\nhints = ["xnnpack", "nnapi"]\n')
+    assert load_target(good).hints == ("xnnpack", "nnapi")
+
+
 def test_all_findings_of_a_file_at_once(tmp_path: Path) -> None:
     text = (
         GOOD.replace("registers", "regsiters").replace("l1_kib = 32", 'l1_kib = "32"').replace("128", "100")

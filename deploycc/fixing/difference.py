@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
 
 from onnx import AttributeProto, ModelProto, NodeProto, helper
 
@@ -37,12 +36,6 @@ def node_line(node: NodeProto, view: GraphView) -> str:
     attrs = ", ".join(f"{a.name}={_attribute(a)}" for a in sorted(node.attribute, key=lambda a: a.name))
     shown = f"{results} = {kind}({operands})" + (f" <{attrs}>" if attrs else "")
     return printable(f"{shown}  # {node.name}")
-
-
-def node_lines(nodes: Iterable[NodeProto], model: ModelProto) -> tuple[str, ...]:
-    """Some nodes of a model whose shapes were inferred."""
-    view = GraphView(model)
-    return tuple(node_line(node, view) for node in nodes)
 
 
 def _kind(kind: TensorType | None) -> str:

@@ -10,11 +10,12 @@ from onnx.shape_inference import InferenceError
 
 from deploycc.fix_types import AppliedFix, OutputError, RefusedFix
 from deploycc.fixing.catalogue import fix_named
-from deploycc.fixing.difference import node_lines
+from deploycc.fixing.difference import node_line
 from deploycc.fixing.record import Fix
 from deploycc.fixing.verifying import Mismatch, Verification
 from deploycc.graph_rewrites.cleaning import drop_dead_nodes, drop_unused_initializers
 from deploycc.onnx_editor import Editor
+from deploycc.onnx_graph import GraphView
 from deploycc.types import Diagnostic
 
 ROUNDS = 10
@@ -107,7 +108,7 @@ def repair(
                     f"rewrites still find something to do after {ROUNDS} rounds",
                     got=", ".join(sorted({task.fix.name for task in _tasks(state, findings, select)})),
                     need="rewrites of which none brings another one back",
-                    help="choose some of them with --select",
+                    help="fix_model(select=...) takes the names of those that are wanted",
                     severity="warning",
                 )
             )
@@ -222,6 +223,7 @@ def _apply(model: ModelProto, tasks: Sequence[_Task]) -> tuple[ModelProto, list[
     editor.refresh()
     changed = editor.write_back()
     named = {node.name: node for node in changed.graph.node}
+    before_view, after_view = GraphView(typed), GraphView(changed)
     done = []
     for task, gone, new in made:
         found = task.finding.diagnostic
@@ -232,8 +234,8 @@ def _apply(model: ModelProto, tasks: Sequence[_Task]) -> tuple[ModelProto, list[
                 found.op,
                 found.rule,
                 task.finding.target,
-                node_lines(gone, typed),
-                node_lines([named[name] for name in new if name in named], changed),
+                tuple(node_line(node, before_view) for node in gone),
+                tuple(node_line(named[name], after_view) for name in new if name in named),
             )
         )
     return changed, done

@@ -43,7 +43,8 @@ class Window:
 def window(editor: Editor, node: NodeProto) -> Window | None:
     """The window of a ``Conv``, ``ConvTranspose``, ``MaxPool`` or ``AveragePool``.
 
-    ``None`` for unknown shapes, weights computed at run time, and ``auto_pad`` of ``ConvTranspose``.
+    ``None`` for unknown shapes, weights computed at run time, ``auto_pad`` of ``ConvTranspose``, and of a
+    pool with dilation or a size rounded up.
     """
     data = editor.shape(node.input[0])
     if data is None or len(data) < 3:
@@ -66,6 +67,8 @@ def window(editor: Editor, node: NodeProto) -> Window | None:
     elif padding in ("SAME_UPPER", "SAME_LOWER"):
         if node.op_type == "ConvTranspose":
             return None
+        if weights is None and (any(d != 1 for d in dilations) or attribute(node, "ceil_mode", 0)):
+            return None  # ONNX Runtime and the specification do not agree there
         pads = _same(data[2:], kernel, strides, dilations, padding == "SAME_UPPER")
     bias = node.input[2] if len(node.input) > 2 and weights is not None else ""
     return Window(

@@ -47,6 +47,7 @@ def lint(model: Model, target: LintTarget) -> Report:
         nodes=nodes,
         coverage=coverage(about, nodes, named),
         hints=hint_columns(about, nodes),
+        note=target.note,
     )
 
 

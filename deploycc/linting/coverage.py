@@ -7,8 +7,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Literal
 
+from onnx import NodeProto
+
 from deploycc.lint_types import Coverage, HintColumn, NodeReport
 from deploycc.linting import costs
+from deploycc.linting.limits import broken_limits, need, since_version
 from deploycc.linting.subject import Subject
 from deploycc.linting.table import check_conditions
 from deploycc.onnx_graph import GraphView, used_names
@@ -96,7 +99,9 @@ def hint_columns(subject: Subject, nodes: Sequence[NodeReport]) -> tuple[HintCol
 
 def _column(subject: Subject, table: SupportTable, nodes: Sequence[NodeReport]) -> HintColumn:
     view: GraphView = subject.view
-    target = replace(subject.target, engine=table.engine, unit="", version="")
+    # The first of a table's units is the one that a column is about.
+    unit = table.units[0] if table.units else ""
+    target = replace(subject.target, engine=table.engine, unit=unit, version="", compiled=None)
     reasons: dict[str, str] = {}
     for finding in check_conditions(view, target, table.engine):
         if finding.severity != "info":
@@ -104,16 +109,24 @@ def _column(subject: Subject, table: SupportTable, nodes: Sequence[NodeReport]) 
     inner = [node for node in view.model.graph.node if node.op_type != "Constant"]
     refused: dict[tuple[str, str], int] = {}
     taken = taken_macs = 0
+    fused, made = table.limit("fused_only", unit), set[str]()
     for node, report in zip(inner, nodes, strict=True):
         row = table.operators.get(node.op_type)
-        why = reasons.get(node.name, "")
-        if node.domain or row is None or not version_in("", row.versions):
-            why = "not taken" if table.knows(node.op_type) else "not in its lists"
+        why = reasons.get(node.name, "") or _beyond(node, view, table, unit)
+        if node.domain or row is None:
+            why = "not taken" if not node.domain and node.op_type in table.missing else "not in its lists"
+        elif not version_in("", row.versions) or (unit and unit not in row.units):
+            why = "not taken"
+        elif row.opsets and since_version(node, view) not in row.opsets:
+            why = why or "this form of it is not in its lists"
+        if not why and fused is not None and node.op_type in fused.value and not made & set(node.input):
+            why = "what it would be fused into is not taken"
         if why:
             refused[node.op_type, why] = refused.get((node.op_type, why), 0) + 1
             continue
         taken += 1
         taken_macs += report.macs
+        made.update(node.output)
     return HintColumn(
         engine=table.engine,
         title=table.title,
@@ -123,3 +136,10 @@ def _column(subject: Subject, table: SupportTable, nodes: Sequence[NodeReport]) 
         taken_macs=taken_macs,
         refused=tuple((op, count, why) for (op, why), count in sorted(refused.items())),
     )
+
+
+def _beyond(node: NodeProto, view: GraphView, table: SupportTable, unit: str) -> str:
+    """The first limit of the engine that the node is beyond, in words; empty for none."""
+    for name, _, limit in broken_limits(node, view, table, unit):
+        return f"{node.op_type} needs {need(name, limit)}"
+    return ""

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
+
+from onnx import GraphProto, ValueInfoProto
 
 from deploycc.linting.facts import UNKNOWN, NodeFacts, Tensor
 from deploycc.linting.language import ConditionError
+from deploycc.linting.quantisation import quantised_dtype, stored
+from deploycc.onnx_graph import tensor_type
 
 _LONGEST_TEXT = 256
 """Longer texts are matched with no pattern: a model's maker should not choose how long that takes."""
@@ -165,6 +169,28 @@ def _matches(_: NodeFacts, text: str, pattern: str) -> Any:
     return UNKNOWN if len(text) > _LONGEST_TEXT else re.fullmatch(pattern, text) is not None
 
 
+def _fixed(facts: NodeFacts, tensor: Tensor, *axes: int) -> Any:
+    shape = facts.shape(tensor)
+    if shape is None:
+        return UNKNOWN
+    wanted = axes or range(len(shape))
+    return all(shape[axis] is not None for axis in wanted if -len(shape) <= axis < len(shape))
+
+
+def _graph_shapes(infos: Iterable[ValueInfoProto]) -> tuple[Any, ...]:
+    kinds = [tensor_type(info) for info in infos]
+    return tuple(
+        UNKNOWN
+        if kind is None or kind.shape is None
+        else tuple(UNKNOWN if dim is None else dim for dim in kind.shape)
+        for kind in kinds
+    )
+
+
+def _graph_ranks(_: NodeFacts, graph: GraphProto) -> Any:
+    return tuple(s if s is UNKNOWN else len(s) for s in _graph_shapes(graph.output))
+
+
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "present": lambda facts, tensor: bool(tensor.name),
     "const": lambda facts, tensor: bool(tensor.name) and facts.view.is_constant(tensor.name),
@@ -197,6 +223,15 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "matches": _matches,
     "producer_attr": _producer_attr,
     "producer_input": _producer_input,
+    "stored": lambda facts, tensor: stored(tensor.name, facts.view),
+    "default": lambda _, value, other: other if value is None else value,
+    "overlap": lambda _, left, right: UNKNOWN if UNKNOWN in (*left, *right) else bool({*left} & {*right}),
+    "fixed": _fixed,
+    "quantised": lambda facts, tensor: quantised_dtype(tensor.name, facts.view) or UNKNOWN,
+    "names": lambda _, graph: tuple(info.name for info in graph.output),
+    "ranks": _graph_ranks,
+    "shapes": lambda _, graph: _graph_shapes(graph.output),
+    "input_shapes": lambda _, graph: _graph_shapes(graph.input),
     "slice": lambda _, value, start, end: tuple(value[start:end]),
 }
 """By name."""

@@ -29,7 +29,7 @@ class Subject:
 
     def limit(self, name: str) -> Limit | None:
         """A limit of the target's unit or of its engine; ``None`` where none is known."""
-        return self.table.limit(name, self.target.unit)
+        return self.table.limit(name, self.target.unit, self.target.version)
 
     @property
     def compiled(self) -> bool:

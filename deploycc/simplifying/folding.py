@@ -62,7 +62,7 @@ def fold_in_child(request: dict[str, Any], emit: Callable[[dict[str, Any]], None
         model,
         check_n=0,
         certify=False,
-        skipped_optimizers=list(request["skipped"]),
+        skipped_optimizers=list(request.get("skipped", SKIPPED_OPTIMIZERS)),
         tensor_size_threshold=f"{max(1, int(request['folded_bytes']) >> 10)}KB",
     )
     Path(request["result"]).write_bytes(folded.SerializeToString())

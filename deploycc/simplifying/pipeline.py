@@ -86,7 +86,7 @@ def _weight_bytes(proto: ModelProto) -> int:
 
 def _folded(proto: ModelProto, limits: Limits, notes: list[Diagnostic], compiled: bool) -> ModelProto | None:
     try:
-        folded = fold(proto, limits, fuse=compiled)
+        folded = fold(proto, limits) if compiled else fold(proto, limits, fuse=False)
     except FoldingFailed as failure:
         notes.append(
             Diagnostic(

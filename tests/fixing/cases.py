@@ -228,7 +228,7 @@ def _roi(shape: tuple[int, int, int, int], count: int, attrs: str) -> Case:
     n, c, h, w = shape
     call = f"RoiAlign<{attrs}>(x, r, i)"
     graph = f"g (float[{n},{c},{h},{w}] x, float[{count},4] d) => (float y) {{ r = Mul(d, far) y = {call} }}"
-    return Case(graph, {"i": np.zeros(count, np.int64), "far": number(6.0)})
+    return Case(graph, {"i": np.zeros(count, np.int64), "far": number(2.0)})
 
 
 def _pow(exponent: float, dtype: str, shape: str) -> Case:
@@ -554,6 +554,7 @@ CASES: dict[str, list[Case]] = {
             ("3,5", [-1], [-(2**40)], [1], [-1]),
             ("1,7,11", [6, 1], [0, 9], [1, 2], [-2, 3]),
             ("13,1", [100, 0], [-100, -2], [0, 1], [-1, -1]),
+            ("3,2", [-9, 7], [-9, -9], [0, 1], [-2, -1]),
         )
     ],
     "pow-to-mul": [

@@ -114,6 +114,7 @@ REFUSALS: dict[str, list[Case]] = {
         _deconvolution("strides=[2,2], output_shape=[12,16]"),
     ],
     "maxpool-dilation-to-slices": [
+        _image('MaxPool<kernel_shape=[2,2], dilations=[2,2], auto_pad="SAME_UPPER">(x)'),
         _image("MaxPool<kernel_shape=[2,2]>(x)"),
         one(
             "g (float[1,4,6,8] x) => (float y, int64 i) {"
@@ -122,6 +123,7 @@ REFUSALS: dict[str, list[Case]] = {
         one("g (float[1,1,19,19] x) => (float y) { y = MaxPool<kernel_shape=[10,10], dilations=[2,2]>(x) }"),
     ],
     "maxpool-ceil-to-pad": [
+        _image('MaxPool<kernel_shape=[3,3], ceil_mode=1, auto_pad="SAME_UPPER">(x)'),
         _image("MaxPool<kernel_shape=[2,2]>(x)"),
         one(
             "g (float[1,4,6,8] x) => (float y, int64 i) {"

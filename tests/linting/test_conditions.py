@@ -85,6 +85,20 @@ def facts_of(graph: str, index: int) -> NodeFacts:
         ("not dim(input[2], 0) == 1", UNKNOWN),
         ("0 in shape(input[2])", UNKNOWN),
         ("value(input[1])[9] == 1", UNKNOWN),
+        ("shape(input[2]) == (1,)", UNKNOWN),
+        ("shape(input[2]) != (1, 2)", True),
+        ("(1,) == (1,) and (1) == 1", True),
+        ("fixed(input[0]) and not fixed(input[2])", True),
+        ("fixed(input[0], 0, -1, 7)", True),
+        ("not fixed(input[2], 0)", True),
+        ("fixed(input[4])", UNKNOWN),
+        ("default(attr(missing), (1, 1))[1] == 1", True),
+        ("default(3, 4) == 3", True),
+        ("overlap((1, 2), (2, 3)) and not overlap((1,), (2,))", True),
+        ("overlap(shape(input[2]), (2, 3))", UNKNOWN),
+        ("stored(input[1]) and not stored(input[0])", True),
+        ("quantised(input[0]) == 'float32'", True),
+        ("quantised(input[4]) == 'int8'", UNKNOWN),
         ("(1, 2) == (1, 2, 3)", False),
         ("(shape(input[0]), 4) == ((2, 3), 4)", True),
         ("(4,)[0] == 4 and ('a',) == ('a',) and ('a',) != 'a'", True),
@@ -107,6 +121,54 @@ def facts_of(graph: str, index: int) -> NodeFacts:
 def test_language(expression: str, expected: object) -> None:
     assert evaluate(parse(expression), facts()) is expected
     assert holds(parse(expression), facts()) is (expected is True)
+
+
+QUANTISED = """
+g (int8[2] x, float[2] b) => (uint8[2] y) <float s = {0.1}, int8[2] w = {1, 2}, uint8 z = {0}> {
+    f = DequantizeLinear(x, s) v = DequantizeLinear(w, s)
+    n = Add(f, v) m = Add(n, b) y = QuantizeLinear(m, s, z)
+}"""
+
+
+@pytest.mark.parametrize(
+    ("node", "expression"),
+    [
+        (2, "quantised(input[0]) == 'int8' and quantised(output[0]) == 'float32'"),
+        (3, "quantised(output[0]) == 'uint8' and quantised(input[1]) == 'float32'"),
+        (2, "stored(input[1]) and not const(input[1]) and not stored(input[0])"),
+        (3, "not stored(input[1])"),
+    ],
+)
+def test_language_sees_through_quantisation(node: int, expression: str) -> None:
+    built = model(QUANTISED)
+    assert holds(parse(expression), NodeFacts(built.proto.graph.node[node], GraphView(built.proto)))
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        ("names(attr(body)) == ('r', 'u', 'w')", True),
+        ("ranks(attr(body)) == (0, 1, 2)", True),
+        ("shapes(attr(body)) == ((), (2,), (3, 1))", UNKNOWN),
+        ("shapes(attr(body)) == ((), (4,), (3, 1))", False),
+        ("slice(input_shapes(attr(body)), 1, 3) == ((), (2,))", True),
+    ],
+)
+def test_language_of_graphs(expression: str, expected: object) -> None:
+    graph = """g (float[2] x, bool c, int64 m, float[n,1] z) => (float[2] y, float[k,n,1] s) {
+        y, s = Loop (m, c, x) <body = b (int64 i, bool q, float[2] v) => (bool r, float[2] u, float[n,1] w)
+            { r = Identity(q) u = Neg(v) w = Abs(z) }> }"""
+    built = model(graph, infer=False)
+    assert (
+        evaluate(parse(expression), NodeFacts(built.proto.graph.node[0], GraphView(built.proto))) is expected
+    )
+
+
+def test_texts_of_a_list_are_text() -> None:
+    graph = 'g (float[3,1,2] x, float[1,2,2] w) => (float y) { y = RNN<activations=["Relu"]>(x, w, w) }'
+    built = model(graph, infer=False)
+    about = NodeFacts(built.proto.graph.node[0], GraphView(built.proto))
+    assert holds(parse("attr(activations) == ('Relu',)"), about)
 
 
 def test_open_extents_are_compared_place_by_place() -> None:

@@ -98,10 +98,26 @@ RULE_CASES: dict[str, tuple[tuple[str, int], tuple[str, int], dict[str, str]]] =
         ("g (float[1,2,4] x) => (float[1,2,3] y) { y = MaxPool<kernel_shape=[2]>(x) }", 18),
         {"message": "MaxPool of opset 22 is not in the converter's list", "need": "version 1, 8, 10, 11, 12"},
     ),
+    "operator_types": (
+        ("g (int32[2] x) => (int32[2] y) { y = Ceil(x) }", 18),
+        ("g (float16[2] x) => (float16[2] y) { y = Ceil(x) }", 18),
+        {
+            "message": "Ceil does not take int32 there",
+            "got": "int32 in 'x'",
+            "need": "float32, float16, bfloat16",
+            "verdict": "unsupported",
+            "tensor": "x",
+        },
+    ),
 }
 
 
-ON = {"unit_lacks": "snpe:gpu", "support_unknown": "snpe:htp", "operator_version": "snpe:htp"}
+ON = {
+    "unit_lacks": "snpe:gpu",
+    "support_unknown": "snpe:htp",
+    "operator_version": "snpe:htp",
+    "operator_types": "cuda",
+}
 """The targets of rules that are not about what deploycc compiles itself."""
 
 
@@ -247,6 +263,7 @@ def test_codes_are_what_they_were() -> None:
         "no_converter": "DC400",
         "older_meaning": "DC406",
         "open_shape": "DC207",
+        "operator_types": "DC417",
         "operator_version": "DC415",
         "support_unknown": "DC414",
         "unit_lacks": "DC416",

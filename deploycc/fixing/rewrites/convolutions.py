@@ -100,7 +100,12 @@ def focus(editor: Editor, node: NodeProto) -> bool:
     shape = editor.shape(source)
     offsets = [phase[1] for phase in phases if phase is not None]
     blocks = {phase[2] for phase in phases if phase is not None}
-    if shape is None or len(shape) != 4 or len(blocks) != 1 or not editor.dtype(source).startswith("float"):
+    if (
+        shape is None
+        or len(shape) != 4
+        or len(blocks) != 1
+        or editor.dtype(source) not in ("float16", "float32")
+    ):
         return False
     block = blocks.pop()
     if block < 2 or len(offsets) != block * block or len(set(offsets)) != len(offsets):

@@ -113,8 +113,8 @@ def flip(editor: Editor, node: NodeProto) -> bool:
         at = new.slice(at, starts, ends, axes, steps)
     for index, (start, end, axis, step) in enumerate(backwards):
         extent = shape[axis]
-        first = min(start + extent if start < 0 else start, extent - 1)
-        last = max(end + extent if end < 0 else end, -1)
+        first = min(max(start + extent if start < 0 else start, 0), extent - 1)
+        last = min(max(end + extent if end < 0 else end, -1), extent - 1)
         order = np.arange(first, last, step, dtype=np.int64)
         output = node.output[0] if index == len(backwards) - 1 else ""
         at = new.add("Gather", at, new.constant(order), output=output, axis=axis)

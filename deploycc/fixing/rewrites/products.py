@@ -48,7 +48,7 @@ def flattened_to_conv(editor: Editor, node: NodeProto) -> bool:
     image, flattened = editor.shape(flat.input[0]), editor.shape(node.input[0])
     if flat.op_type not in ("Flatten", "Reshape") or image is None or len(image) != 4:
         return False
-    if flattened != (image[0], math.prod(image[1:])):
+    if flattened != (image[0], math.prod(image[1:])) or weights.dtype.name not in ("float16", "float32"):
         return False
     rows = weights if attribute(node, "transB", 0) else weights.T
     columns = rows.shape[0]

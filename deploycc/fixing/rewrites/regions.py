@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from onnx import NodeProto, TensorProto
 
-from deploycc.fixing.record import ROUNDING, Fix
+from deploycc.fixing.record import Fix
 from deploycc.onnx_editor import Editor, Rewrite, attribute
 
 MAX_SAMPLES = 1 << 22
@@ -80,7 +80,8 @@ FIXES = (
         onnx="grid arithmetic, GridSample(align_corners=1, border), Mul with a mask, AveragePool",
         pytorch="F.avg_pool2d(F.grid_sample(x, grid, align_corners=True, padding_mode='border'), s)",
         apply=roi_align,
-        effect=ROUNDING,
+        effect="Rounding of the sample points: less than 1e-5 for boxes about the size of the image, more "
+        "for boxes that reach far outside.",
         bound=1e-5,
     ),
 )

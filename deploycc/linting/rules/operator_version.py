@@ -1,7 +1,8 @@
 """A version of an operator that the converter's list does not name.
 
 The list names the opsets that brought each form of an operator.  A newer form may well be taken; the
-source does not say so.
+source does not say so.  A runtime that looks its kernels up by the form (the limit `exact_forms`) moves
+any other to another processor.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ def applies(target: LintTarget) -> bool:
 
 def check(subject: Subject) -> Iterator[Diagnostic]:
     """Every standard node whose operator's version is not among those of its row."""
-    table = subject.table
+    table, fallback = subject.table, subject.target.fallback
+    moved = bool(fallback) and subject.limit("exact_forms") is not None
     for node in subject.view.model.graph.node:
         row = None if node.domain else table.operators.get(node.op_type)
         if row is None or not row.opsets:
@@ -42,8 +44,9 @@ def check(subject: Subject) -> Iterator[Diagnostic]:
             op=node.op_type,
             got=f"{node.op_type} version {since} (model opset {subject.view.opset})",
             need=f"version {', '.join(map(str, row.opsets))}",
-            help=f"export with an opset that has version {max(row.opsets)}, or try the converter",
-            severity="warning" if since > max(row.opsets) else "info",
-            verdict="info",
+            help=(f"the runtime moves it to {fallback}, with copies there and back; " if moved else "")
+            + f"export with an opset that has version {max(row.opsets)}, or try the converter",
+            severity="warning" if moved or since > max(row.opsets) else "info",
+            verdict="fallback" if moved else "info",
             source=table.source(row.source),
         )
