@@ -100,8 +100,8 @@ def hand_over(
     refused.  ``shapes`` gives static shapes to inputs by name.
 
     Raises ``DeployccError``: DC512 or DC786 for a target without a converter, everything that ``lint``
-    refuses with DC780 behind it, what is wrong with the file or the folder; ``InternalError`` for faults of
-    our own.
+    refuses with DC780 behind it, what is wrong with the file or the folder; ``InternalError`` for faults
+    of our own.
     Nothing is left behind in either case.
     """
     resolved = with_converter(target)
@@ -126,17 +126,18 @@ def hand_over(
 def with_converter(target: str | LintTarget) -> LintTarget:
     """The target, if it is one that models can be handed over to.
 
-    Raises ``DeployccError``: DC512 for one that has no converter, DC786 for one that packages are built for.
+    Raises ``DeployccError``: DC786 for one that deploycc compiles for itself, DC512 for one without a
+    converter's command line.
     """
     resolved = target if isinstance(target, LintTarget) else load_lint_target(target)
     if resolved.compiled is not None:
         raise DeployccError(
             Diagnostic(
                 "DC786",
-                f"the target '{resolved.name}' has no other compiler",
+                f"there is nothing to hand over for the target '{resolved.name}'",
                 got="deploycc compiles for it itself",
-                need="a target with a converter's command line",
-                help=f"deploycc build --target {resolved.name} makes a package",
+                need="a target with a converter of its own, such as snpe",
+                help=f"deploycc build --target {resolved.name} makes a package of the whole network",
             )
         )
     refusal = not_compiled_for(resolved.name)

@@ -9,7 +9,7 @@ import click
 
 from deploycc.cli.progress import Progress
 from deploycc.diagnostics import render
-from deploycc.handover import hand_over, is_handover
+from deploycc.handover import hand_over, is_handover, with_converter
 from deploycc.split import is_split
 from deploycc.types import DeployccError, Diagnostic, Limits
 
@@ -21,7 +21,11 @@ _OF_PACKAGES = (
 
 
 def refuse_options_of_packages(target: str) -> None:
-    """Raise DC511 for options on the command line that only make sense where deploycc compiles."""
+    """Raise DC511 for options on the command line that only make sense where deploycc compiles.
+
+    DC512 comes first: for a target that nobody compiles for no option would help.
+    """
+    with_converter(target)
     context = click.get_current_context()
     given = [
         parameter.opts[0]

@@ -189,7 +189,7 @@ def test_a_part_that_is_refused_as_a_whole_stops_it(tmp_path: Path, monkeypatch:
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["--target", "x86-64"], "DC786", "the target 'x86-64' has no other compiler"),
+        (["--target", "x86-64"], "DC786", "there is nothing to hand over for the target 'x86-64'"),
         (["--target", "snpe", "--cpu-target", "snpe"], "DC785", "the parts on the CPU cannot be for 'snpe'"),
         (["--target", "snpe", "--cpu-target", "z80"], "DC500", "there is no target 'z80'"),
         (["--target", "snpe:hpt"], "DC510", "the target 'snpe' has no unit 'hpt'"),
