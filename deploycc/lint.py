@@ -111,6 +111,7 @@ def lint_in_child(message: dict[str, Any], emit: Callable[[Event], None]) -> dic
     targets = [lint_target_from_json(table) for table in message["targets"]]
     trace = Trace(None, emit)
     models: dict[bool, Model] = {}
+    others: Model | None = None
     reports = []
     for target in targets:
         compiled = target.compiled is not None
@@ -120,7 +121,15 @@ def lint_in_child(message: dict[str, Any], emit: Callable[[Event], None]) -> dic
         from deploycc.linting import lint
         from deploycc.linting.fingerprints import with_fingerprints
 
-        report = trace("lint", lint, models[compiled], target)
+        beside = None
+        if compiled and target.hints:
+            # Other libraries would get the file, not what a package is made of.
+            if False not in models and others is None:
+                from deploycc.simplifying import clean
+
+                others = trace("simplify", clean, models[compiled], request.limits)
+            beside = models.get(False, others)
+        report = trace("lint", lint, models[compiled], target, beside)
         notes = with_fingerprints(models[compiled].diagnostics, {}, target)
         reports.append(asdict(replace(report, diagnostics=(*notes, *report.diagnostics))))
     return {"sha256": next(iter(models.values())).sha256, "reports": reports}

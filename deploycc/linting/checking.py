@@ -23,12 +23,13 @@ Check = Callable[[Subject], Iterator[Diagnostic]]
 _ORDER = {"error": 0, "warning": 1, "info": 2}
 
 
-def lint(model: Model, target: LintTarget) -> Report:
+def lint(model: Model, target: LintTarget, beside: Model | None = None) -> Report:
     """Everything that stands between ``model`` and ``target``, all at once, in graph order.
 
     For a target that deploycc compiles for, errors refuse the build.  For others they say what that
     compiler or runtime refuses.  Nodes have their original names, and findings about them the line of
-    Python that the export recorded.
+    Python that the export recorded.  ``beside`` is the model as other libraries would get it, for the
+    target's hints, where that is not the one that is judged.
     """
     about = subject(model, target)
     found = list(check_conditions(about.view, target, target.engine))
@@ -52,7 +53,7 @@ def lint(model: Model, target: LintTarget) -> Report:
         target=target.name,
         nodes=nodes,
         coverage=coverage(about, nodes, told),
-        hints=hint_columns(about, nodes),
+        hints=hint_columns(about if beside is None else subject(beside, target)),
         note=target.note,
     )
 

@@ -115,12 +115,12 @@ def _reads(nodes: Sequence[NodeReport]) -> dict[int, set[int]]:
     return {i: {made[name] for name in node.inputs if name in made} for i, node in enumerate(nodes)}
 
 
-def hint_columns(subject: Subject, nodes: Sequence[NodeReport]) -> tuple[HintColumn, ...]:
+def hint_columns(subject: Subject) -> tuple[HintColumn, ...]:
     """What the libraries of ``LintTarget.hints`` would take of the graph."""
-    return tuple(_column(subject, support_table(engine), nodes) for engine in subject.target.hints)
+    return tuple(_column(subject, support_table(engine)) for engine in subject.target.hints)
 
 
-def _column(subject: Subject, table: SupportTable, nodes: Sequence[NodeReport]) -> HintColumn:
+def _column(subject: Subject, table: SupportTable) -> HintColumn:
     view: GraphView = subject.view
     # The first of a table's units is the one that a column is about.
     unit = table.units[0] if table.units else ""
@@ -133,7 +133,7 @@ def _column(subject: Subject, table: SupportTable, nodes: Sequence[NodeReport]) 
     refused: dict[tuple[str, str], int] = {}
     taken = taken_macs = 0
     fused, made = table.limit("fused_only", unit), set[str]()
-    for node, report in zip(inner, nodes, strict=True):
+    for node in inner:
         row = table.operators.get(node.op_type)
         why = reasons.get(node.name, "") or _beyond(node, view, table, unit)
         if node.domain or row is None:
@@ -148,14 +148,14 @@ def _column(subject: Subject, table: SupportTable, nodes: Sequence[NodeReport]) 
             refused[node.op_type, why] = refused.get((node.op_type, why), 0) + 1
             continue
         taken += 1
-        taken_macs += report.macs
+        taken_macs += subject.costs[node.name][0]
         made.update(node.output)
     return HintColumn(
         engine=table.engine,
         title=table.title,
-        nodes=len(nodes),
+        nodes=len(inner),
         taken=taken,
-        macs=sum(node.macs for node in nodes),
+        macs=sum(subject.costs[node.name][0] for node in inner),
         taken_macs=taken_macs,
         refused=tuple((op, count, why) for (op, why), count in sorted(refused.items())),
     )

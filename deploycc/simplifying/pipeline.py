@@ -37,7 +37,10 @@ def simplify(model: Model, limits: Limits, *, compiled: bool = True) -> Model:
     if any(-1 in info.shape for info in model.inputs):
         return replace(model, proto=best)
     check = _Check(model, notes)
-    folded = _folded(best, limits, notes, compiled)
+    # onnxsim refuses a model whose outputs have no shape; what leads to one is often a reshape to sizes
+    # that are computed from sizes.
+    shaped = _passes(best, (*CLEANING, *FOLDING), limits.folded_bytes) if _lacks_shape(best) else best
+    folded = _folded(shaped, limits, notes, compiled)
     candidates = _candidates(best, folded, limits, LOWERING if compiled else ())
     proto = next((candidate for candidate in candidates if check.same(candidate)), model.proto)
     return replace(
@@ -47,6 +50,16 @@ def simplify(model: Model, limits: Limits, *, compiled: bool = True) -> Model:
         outputs=tuple(tensor_info(info) for info in proto.graph.output),
         diagnostics=tuple(notes),
     )
+
+
+def clean(model: Model, limits: Limits) -> Model:
+    """The model as it was read, folded and cleaned by our own passes alone and not run: for a look at it."""
+    proto = model.proto if model.original is None else model.original
+    return replace(model, proto=_passes(proto, (*CLEANING, *FOLDING), limits.folded_bytes))
+
+
+def _lacks_shape(proto: ModelProto) -> bool:
+    return any(not info.type.tensor_type.HasField("shape") for info in proto.graph.output)
 
 
 def _candidates(
