@@ -109,11 +109,11 @@ def fix_text(result: FixResult) -> list[str]:
     lines: list[str] = []
     for applied in result.applied:
         how = "by folding and cleaning" if applied.cleaned else f"for {applied.target}, {applied.rule}"
-        lines.append(f"fixed  {applied.op} '{applied.node}': {applied.fix} ({how})")
+        lines.append(f"fixed  {_place(applied)}: {applied.fix} ({how})")
         lines += [f"  - {line}" for line in applied.before]
         lines += [f"  + {line}" for line in applied.after]
     for refused in result.refused:
-        lines.append(f"left   {refused.op} '{refused.node}': {refused.fix}")
+        lines.append(f"left   {_place(refused)}: {refused.fix}")
         lines.append(f"  {refused.reason}")
     for note in result.diagnostics:
         lines += render(note).splitlines()
@@ -130,6 +130,10 @@ def fix_text(result: FixResult) -> list[str]:
     left = sum(1 for report in result.reports for d in report.diagnostics if d.severity != "info")
     lines.append(f"{left} finding{'' if left == 1 else 's'} left, not counting information")
     return [printable(line) for line in lines]
+
+
+def _place(made: AppliedFix | RefusedFix) -> str:
+    return f"{made.op} '{made.node}'" if made.node else "the graph"
 
 
 def _check_destination(source: Path, destination: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 import deploycc.linting
 from deploycc.fix import fix_in_child, fix_model, fix_text
-from deploycc.fix_types import FixResult
+from deploycc.fix_types import AppliedFix, FixResult
 from deploycc.lint_types import LintTarget, Report
 from deploycc.op_support import support_table
 from deploycc.simplifying import folding
@@ -38,7 +38,8 @@ BODY = "a = Conv<pads=[0,1,2,0]>(x, w) b = Mish(a) y = Softmax<axis=1>(b)"
 
 def write(folder: Path, body: str = BODY, head: str = "float[1,4,5,7] x", **weights: np.ndarray) -> Path:
     path = folder / "model.onnx"
-    proto = Case(f"g ({head}) => (float y) {{ {body} }}", {"w": drawn(6, 4, 3, 3), **weights}).build()
+    stored = {"w": drawn(6, 4, 3, 3), **weights} if "w)" in body else weights
+    proto = Case(f"g ({head}) => (float y) {{ {body} }}", stored).build()
     for node in proto.graph.node:
         node.metadata_props.add(key="line", value=f"net.py:{node.op_type}")
     onnx.save(proto, path)
@@ -236,3 +237,9 @@ def test_on_a_table_that_comes_with_deploycc(tmp_path: Path) -> None:
     assert result.errors[0].share <= 1e-5
     again = fix_model(tmp_path / "fixed.onnx", ["snpe:htp", "arm64"], tmp_path / "again.onnx")
     assert again.applied == ()
+
+
+def test_what_is_about_no_node_is_about_the_graph() -> None:
+    made = AppliedFix("drop-unused-initializers", "", "", "unused-weights", "snpe:htp", cleaned=True)
+    result = FixResult(Path("m.onnx"), Path("f.onnx"), (made,), (), (), (), (), ())
+    assert fix_text(result)[0] == "fixed  the graph: drop-unused-initializers (by folding and cleaning)"
