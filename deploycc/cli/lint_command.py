@@ -10,7 +10,7 @@ import click
 
 from deploycc.baseline import read_baseline, write_baseline
 from deploycc.build import InternalError
-from deploycc.cli.lint_fixing import Fixing, fixing_of, rewrite
+from deploycc.cli.lint_fixing import Fixing, fixing_of, rewrite, unwanted_fixes
 from deploycc.cli.lint_outputs import FormatOption, Output, outputs_of
 from deploycc.cli.progress import Progress
 from deploycc.cli.values import LintTargetOption, ShapeOption, shapes_of
@@ -212,9 +212,16 @@ def _lint(request: _Request, file: PolicyFile | None) -> tuple[LintResult, Polic
     """What was found, with what does not count suppressed, and the policy in force."""
     policy, path = _policy(request, file)
     progress = Progress(quiet=not request.verbose)
+
+    def lint(model: Path) -> LintResult:
+        return lint_model(
+            model, request.targets, shapes=request.shapes, limits=request.limits, on_event=progress
+        )
+
     try:
         model = request.model
         if request.fixing.wanted:
+            chosen = policy.select or policy.ignore or policy.ignores
             model = rewrite(
                 model,
                 request.targets,
@@ -222,11 +229,10 @@ def _lint(request: _Request, file: PolicyFile | None) -> tuple[LintResult, Polic
                 shapes=request.shapes,
                 limits=request.limits,
                 on_event=progress,
+                unwanted=unwanted_fixes(apply_policy(lint(model), policy)) if chosen else (),
                 to_stderr=any(o.path is None and o.format != "text" for o in request.outputs),
             )
-        result = lint_model(
-            model, request.targets, shapes=request.shapes, limits=request.limits, on_event=progress
-        )
+        result = lint(model)
     finally:
         progress.close()
     # One that is written now need not be there before.
