@@ -54,13 +54,15 @@ class Policy:
         return frozenset(known.fingerprint for known in self.baseline)
 
 
-def apply_policy(result: LintResult, policy: Policy) -> LintResult:
+def apply_policy(result: LintResult, policy: Policy, model: str = "") -> LintResult:
     """The result with everything suppressed that does not count.
+
+    ``model`` is the file's name that ignores are for, that of the result unless given.
 
     Ignores that are about a target and this model and that nothing needed, and entries of the baseline
     that no longer occur, are findings of the first report they are about.
     """
-    model = result.model.name
+    model = model or result.model.name
     used: set[Ignore] = set()
     reports = []
     for report in result.reports:

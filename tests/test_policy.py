@@ -92,6 +92,13 @@ def test_an_ignore_needs_rule_node_target_and_model_to_fit() -> None:
     assert len(told.reports[0].diagnostics) == 3
 
 
+def test_what_is_made_of_a_model_has_its_ignores() -> None:
+    found = LintResult(Path("net.fixed.onnx"), "", (report("arm64", finding(RESIZE, "a")),))
+    ignores = Policy(ignores=(Ignore(RESIZE, "why", model="net.onnx"),))
+    assert suppressed(apply_policy(found, ignores)) == {}
+    assert suppressed(apply_policy(found, ignores, "net.onnx")) == {f"{RESIZE} at a": "why"}
+
+
 def test_a_node_name_with_brackets_is_meant_as_it_is() -> None:
     found = result(report("arm64", finding(RESIZE, "a[0]")))
     assert suppressed(apply_policy(found, Policy(ignores=(Ignore(RESIZE, "why", node="a[0]"),))))

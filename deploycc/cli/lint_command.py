@@ -10,7 +10,7 @@ import click
 
 from deploycc.baseline import read_baseline, write_baseline
 from deploycc.build import InternalError
-from deploycc.cli.lint_fixing import Fixing, fixing_of, rewrite
+from deploycc.cli.lint_fixing import Fixing, fixing_of, rewrite, unwanted_fixes
 from deploycc.cli.lint_outputs import FormatOption, Output, outputs_of
 from deploycc.cli.progress import Progress
 from deploycc.cli.values import LintTargetOption, ShapeOption, shapes_of
@@ -194,7 +194,9 @@ def lint_command(
         limits=replace(_DEFAULT_LIMITS, stage_seconds=stage_seconds, memory_bytes=memory_mib << 20),
     )
     try:
-        found, policy = _lint(request)
+        file = _policy_file(request)
+        request = replace(request, targets=targets or (file.targets if file else ()) or _DEFAULT_TARGETS)
+        found, policy = _lint(request, file)
     except DeployccError as error:
         _write_refusal(request, error.diagnostics, refusal_code(error.diagnostics))
         raise
@@ -206,36 +208,45 @@ def lint_command(
     sys.exit(code)
 
 
-def _lint(request: _Request) -> tuple[LintResult, Policy]:
+def _lint(request: _Request, file: PolicyFile | None) -> tuple[LintResult, Policy]:
     """What was found, with what does not count suppressed, and the policy in force."""
-    file = _policy_file(request)
     policy, path = _policy(request, file)
-    targets = request.targets or (file.targets if file else ()) or _DEFAULT_TARGETS
     progress = Progress(quiet=not request.verbose)
+
+    def lint(model: Path) -> LintResult:
+        return lint_model(
+            model, request.targets, shapes=request.shapes, limits=request.limits, on_event=progress
+        )
+
     try:
         model = request.model
         if request.fixing.wanted:
+            chosen = policy.select or policy.ignore or policy.ignores
             model = rewrite(
                 model,
-                targets,
+                request.targets,
                 request.fixing,
                 shapes=request.shapes,
                 limits=request.limits,
                 on_event=progress,
+                unwanted=unwanted_fixes(apply_policy(lint(model), policy)) if chosen else (),
                 to_stderr=any(o.path is None and o.format != "text" for o in request.outputs),
             )
-        result = lint_model(model, targets, shapes=request.shapes, limits=request.limits, on_event=progress)
+        result = lint(model)
     finally:
         progress.close()
     # One that is written now need not be there before.
     if path is not None and (request.write_baseline is None or path.exists()):
         policy = replace(policy, baseline=read_baseline(path))
-    found = apply_policy(result, policy)
+    # An ignore for a model is for what --fix makes of it too.
+    name = request.model.name
+    found = apply_policy(result, policy, name)
     if request.write_baseline is not None:
         entries = tuple(baseline_of(found))
         count = write_baseline(request.write_baseline, entries)
         click.echo(f"{request.write_baseline}: {count} finding{'' if count == 1 else 's'}", err=True)
-        found = apply_policy(result, replace(policy, baseline=entries, baseline_path=request.write_baseline))
+        policy = replace(policy, baseline=entries, baseline_path=request.write_baseline)
+        found = apply_policy(result, policy, name)
     return found, policy
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from deploycc.diagnostics import printable
+from deploycc.lint import LintResult
 from deploycc.types import Limits
 
 
@@ -45,9 +46,12 @@ def rewrite(
     shapes: Mapping[str, Sequence[int]],
     limits: Limits,
     on_event: Callable[[dict[str, Any]], None],
+    unwanted: Collection[str],
     to_stderr: bool,
 ) -> Path:
     """Rewrite, say what was done, and return the model that is to be linted: the new one where there is one.
+
+    ``unwanted`` are the rewrites that only findings name which do not count.
 
     Raises ``DeployccError`` as ``deploycc.fix.fix_model``.
     """
@@ -57,7 +61,14 @@ def rewrite(
         shown = fixing.output or model.with_suffix(".fixed.onnx")
         written = fixing.output or Path(folder, shown.name)
         done = fix_model(
-            model, targets, written, shapes=shapes, unsafe=fixing.unsafe, limits=limits, on_event=on_event
+            model,
+            targets,
+            written,
+            shapes=shapes,
+            unsafe=fixing.unsafe,
+            select=_all_but(unwanted),
+            limits=limits,
+            on_event=on_event,
         )
     lines = list(fix_text(done)) if fixing.fix else []
     if fixing.diff:
@@ -67,3 +78,21 @@ def rewrite(
         lines.append("nothing would be rewritten")
     click.echo("\n".join([*lines, ""]), err=to_stderr)
     return done.output if fixing.fix and done.output is not None else model
+
+
+def unwanted_fixes(judged: LintResult) -> set[str]:
+    """The rewrites that findings name which are ignored or not selected, and no finding that counts.
+
+    What a baseline knows is to be repaired one day, and so it is.
+    """
+    findings = [d for report in judged.reports for d in report.diagnostics if d.fix]
+    return {d.fix for d in findings if d.suppressed} - {d.fix for d in findings if not d.suppressed}
+
+
+def _all_but(unwanted: Collection[str]) -> tuple[str, ...]:
+    """Names for ``fix_model``, to which none means all."""
+    if not unwanted:
+        return ()
+    from deploycc.fixing import fixes
+
+    return tuple(name for name in fixes() if name not in unwanted)

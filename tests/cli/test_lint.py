@@ -301,6 +301,9 @@ def test_the_nearest_file_is_used_and_the_command_line_goes_before_it(run: Any, 
         assert code == 1
         assert run.calls[-1][1] == ("host",)
         assert "DC400" in out
+        broken = DeployccError(Diagnostic("DC104", "the file is damaged"))
+        _, out, _ = run("bad.onnx", "--format", "json", instead=broken)
+        assert [t["target"] for t in json.loads(out)["targets"]] == ["arm64", "x86-64"]
         (folder / "other.toml").write_text("[lint]\ntargets = ['riscv64']\n")
         run("bad.onnx", "--config", "other.toml")
         assert run.calls[-1][1] == ("riscv64",)

@@ -13,10 +13,22 @@ import pytest
 import deploycc.fix
 from deploycc.cli import lint_command, main
 from deploycc.fix_types import AppliedFix, FixResult
+from deploycc.fixing import fixes
 from deploycc.lint import LintResult
 from deploycc.lint_types import Report
+from deploycc.types import Diagnostic
 from tests.models import write_small_net
 
+FOUND = tuple(
+    Diagnostic("DC411", "m", node=str(index), rule=rule, severity="warning", fix=fix)
+    for index, (rule, fix) in enumerate(
+        [
+            ("conv-rank", "mish-to-tanh"),
+            ("resize-antialias", "mish-to-tanh"),
+            ("resize-antialias", "elu-to-exp"),
+        ]
+    )
+)
 Run = Callable[..., tuple[int, str, str]]
 APPLIED = AppliedFix("mish-to-tanh", "/act/Mish", "Mish", "no-converter", "arm64", ("- old",), ("+ new",))
 
@@ -47,7 +59,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
 
         def lint(model: Path, targets: Sequence[str], **options: Any) -> LintResult:
             run.linted.append(model)  # type: ignore[attr-defined]
-            return LintResult(model, "0" * 64, tuple(Report((), target) for target in targets))
+            return LintResult(model, "0" * 64, tuple(Report(FOUND, target) for target in targets))
 
         monkeypatch.setattr(deploycc.fix, "fix_model", fix)
         monkeypatch.setattr(lint_command, "lint_model", lint)
@@ -69,6 +81,19 @@ def test_the_new_model_is_told_of_and_linted(run: Any, tmp_path: Path) -> None:
     assert (model, targets, output) == (Path("net.onnx"), ("arm64",), Path("new.onnx"))
     assert (options["unsafe"], options["shapes"]) == (False, {"x": (1, 3, 13, 16)})
     assert run.linted == [Path("new.onnx")]
+
+
+def test_what_is_ignored_is_not_rewritten(run: Any, tmp_path: Path) -> None:
+    run("--fix")
+    assert run.fixed[-1][3]["select"] == ()
+    run("--fix", "--ignore", "resize-antialias")
+    assert set(fixes()) - set(run.fixed[-1][3]["select"]) == {"elu-to-exp"}
+    run("--fix", "--select", "DC3")
+    assert set(fixes()) - set(run.fixed[-1][3]["select"]) == {"elu-to-exp", "mish-to-tanh"}
+    # A baseline is what shall be repaired one day.
+    run("--write-baseline", "base.json")
+    run("--fix", "--baseline", "base.json")
+    assert run.fixed[-1][3]["select"] == ()
 
 
 def test_without_a_name_it_lies_beside_the_old_one(run: Any, tmp_path: Path) -> None:
