@@ -47,7 +47,7 @@ test-all: $(STAMP) test-torch ## all tests, also every network for every target
 	$(RUN) pytest -q
 
 test-torch: $(TORCH) ## the tests that need PyTorch
-	.cache/torch-venv/bin/python -m pytest -q tests/exporting tests/networks/test_exported_modules.py
+	.cache/torch-venv/bin/python -m pytest -q tests/exporting tests/networks/test_exported_modules.py tests/networks/test_split_modules.py
 
 lint: $(STAMP) type ## ruff and mypy
 	$(RUN) ruff check .
