@@ -12,7 +12,7 @@ BUDGET ?= 20min
 export ZIG_GLOBAL_CACHE_DIR ?= $(CACHE)/zig
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-torch lint type fmt golden docs bench bench-convs bench-drawn
+.PHONY: help demo conformance test test-all test-torch lint type fmt golden docs bench bench-convs bench-drawn
 .PHONY: bench-dense bench-arm bench-untuned bench-budgets performance table records clean
 
 help: ## this list
@@ -48,6 +48,9 @@ test-all: $(STAMP) test-torch ## all tests, also every network for every target
 
 test-torch: $(TORCH) ## the tests that need PyTorch
 	.cache/torch-venv/bin/python -m pytest -q tests/exporting tests/networks/test_exported_modules.py tests/networks/test_split_modules.py
+
+conformance: $(STAMP) ## lint beside the truth over ONNX's node tests; writes docs/conformance.md (ten minutes)
+	$(RUN) tests.conformance.run --write
 
 lint: $(STAMP) type ## ruff and mypy
 	$(RUN) ruff check .

@@ -52,6 +52,16 @@ CATALOGUE: dict[str, Code] = {
     "DC153": Code("folding would blow the model up", 0),
     "DC154": Code("simplified form not compared", 0),
     "DC160": Code("reference cannot run the model", 1),
+    "DC170": Code("operator left in training mode", 1),
+    "DC171": Code("batch normalisation not folded", 0),
+    "DC172": Code("nodes that nothing reads", 0),
+    "DC173": Code("weights stored more than once", 0),
+    "DC174": Code("weights that no node reads", 0),
+    "DC175": Code("transposes that undo each other", 0),
+    "DC176": Code("nodes that change nothing", 0),
+    "DC177": Code("two casts in a row", 0),
+    "DC178": Code("opset newer than the converter's list", 0),
+    "DC179": Code("opset outside the converter's range", 0),
     # DC200-DC249: shapes
     "DC200": Code("unbound dynamic dimension", 2),
     "DC201": Code("--shape names no input", 2),
@@ -62,9 +72,31 @@ CATALOGUE: dict[str, Code] = {
     "DC206": Code("shapes do not fit through the network", 2),
     "DC207": Code("shape not known before the network runs", 1),
     "DC208": Code("tensor without elements", 1),
+    "DC210": Code("open dimension for a target that takes none", 1),
+    "DC211": Code("batch larger than the target takes", 1),
+    "DC212": Code("more dimensions than the target takes", 1),
+    "DC213": Code("fully connected layer of too many dimensions", 1),
+    "DC214": Code("input that is no image", 0),
+    "DC215": Code("how many inputs and outputs", 0),
+    "DC216": Code("tensor longer than the target takes", 1),
+    "DC217": Code("tensor wider than an image of the GPU", 0),
+    "DC218": Code("fully connected layer wider than the target takes", 0),
+    "DC219": Code("size that depends on the data", 1),
+    "DC220": Code("input with more channels than the unit reads", 0),
+    "DC221": Code("more elements than the target can count", 1),
     # DC300-DC349: element types
     "DC300": Code("element type without a C type", 1),
     "DC301": Code("element type without kernels", 1),
+    "DC310": Code("quantised in another form", 0),
+    "DC311": Code("scale for each channel where one is taken", 0),
+    "DC312": Code("float network for a unit of integers", 0),
+    "DC313": Code("element type that the target does not compute in", 1),
+    "DC314": Code("constant out of the range of float16", 0),
+    "DC315": Code("result that may leave the range of float16", 0),
+    "DC316": Code("computed in float64", 0),
+    "DC317": Code("computed in int64", 0),
+    "DC318": Code("built in another type than the model's", 0),
+    "DC319": Code("quantised network for a unit of floats", 0),
     # DC400-DC449: operators
     "DC400": Code("operator has no converter", 1),
     "DC401": Code("operator would be silently wrong", 1),
@@ -82,6 +114,16 @@ CATALOGUE: dict[str, Code] = {
     "DC415": Code("operator version not in the converter's list", 1),
     "DC416": Code("operator does not run on this unit", 1),
     "DC417": Code("element type that the operator does not take there", 1),
+    "DC420": Code("activation that does not fuse", 0),
+    "DC421": Code("forms of upsampling that the target takes", 0),
+    "DC422": Code("convolution of few channels", 0),
+    "DC423": Code("pixels moved into channels by strided slices", 0),
+    "DC424": Code("expensive fully connected layer", 0),
+    "DC425": Code("two networks in one model", 0),
+    "DC426": Code("indexed access in the middle of the network", 0),
+    "DC427": Code("softmax over another axis than the last", 0),
+    "DC428": Code("input in another order at run time", 0),
+    "DC429": Code("images change their order between layers", 0),
     # DC450-DC499: lowering and schedules
     "DC450": Code("model not taken by TVM's importer", 1),
     "DC452": Code("lowered to another shape than declared", 1),
@@ -104,6 +146,11 @@ CATALOGUE: dict[str, Code] = {
     "DC520": Code("operator without a kernel of its own", 1),
     "DC521": Code("shape known at run time only", 1),
     "DC522": Code("control flow left in the graph", 1),
+    "DC530": Code("much time for little arithmetic", 0),
+    "DC531": Code("weights too large for the target's memory", 1),
+    "DC532": Code("activations too large for the target's memory", 1),
+    "DC533": Code("memory decides the time", 0),
+    "DC534": Code("much arithmetic in one layer", 0),
     # DC600-DC619: tuning
     "DC600": Code("target that cannot be measured here", 2),
     "DC601": Code("tuning database cannot be read or written", 2),
@@ -152,6 +199,16 @@ CATALOGUE: dict[str, Code] = {
     "DC763": Code("factory makes no module", 2),
     "DC764": Code("shapes do not fit forward()", 2),
     "DC765": Code("torch cannot export the module", 1),
+    # DC770-DC779: what lint is told to check, and what it is asked
+    "DC770": Code("deploycc.toml cannot be read", 2),
+    "DC771": Code("unknown key in deploycc.toml", 2),
+    "DC772": Code("bad value in deploycc.toml", 2),
+    "DC773": Code("ignore that matches no finding", 1),
+    "DC774": Code("not a baseline", 2),
+    "DC775": Code("baseline entries that no longer occur", 0),
+    "DC776": Code("nothing of that name to explain", 2),
+    "DC777": Code("no such rule", 2),
+    "DC778": Code("report cannot be written", 2),
     # DC780-DC789: hand-over to other compilers, and networks in parts
     "DC780": Code("network that cannot be handed over whole", 1),
     "DC781": Code("tensor that cannot cross between parts", 1),
@@ -174,7 +231,7 @@ CATALOGUE: dict[str, Code] = {
 
 
 def render(diagnostic: Diagnostic) -> str:
-    """The text a person reads: one headline, then got/need/help lines where known."""
+    """The text a person reads: one headline, then got/need/from/help/line where known."""
     where = " ".join(
         part for part in (diagnostic.op, f"'{diagnostic.node}'" if diagnostic.node else "") if part
     )
@@ -187,6 +244,7 @@ def render(diagnostic: Diagnostic) -> str:
         ("need", diagnostic.need),
         ("from", diagnostic.source),
         ("help", diagnostic.help),
+        ("line", diagnostic.location),
     )
     for label, text in rest:
         if text:

@@ -118,9 +118,10 @@ def lint_in_child(message: dict[str, Any], emit: Callable[[Event], None]) -> dic
             models[compiled] = judged(request, trace, compiled=compiled)
 
         from deploycc.linting import lint
+        from deploycc.linting.fingerprints import with_fingerprints
 
         report = trace("lint", lint, models[compiled], target)
-        notes = models[compiled].diagnostics
+        notes = with_fingerprints(models[compiled].diagnostics, {}, target)
         reports.append(asdict(replace(report, diagnostics=(*notes, *report.diagnostics))))
     return {"sha256": next(iter(models.values())).sha256, "reports": reports}
 

@@ -1,6 +1,7 @@
 """Writes the parts of the documentation that the program itself knows: ``make docs``.
 
-``docs/errors.md`` is all generated; in ``docs/new-target.md`` the table of keys is, between two marks.
+``docs/errors.md``, ``docs/rules`` and ``docs/op-support`` are all generated; in ``docs/new-target.md`` the
+table of keys is, between two marks.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from deploycc.diagnostics import CATALOGUE
 from deploycc.targets import HARDWARE_NUMBERS, KEYS
+from docs.lint_pages import lint_pages
 
 FOLDER = Path(__file__).resolve().parent
 BEGIN, END = "<!-- begin: written by make docs -->", "<!-- end -->"
@@ -80,9 +82,15 @@ def pages() -> dict[Path, str]:
     return {
         FOLDER / "errors.md": errors_page(),
         target_page: with_table(target_page.read_text(encoding="utf-8"), keys_table()),
+        **lint_pages(),
     }
 
 
 if __name__ == "__main__":
-    for path, text in pages().items():
+    written = pages()
+    for folder in {path.parent for path in written} - {FOLDER}:
+        folder.mkdir(exist_ok=True)
+        for old in set(folder.glob("*.md")) - written.keys():
+            old.unlink()
+    for path, text in written.items():
         path.write_text(text, encoding="utf-8")

@@ -7,10 +7,12 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 
 import deploycc
@@ -84,6 +86,23 @@ def test_two_builds_in_different_folders_are_the_same_bytes(net: Path, tmp_path:
     assert files == {
         path.relative_to(second): path.read_bytes() for path in second.rglob("*") if path.is_file()
     }
+
+
+def test_what_an_export_noted_reaches_no_package(net: Path, tmp_path: Path) -> None:
+    """Paths of somebody's machine are in it; reports alone read it."""
+    proto = onnx.load(net)
+    marks = [f"marker{i}" for i in range(4)]
+    for mark, holder in zip(marks, (proto, proto.graph, *proto.graph.node), strict=True):
+        trace = f'File "/{mark}/net.py", line 7, in forward'
+        holder.metadata_props.add(key="pkg.torch.onnx.stack_trace", value=trace)
+    onnx.save(proto, tmp_path / "noted.onnx")
+    package = deploycc.build(tmp_path / "noted.onnx", "x86-64", tmp_path / "out", keep_kernels=True)
+    texts = {str(path): path.read_bytes() for path in package.path.rglob("*") if path.is_file()}
+    for path in package.path.rglob("*.zip"):
+        with zipfile.ZipFile(path) as archive:
+            texts |= {f"{path}/{name}": archive.read(name) for name in archive.namelist()}
+    assert any(name.endswith(".ll") for name in texts)
+    assert [(name, mark) for name, data in texts.items() for mark in marks if mark.encode() in data] == []
 
 
 def test_an_older_package_is_replaced_and_kept_when_the_build_fails(

@@ -15,7 +15,7 @@ from docs.generate import pages
 from tests.models import write_small_net
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 TESTED_ELSEWHERE = {"link-into-cmake.md"}
 """Pages whose blocks need files of their own; tests of their subject run them."""
 
@@ -77,6 +77,11 @@ def test_every_page_is_reached_from_the_index() -> None:
     index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
     names = [page.name for page in (ROOT / "docs").glob("*.md") if page.name != "index.md"]
     assert [name for name in names if f"({name})" not in index] == []
+    for folder in sorted({page.parent for page in (ROOT / "docs").glob("*/*.md")}):
+        assert f"({folder.name}/index.md)" in index
+        own = (folder / "index.md").read_text(encoding="utf-8")
+        names = [page.name for page in folder.glob("*.md") if page.name != "index.md"]
+        assert [name for name in names if f"({name}" not in own] == []
 
 
 def test_pages_that_sources_name_are_there() -> None:
@@ -87,9 +92,13 @@ def test_pages_that_sources_name_are_there() -> None:
     assert sorted(name for name in named if not (ROOT / name[0]).exists()) == []
 
 
-@pytest.mark.parametrize("path", pages(), ids=lambda path: path.name)
-def test_generated_pages_are_as_generated(path: Path) -> None:
-    assert path.read_text(encoding="utf-8") == pages()[path], f"'make docs' writes {path.name} anew"
+def test_generated_pages_are_as_generated() -> None:
+    generated = pages()
+    for path, text in generated.items():
+        assert path.is_file(), f"'make docs' writes {title(path)}"
+        assert path.read_text(encoding="utf-8") == text, f"'make docs' writes {title(path)} anew"
+    folders = {path.parent for path in generated} - {ROOT / "docs"}
+    assert {page for folder in folders for page in folder.glob("*.md")} <= generated.keys()
 
 
 def test_the_build_shown_in_the_readme_is_what_a_build_shows() -> None:

@@ -18,6 +18,7 @@ from deploycc.fix import fix_in_child, fix_model, fix_text
 from deploycc.fix_types import FixResult
 from deploycc.lint_types import LintTarget, Report
 from deploycc.op_support import support_table
+from deploycc.simplifying import folding
 from deploycc.types import DeployccError, Diagnostic, Limits, Model
 from tests.fixing.cases import Case, drawn
 
@@ -49,8 +50,8 @@ def codes(raised: pytest.ExceptionInfo[DeployccError]) -> list[str]:
 
 
 @pytest.fixture
-def inside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The child's function is called in this process, which has imported what it needs."""
+def inside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The children's functions are called in this process, which has imported what they need."""
 
     def run_child(
         entry: str, message: dict[str, Any], limits: Limits, on_event: object = None
@@ -59,7 +60,19 @@ def inside(monkeypatch: pytest.MonkeyPatch) -> None:
         answer: dict[str, Any] = json.loads(json.dumps(fix_in_child(message, lambda event: None)))
         return answer
 
+    def fold(model: onnx.ModelProto, limits: Limits, *, fuse: bool = True) -> onnx.ModelProto:
+        skipped = [*folding.SKIPPED_OPTIMIZERS, *(() if fuse else folding.FUSING_OPTIMIZERS)]
+        source, folded = tmp_path / "in.onnx", tmp_path / "out.onnx"
+        onnx.save(model, source)
+        request = {"source": source, "result": folded, "folded_bytes": 1 << 20, "skipped": skipped}
+        folding.fold_in_child(request, lambda event: None)
+        made = onnx.load(folded)
+        source.unlink()
+        folded.unlink()
+        return made
+
     monkeypatch.setattr("deploycc.fix.run_child", run_child)
+    monkeypatch.setattr("deploycc.simplifying.pipeline.fold", fold)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from click.shell_completion import get_completion_class
 from deploycc import __version__
 from deploycc.build import InternalError
 from deploycc.cli.build_command import build_command
+from deploycc.cli.explain_command import explain_command
 from deploycc.cli.export_command import export_command
 from deploycc.cli.inspect_command import inspect_command
 from deploycc.cli.interrupts import Interrupted
@@ -33,6 +34,8 @@ OUR_FAULT = 70
 Examples:
   deploycc build model.onnx --target arm64
   deploycc tune model.onnx --target host --budget 60s
+  deploycc lint model.onnx --target snpe:htp --target arm64
+  deploycc explain DC402
   deploycc inspect model-arm64
   deploycc targets
 
@@ -60,6 +63,7 @@ def completion_command(shell: str) -> None:
 
 
 program.add_command(build_command)
+program.add_command(explain_command)
 program.add_command(export_command)
 program.add_command(inspect_command)
 program.add_command(lint_command)

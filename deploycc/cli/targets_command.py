@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 
 import click
 
+from deploycc.lint_targets import External, external, external_names
 from deploycc.targets import load_target, target_names
+from deploycc.types import Target
 
 
 @click.command(
@@ -17,22 +20,44 @@ Examples:
   deploycc targets
   deploycc targets --json | jq '.[] | select(.name == "rpi4")'
 
-A new target is a TOML file: docs/new-target.md.""",
+A new target is a TOML file: docs/new-target.md. 'deploycc explain snpe:htp' says what is known of one.""",
 )
 @click.option("--json", "as_json", is_flag=True, help="Everything that is known of each, as JSON.")
 def targets_command(as_json: bool) -> None:
-    """List the machines that packages can be built for."""
+    """List the machines that packages are built for, and other compilers' that lint knows."""
     targets = [load_target(name) for name in target_names()]
+    externals = [external(name) for name in external_names()]
     if as_json:
-        click.echo(json.dumps([asdict(target) for target in targets], indent=2))
+        rows = [{"kind": "compiled", **asdict(target)} for target in targets]
+        rows += [{"kind": "external", **asdict(family)} for family in externals]
+        click.echo(json.dumps(rows, indent=2))
         return
-    rows = [("NAME", "CPU", "VECTORS", "C LIBRARY", "DESCRIPTION")]
+    lines = [*_table(_compiled(targets)), "", *_table(_external(externals))]
+    click.echo("\n".join(lines))
+
+
+def _compiled(targets: Sequence[Target]) -> Iterator[tuple[str, ...]]:
+    yield "NAME", "CPU", "VECTORS", "C LIBRARY", "DESCRIPTION"
     for target in targets:
         libc = f"{target.linker.libc} {target.linker.glibc_floor}".strip()
         vectors = f"{target.simd.registers} x {target.simd.bits} bit"
-        rows.append((target.name, target.llvm.cpu, vectors, libc, target.description))
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    for row in rows:
-        click.echo(
-            "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[4]])
-        )
+        yield target.name, target.llvm.cpu, vectors, libc, target.description
+
+
+def _external(externals: Sequence[External]) -> Iterator[tuple[str, ...]]:
+    """A row for each family, then one for each of its units."""
+    yield "LINT ONLY", "RELEASES", "FALLBACK", "DESCRIPTION"
+    for family in externals:
+        yield family.name, ", ".join(family.versions) or "-", "-", family.description
+        for name, unit in family.units.items():
+            yield f"{family.name}:{name}", "", unit.fallback or "-", unit.description
+
+
+def _table(rows: Iterator[tuple[str, ...]]) -> list[str]:
+    """Columns as wide as they need to be, but for the last."""
+    cells = list(rows)
+    widths = [max(map(len, column)) for column in list(zip(*cells, strict=True))[:-1]]
+    return [
+        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]])
+        for row in cells
+    ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 from click.shell_completion import CompletionItem
 
+from deploycc.lint_targets import external, external_names
 from deploycc.targets import target_names
 
 
@@ -49,6 +50,23 @@ class TargetOption(click.ParamType[str]):
         """Names of targets, or files."""
         names = [CompletionItem(name) for name in target_names() if name.startswith(incomplete)]
         return names or [CompletionItem(incomplete, type="file")]
+
+
+class LintTargetOption(TargetOption):
+    """As ``TargetOption``, or another compiler's target with a unit and a version: ``snpe:htp@2.10``."""
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Names of targets and units, or files."""
+        externals = [
+            name
+            for family in external_names()
+            for name in (family, *(f"{family}:{unit}" for unit in external(family).units))
+        ]
+        names = (*target_names(), *externals)
+        found = [CompletionItem(name) for name in names if name.startswith(incomplete)]
+        return found or [CompletionItem(incomplete, type="file")]
 
 
 def shapes_of(options: tuple[tuple[str, tuple[int, ...]], ...]) -> dict[str, tuple[int, ...]]:

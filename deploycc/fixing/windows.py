@@ -44,7 +44,7 @@ def window(editor: Editor, node: NodeProto) -> Window | None:
     """The window of a ``Conv``, ``ConvTranspose``, ``MaxPool`` or ``AveragePool``.
 
     ``None`` for unknown shapes, weights computed at run time, ``auto_pad`` of ``ConvTranspose``, and of a
-    pool with dilation or a size rounded up.
+    pool with dilation or a size rounded up, and where ``auto_pad`` would have to crop.
     """
     data = editor.shape(node.input[0])
     if data is None or len(data) < 3:
@@ -69,7 +69,10 @@ def window(editor: Editor, node: NodeProto) -> Window | None:
             return None
         if weights is None and (any(d != 1 for d in dilations) or attribute(node, "ceil_mode", 0)):
             return None  # ONNX Runtime and the specification do not agree there
-        pads = _same(data[2:], kernel, strides, dilations, padding == "SAME_UPPER")
+        same = _same(data[2:], kernel, strides, dilations, padding == "SAME_UPPER")
+        if same is None:
+            return None
+        pads = same
     bias = node.input[2] if len(node.input) > 2 and weights is not None else ""
     return Window(
         data=data,
@@ -104,11 +107,16 @@ def _same(
     strides: tuple[int, ...],
     dilations: tuple[int, ...],
     upper: bool,
-) -> list[int]:
-    """Pads that make the output ``ceil(extent / stride)``; ``upper`` puts the odd one behind."""
+) -> list[int] | None:
+    """Pads that make the output ``ceil(extent / stride)``; ``upper`` puts the odd one behind.
+
+    ``None`` where that takes less than no padding: ONNX Runtime then crops, others do not.
+    """
     begin, end = [], []
     for extent, k, s, d in zip(extents, kernel, strides, dilations, strict=True):
-        total = max(0, (-(-extent // s) - 1) * s + (k - 1) * d + 1 - extent)
+        total = (-(-extent // s) - 1) * s + (k - 1) * d + 1 - extent
+        if total < 0:
+            return None
         small, large = total // 2, total - total // 2
         begin.append(small if upper else large)
         end.append(large if upper else small)
@@ -116,7 +124,7 @@ def _same(
 
 
 def attributes_of(found: Window, **changed: Any) -> dict[str, Any]:
-    """Explicit attributes of the window, some of them changed; without ``auto_pad``."""
+    """Attributes of the window, some of them changed; without ``auto_pad`` and without those of no effect."""
     attrs: dict[str, Any] = {
         "kernel_shape": list(found.kernel),
         "strides": list(found.strides),
@@ -124,7 +132,12 @@ def attributes_of(found: Window, **changed: Any) -> dict[str, Any]:
         "pads": [*found.begin, *found.end],
         "group": found.group,
     }
-    return {**attrs, **changed}
+    attrs.update(changed)
+    usual = {"strides": 1, "dilations": 1, "pads": 0, "output_padding": 0}
+    idle = [name for name, value in usual.items() if all(item == value for item in attrs.get(name, ()))]
+    if attrs["group"] == 1:
+        idle.append("group")
+    return {name: value for name, value in attrs.items() if name not in idle}
 
 
 def with_bias(*inputs: str) -> list[str]:

@@ -106,7 +106,7 @@ def _into_reader(editor: Editor, node: NodeProto, factor: Doubles, offset: Doubl
     if result in editor.outputs or len(readers) != 1 or list(readers[0].input).count(result) != 1:
         return False
     reader = readers[0]
-    if reader.domain or reader.input[0] != result:
+    if reader.domain or reader.input[0] != result or len(reader.input) < 2:
         return False
     weights = editor.constant(reader.input[1])
     has_bias = len(reader.input) > 2 and bool(reader.input[2])

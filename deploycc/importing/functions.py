@@ -50,9 +50,10 @@ def _not_inlined(reason: str) -> Diagnostic:
 def inline_functions(proto: ModelProto) -> ModelProto:
     """The model with every standard function operator that has no converter replaced by its body.
 
-    An operator without a body stays; lint reports it.
+    An operator without a body stays; lint reports it.  ``CastLike`` goes as well: a ``Cast`` of a constant
+    folds whatever gives the type.
     """
-    supported = converted_operators()
+    supported = converted_operators() - {"CastLike"}
     for _ in range(_MAX_ROUNDS):
         proto = infer_shapes(proto)
         types = _types(proto)

@@ -39,12 +39,17 @@ TENSOR_DTYPES = frozenset(
 """Element types a graph input or output may have: those with a plain C type in the header."""
 
 
+_OPSET_WITHOUT_STANDARD_OPERATORS = 18
+"""The opset of a model that has no operator of it; functions of its domain may have some inside."""
+
+
 def tidy(proto: ModelProto) -> list[Diagnostic]:
     """Put an odd but lawful form into the usual one, in place; returns what is worth telling.
 
     Weights leave the list of inputs, unused opset imports go, ``ai.onnx`` becomes the empty
     domain, training graphs and documentation strings are dropped, the IR version is brought
-    into 8 to 13, nodes are put into topological order.
+    into 8 to 13, nodes are put into topological order.  A model that has no standard operators, and
+    names no version of them, gets one: lint then tells of its operators.
     """
     notes: list[Diagnostic] = []
     graph = proto.graph
@@ -55,6 +60,8 @@ def tidy(proto: ModelProto) -> list[Diagnostic]:
         if node.domain in DEFAULT_DOMAINS:
             node.domain = ""
     keep_used_opsets(proto)
+    if opset_of(proto) == 0 and all(node.domain for node in all_nodes(graph)) and graph.node:
+        proto.opset_import.append(onnx.helper.make_opsetid("", _OPSET_WITHOUT_STANDARD_OPERATORS))
     if len(proto.training_info):
         del proto.training_info[:]
         notes.append(

@@ -148,7 +148,7 @@ class Graph:
     def _made(self, var: Any, label: int) -> None:
         if isinstance(var.ty, ir.TupleType):
             self.tuples[var] = label
-        elif rank(var) == 4:
+        elif isinstance(var.ty, relax.TensorType) and rank(var) == 4:
             self.images[var] = _Image(label, transpose_cycles(static_shape(var), self.target))
 
     def _reads(self, expression: Any, label: int) -> None:

@@ -12,6 +12,8 @@ from types import ModuleType
 from deploycc.lint_types import LintTarget, Report
 from deploycc.linting import rules
 from deploycc.linting.coverage import coverage, hint_columns, node_reports
+from deploycc.linting.fingerprints import surroundings, with_fingerprints
+from deploycc.linting.provenance import location
 from deploycc.linting.subject import Subject, subject
 from deploycc.linting.table import check_conditions
 from deploycc.onnx_graph import all_nodes
@@ -25,7 +27,8 @@ def lint(model: Model, target: LintTarget) -> Report:
     """Everything that stands between ``model`` and ``target``, all at once, in graph order.
 
     For a target that deploycc compiles for, errors refuse the build.  For others they say what that
-    compiler or runtime refuses.  Nodes have their original names.
+    compiler or runtime refuses.  Nodes have their original names, and findings about them the line of
+    Python that the export recorded.
     """
     about = subject(model, target)
     found = list(check_conditions(about.view, target, target.engine))
@@ -40,12 +43,15 @@ def lint(model: Model, target: LintTarget) -> Report:
     order = {node.name: index for index, node in enumerate(all_nodes(about.view.model.graph))}
     found.sort(key=lambda d: (order.get(d.node, len(order)), _ORDER[d.severity], d.code))
     nodes = node_reports(about, found)
-    named = tuple(replace(d, node=about.origins.get(d.node, d.node)) for d in found)
+    origins = {node.name: node for node in all_nodes(about.original.model.graph)}
+    named = [replace(d, node=about.origins.get(d.node, d.node)) for d in found]
+    placed = [replace(d, location=location(origins[d.node])) if d.node in origins else d for d in named]
+    told = with_fingerprints(placed, surroundings(about.view.model, about.original.model), target)
     return Report(
-        named,
+        told,
         target=target.name,
         nodes=nodes,
-        coverage=coverage(about, nodes, named),
+        coverage=coverage(about, nodes, told),
         hints=hint_columns(about, nodes),
         note=target.note,
     )

@@ -14,7 +14,7 @@ from deploycc.linting import costs
 from deploycc.linting.limits import broken_limits, need, since_version
 from deploycc.linting.subject import Subject
 from deploycc.linting.table import check_conditions
-from deploycc.onnx_graph import GraphView, used_names
+from deploycc.onnx_graph import GraphView, all_nodes, subgraphs, used_names
 from deploycc.op_support import SupportTable, support_table, version_in
 from deploycc.partition import fewest_parts
 from deploycc.types import Diagnostic, Verdict
@@ -27,11 +27,13 @@ def node_reports(subject: Subject, found: Iterable[Diagnostic]) -> tuple[NodeRep
     """Every node of the judged graph but constants; ``found`` has the judged graph's names."""
     verdicts: dict[str, set[Verdict]] = {}
     refused: set[str] = set()
+    where = _homes(subject)
     for finding in found:
-        if finding.verdict is not None:
-            verdicts.setdefault(finding.node, set()).add(finding.verdict)
-        if finding.severity == "error" or finding.verdict == "fallback":
-            refused.add(finding.node)
+        for name in where.get(finding.node, ()):
+            if finding.verdict is not None:
+                verdicts.setdefault(name, set()).add(finding.verdict)
+            if finding.severity == "error" or finding.verdict == "fallback":
+                refused.add(name)
     return tuple(
         _report(subject, index, verdicts, refused)
         for index, node in enumerate(subject.view.model.graph.node)
@@ -39,11 +41,28 @@ def node_reports(subject: Subject, found: Iterable[Diagnostic]) -> tuple[NodeRep
     )
 
 
+def _homes(subject: Subject) -> dict[str, tuple[str, ...]]:
+    """For a name that a finding may have, the nodes of the judged graph that it is about.
+
+    A node inside a branch or loop belongs to the node that holds it, an original one to all that was
+    made of it.
+    """
+    homes: dict[str, tuple[str, ...]] = {}
+    for name, origin in subject.origins.items():
+        homes[origin] = (*homes.get(origin, ()), name)
+    for node in subject.view.model.graph.node:
+        for inner in (inner for graph in subgraphs(node) for inner in all_nodes(graph)):
+            homes.setdefault(inner.name, (node.name,))
+    for node in subject.view.model.graph.node:
+        homes[node.name] = (node.name,)
+    return homes
+
+
 def _report(subject: Subject, index: int, verdicts: dict[str, set[Verdict]], refused: set[str]) -> NodeReport:
     view = subject.view
     node = view.model.graph.node[index]
     kind = view.types.get(node.output[0]) if node.output else None
-    macs, moved = costs.macs(node, view), costs.bytes_moved(node, view)
+    macs, moved = subject.costs[node.name]
     worst: Verdict | Literal[""] = next((v for v in WORST if v in verdicts.get(node.name, ())), "")
     return NodeReport(
         name=subject.origins.get(node.name, node.name),
@@ -61,10 +80,14 @@ def _report(subject: Subject, index: int, verdicts: dict[str, set[Verdict]], ref
 
 
 def coverage(subject: Subject, nodes: Sequence[NodeReport], found: Iterable[Diagnostic]) -> Coverage:
-    """The summary.  A finding that is about no node stops the whole network if it is an error."""
+    """The summary.  A finding that is about no node stops the whole network if it is an error.
+
+    So does an open dimension for a target that packages are built for.
+    """
     taken = [node for node in nodes if node.taken]
     parts = len(fewest_parts(range(len(nodes)), _reads(nodes), {i for i, n in enumerate(nodes) if n.taken}))
-    whole_errors = [d for d in found if d.severity == "error" and not d.node]
+    whole_errors = any(d.severity == "error" and not d.node for d in found)
+    whole_errors |= subject.compiled and any(-1 in info.shape for info in subject.model.inputs)
     runs: Literal["whole", "parts", "not"] = "whole"
     if len(taken) < len(nodes) or whole_errors:
         # A package is compiled whole or not at all; other runtimes move nodes, or take the parts.
@@ -82,7 +105,7 @@ def coverage(subject: Subject, nodes: Sequence[NodeReport], found: Iterable[Diag
         taken_macs=sum(node.macs for node in taken),
         replace=tuple(Counter(node.op for node in nodes if not node.taken).most_common()),
         weight_bytes=sum(costs.nbytes(name, view) for name in view.initializers),
-        peak_bytes=costs.peak_activations(view),
+        peak_bytes=subject.peak_bytes,
         seconds=sum(times) if nodes and len(times) == len(nodes) else None,
     )
 

@@ -4,6 +4,7 @@
   operand; ``Clip`` and ``Pad`` become opaque kernels that the layout and fusion passes cannot see through.
 * ``InstanceNormalization`` becomes a mean, a variance that computes the mean anew, and elementwise steps:
   three kernels that each read the whole image.
+* ``BitShift`` becomes the machine's shift, which is undefined by the type's width and more.
 * ``RoiAlign`` shifts its boxes by half a pixel before it scales them, not after.
 * ``PRelu`` with one slope for all becomes a kernel of its own, because its operands have different ranks.
 """
@@ -64,6 +65,56 @@ class Clip(OnnxOpConverter):  # type: ignore[misc]
         return result
 
 
+class BitShift(importer_converter("BitShift")):  # type: ignore[misc]
+    """Shifts by any amount: one that is negative, or the type's width and more, leaves only the sign.
+
+    The machine's own shift has no defined result there; ONNX (opset 28) says -1 for a negative number
+    shifted to the right and 0 for the rest.
+    """
+
+    @classmethod
+    def _impl_v11(cls, bb: Any, inputs: Any, attr: Any, params: Any) -> Any:
+        data, amount = inputs
+        if not isinstance(data.ty, relax.TensorType):
+            return super()._impl_v11(bb, inputs, attr, params)  # arithmetic on extents
+        right = attr["direction"] == b"RIGHT"
+        shift = relax.op.right_shift if right else relax.op.left_shift
+        dtype = str(data.ty.dtype)
+        last = np.iinfo(dtype).bits - 1
+        known = constant_value(amount)
+        if known is not None and bool((np.greater_equal(known, 0) & np.less_equal(known, last)).all()):
+            return shift(data, amount)
+        most, zero = (relax.const(np.asarray(value, dtype), dtype) for value in (last, 0))
+        inside = bb.normalize(relax.op.less_equal(amount, most))
+        if dtype.startswith("int"):
+            inside = bb.normalize(relax.op.logical_and(inside, relax.op.greater_equal(amount, zero)))
+        shifted = bb.normalize(shift(data, bb.normalize(relax.op.where(inside, amount, most))))
+        if right and dtype.startswith("int"):
+            return shifted
+        return relax.op.where(inside, shifted, relax.const(np.asarray(0, dtype), dtype))
+
+
+class Mod(importer_converter("Mod")):  # type: ignore[misc]
+    """On floats with ``fmod`` 0 the remainder with the divisor's sign, from that with the dividend's.
+
+    TVM computes ``x - floor(x / y) * y``, which is NaN for an infinite divisor and loses all digits
+    where the quotient is large.
+    """
+
+    @classmethod
+    def _impl_v10(cls, bb: Any, inputs: Any, attr: Any, params: Any) -> Any:
+        data, divisor = inputs
+        kind = data.ty
+        if attr.get("fmod", 0) or not isinstance(kind, relax.TensorType) or "float" not in str(kind.dtype):
+            return super()._impl_v10(bb, inputs, attr, params)
+        zero = relax.const(np.zeros((), str(kind.dtype)), str(kind.dtype))
+        rest = bb.normalize(relax.op.mod(data, divisor))
+        below = [bb.normalize(relax.op.less(value, zero)) for value in (rest, divisor)]
+        across = bb.normalize(relax.op.logical_xor(*below))
+        across = bb.normalize(relax.op.logical_and(across, bb.normalize(relax.op.not_equal(rest, zero))))
+        return relax.op.where(across, bb.normalize(relax.op.add(rest, divisor)), rest)
+
+
 class PRelu(importer_converter("PRelu")):  # type: ignore[misc]
     """A slope of one element as ``max(x, 0) + slope * min(x, 0)``: TVM's own form of it is not fused."""
 
@@ -120,10 +171,12 @@ class RoiAlign(importer_converter("RoiAlign")):  # type: ignore[misc]
 
 CONVERTERS: dict[str, type] = {
     **INDEXING,
+    "BitShift": BitShift,
     "Max": _pairwise(relax.op.maximum),
     "Min": _pairwise(relax.op.minimum),
     "Sum": _pairwise(relax.op.add),
     "Clip": Clip,
+    "Mod": Mod,
     "InstanceNormalization": InstanceNormalization,
     "Pad": Pad,
     "PRelu": PRelu,

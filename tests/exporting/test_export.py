@@ -13,6 +13,8 @@ import onnx
 import onnxruntime
 import pytest
 
+from deploycc.lint import lint_model
+
 ROOT = Path(__file__).resolve().parents[2]
 MODULES = ROOT / "tests" / "exporting" / "modules.py"
 NETWORKS = ROOT / "tests" / "networks" / "torch_models.py"
@@ -83,6 +85,21 @@ def test_shapes_by_name_and_default_output_twice_the_same(torch_python: str, tmp
     graph = onnx.load_from_string(copies[0]).graph
     extents = {i.name: [d.dim_value for d in i.type.tensor_type.shape.dim] for i in graph.input}
     assert extents == {"image": [1, 2, 3, 5], "mask": [1, 1, 3, 5]}
+
+
+def test_lint_says_which_line_a_node_came_from(torch_python: str, tmp_path: Path) -> None:
+    """The export runs where torch is, lint here."""
+    (tmp_path / "net.py").write_text(
+        "import torch\n\n\nclass Block(torch.nn.Module):\n    def forward(self, x):\n"
+        "        return torch.linalg.det(x)\n\n\nclass Net(torch.nn.Module):\n    def __init__(self):\n"
+        "        super().__init__()\n        self.block = Block()\n\n    def forward(self, x):\n"
+        "        return self.block(torch.relu(x))\n"
+    )
+    done = deploycc(torch_python, "export", "net.py:Net", "--shape", "2x3x3", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (report,) = lint_model(tmp_path / "Net.onnx", ["arm64"]).reports
+    (found,) = (d for d in report.diagnostics if d.op == "Det")
+    assert found.location == "net.py:6 (block)"
 
 
 def test_dc760_without_torch(tmp_path: Path) -> None:

@@ -228,7 +228,7 @@ def _roi(shape: tuple[int, int, int, int], count: int, attrs: str) -> Case:
     n, c, h, w = shape
     call = f"RoiAlign<{attrs}>(x, r, i)"
     graph = f"g (float[{n},{c},{h},{w}] x, float[{count},4] d) => (float y) {{ r = Mul(d, far) y = {call} }}"
-    return Case(graph, {"i": np.zeros(count, np.int64), "far": number(2.0)})
+    return Case(graph, {"i": np.zeros(count, np.int64), "far": number(5.0)})
 
 
 def _pow(exponent: float, dtype: str, shape: str) -> Case:

@@ -79,6 +79,7 @@ REFUSALS: dict[str, list[Case]] = {
         _runtime("Conv<group=2, dilations=[2,2]>(x, w)"),
     ],
     "conv-pads-to-pad": [
+        _image('Conv<auto_pad="SAME_UPPER", strides=[1,4]>(x, w)', w=drawn(2, 4, 1, 1)),
         _image("Conv<pads=[1,2,1,2]>(x, w)", w=drawn(2, 4, 3, 3)),
         _runtime("Conv<group=2, pads=[1,0,0,0]>(x, w)"),
     ],

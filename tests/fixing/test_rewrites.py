@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
@@ -139,3 +140,44 @@ def test_activations_hold_at_the_ends_of_their_range(graph: str, weights: dict[s
     assert apply(fix, editor)
     inputs = [np.array([-np.inf, np.inf, -1e4, 1e4, 88.9, -88.9], np.float32)]
     assert error(run(before, inputs), run(editor.write_back(), inputs)) <= fix.bound
+
+
+def test_tables_and_rules_name_rewrites_that_there_are() -> None:
+    root = Path(__file__).resolve().parents[2]
+    tables = [*(root / "targets" / "op_support").glob("*.toml")]
+    rules = [*(root / "deploycc" / "linting" / "rules").glob("*.py")]
+    assert tables
+    assert rules
+    for path in (*tables, *rules):
+        named = set(re.findall(r"\bfix ?= ?\"([a-z0-9-]+)\"", path.read_text(encoding="utf-8")))
+        assert named <= set(fixes()), path.name
+
+
+FROM_THE_FIELD = {
+    "rank above 4 or 5": "pixel-shuffle-to-depth-to-space channel-shuffle-to-gather batch-to-one-matmul",
+    "activations that do not fuse": "hardswish-to-clip",
+    "activations without a converter": "mish-to-tanh celu-to-relu selu-to-elu swish-to-sigmoid "
+    "softsign-to-div shrink-to-mul softplus-to-log lp-normalization-to-reduce",
+    "float16 activations": "elu-to-exp thresholded-relu-to-mul",
+    "slopes computed at run time": "prelu-to-relu",
+    "upsampling": "upsample-to-resize resize-opset10 resize-nearest-asymmetric-floor "
+    "resize-nearest-to-deconv resize-nearest-to-depth-to-space resize-linear-to-deconv",
+    "transposed convolutions": "deconv-output-shape-to-pads deconv-zero-stuff-dilation deconv-split-groups "
+    "deconv-to-depth-to-space deconv-stride1-to-conv deconv-zero-insert",
+    "convolutions": "conv-zero-stuff-dilation conv-split-groups conv-pads-to-pad focus-to-conv",
+    "fully connected layers": "flatten-gemm-to-conv gemm-to-fully-connected",
+    "pools": "maxpool-dilation-to-slices maxpool-ceil-to-pad",
+    "regions": "roialign-to-gridsample",
+    "indices and masks": "scatternd-to-concat onehot-to-equal where-to-mul topk1-to-argmax flip-to-gather",
+    "recurrent layers": "lstm-unroll",
+    "normalisations": "group-norm-to-instance-norm instance-norm-to-reduce layernorm-to-reduce "
+    "softmax-last-axis batchnorm-to-mul-add batchnorm-fold reduce-l2-to-sqrt",
+    "modes of DepthToSpace": "depth-to-space-crd-to-dcr",
+    "products": "einsum-to-matmul pow-to-mul",
+}
+"""What networks from the field need rewritten; each of these was wanted by a target of the tables."""
+
+
+def test_what_the_field_needs_is_there() -> None:
+    wanted = {name for names in FROM_THE_FIELD.values() for name in names.split()}
+    assert wanted <= set(fixes())

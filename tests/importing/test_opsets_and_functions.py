@@ -223,6 +223,11 @@ def test_function_operators_with_a_converter_stay(tmp_path: Path) -> None:
     assert same(tmp_path, text(graph, 20)) == ["Softplus", "HardSwish", "Gelu"]
 
 
+def test_a_cast_like_is_a_cast_whatever_gives_the_type(tmp_path: Path) -> None:
+    graph = "g (float16[2] x) => (float16[2] y) <float c = {0.5}> { d = CastLike(c, x) y = Mul(x, d) }"
+    assert "CastLike" not in same(tmp_path, text(graph, 19))
+
+
 def test_intermediate_names_of_bodies_do_not_clash(tmp_path: Path) -> None:
     model = load_proto(tmp_path, text("g (float[9] x) => (float[9] y) { a = Celu(x) y = Celu(a) }"))
     produced = [name for node in model.proto.graph.node for name in node.output]

@@ -81,6 +81,14 @@ def test_no_opset(tmp_path: Path) -> None:
     ]
 
 
+def test_a_model_of_another_domain_alone_needs_no_standard_opset(tmp_path: Path) -> None:
+    proto = text("g (float[3] x) => (float[3] y) { y = ai.onnx.ml.Binarizer(x) }")
+    del proto.opset_import[:]
+    proto.opset_import.append(helper.make_opsetid("ai.onnx.ml", 1))
+    model = load_proto(tmp_path, proto)
+    assert (model.opset, [node.op_type for node in model.proto.graph.node]) == (18, ["Binarizer"])
+
+
 @pytest.mark.parametrize("opset", range(7, 29))
 def test_every_opset_is_taken(tmp_path: Path, opset: int) -> None:
     model = load_proto(tmp_path, text(RELU, opset))

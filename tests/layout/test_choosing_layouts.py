@@ -24,6 +24,7 @@ from deploycc.relax_graph import static_shape
 from deploycc.scheduling import choose
 from deploycc.tvm_api import relax
 from deploycc.types import Program
+from tests.linting.graphs import model as onnx_model
 from tests.planning.harness import X86_64, run_plan
 from tests.scheduling import chains
 from tests.scheduling.graphs import (
@@ -351,3 +352,13 @@ def test_a_transpose_that_moves_nothing_is_free() -> None:
     assert transpose_cycles(small, X86_64) > 0
     per_element = [transpose_cycles(shape, X86_64) / np.prod(shape) for shape in (large, [1, 64, 20, 20])]
     assert per_element[0] > per_element[1]
+
+
+def test_the_extents_of_an_image_are_no_image() -> None:
+    """TVM's Gather of 64-bit indices computes the shape of its result: four numbers, no tensor."""
+    graph = "g (float[5,4,3,2] x, int64[3] i) => (float[3,4,3,2] y) { y = Gather(x, i) }"
+    program = choose_layouts(lower(onnx_model(graph), X86_64), X86_64, table({}))
+    planned = plan(choose(program, X86_64, [SCHEDULES]), X86_64)
+    data = np.random.default_rng(SEED).standard_normal((5, 4, 3, 2)).astype(np.float32)
+    got = run_plan(planned, [data, np.array([0, 4, -1])], X86_64)[0]
+    np.testing.assert_array_equal(got, data[[0, 4, -1]])

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import numpy as np
 import onnx
-from onnx import ModelProto, parser
+from onnx import ModelProto, numpy_helper, parser
 
 from deploycc.onnx_graph import opset_of, tensor_info
 from deploycc.types import Model
 
 
-def model(text: str, opset: int = 18, infer: bool = True) -> Model:
-    """``text`` is an ONNX graph in onnx's own text form; nodes get names."""
+def model(
+    text: str, opset: int = 18, infer: bool = True, weights: Mapping[str, tuple[int, ...]] | None = None
+) -> Model:
+    """``text`` is an ONNX graph in onnx's own text form; nodes get names, ``weights`` float32 ones."""
     proto = parser.parse_model(f'<ir_version: 8, opset_import: ["": {opset}, "vendor": 1]>\n{text}')
+    for name, shape in (weights or {}).items():
+        proto.graph.initializer.append(numpy_helper.from_array(np.ones(shape, np.float32), name))
     return wrap(proto, infer)
 
 

@@ -68,6 +68,8 @@ def test_batch_norm_goes_into_the_product_behind_it(reader: str, weights: dict[s
         'y = Conv<auto_pad="SAME_UPPER">(a, k)',
         "c = Relu(a) d = Conv(a, k) y = Add(c, d)",
         "y = ConvTranspose(a, k)",
+        "y = Relu(a)",
+        "y = GlobalAveragePool(a)",
     ],
 )
 def test_batch_norm_stays_in_front_of(text: str) -> None:

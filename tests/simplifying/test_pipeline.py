@@ -191,7 +191,7 @@ def check_network(path: Path, shapes: dict[str, tuple[int, ...]]) -> None:
     done = simplify(model, Limits())
     report = lint(done, load_lint_target("x86-64"))
     assert done.diagnostics == ()
-    assert report.diagnostics == ()
+    assert [d for d in report.diagnostics if d.severity != "info"] == []
     assert set(operators(done.proto)) <= converted_operators()
     assert not {"Identity", "Constant", "Shape", "Clip", "BatchNormalization"} & set(operators(done.proto))
     assert all(-1 not in info.shape for info in done.outputs)

@@ -30,10 +30,10 @@ Result = dict[str, Any]
 
 
 class _Worker:
-    def __init__(self) -> None:
+    def __init__(self, words: Sequence[str]) -> None:
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the worker)
         self._process = subprocess.Popen(
-            ["nice", "-n", "10", sys.executable, "-m", "tests.sweep.worker"],
+            ["nice", "-n", "10", sys.executable, "-m", *words],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -81,16 +81,23 @@ class _Worker:
 
 
 def sweep(
-    cases: Sequence[Case], workers: int = 1, seconds: float = SECONDS, progress: Path | None = None
+    cases: Sequence[Case],
+    workers: int = 1,
+    seconds: float = SECONDS,
+    progress: Path | None = None,
+    worker: Sequence[str] = ("tests.sweep.worker",),
 ) -> dict[str, Result]:
-    """What became of every case, by name."""
+    """What became of every case, by name; ``worker`` is a module and its arguments.
+
+    A case that takes its worker along has what the worker left in ``so_far.json`` and the end it came to.
+    """
     todo: queue.SimpleQueue[Case] = queue.SimpleQueue()
     for case in cases:
         todo.put(case)
     results: dict[str, Result] = {}
 
     def work() -> None:
-        worker = _Worker()
+        process = _Worker(worker)
         while True:
             try:
                 case = todo.get_nowait()
@@ -98,13 +105,16 @@ def sweep(
                 break
             with tempfile.TemporaryDirectory(prefix="sweep-") as folder:
                 case.save(Path(folder))
-                results[case.name] = worker.ask(Path(folder), seconds)
+                answer = process.ask(Path(folder), seconds)
+                so_far = Path(folder) / "so_far.json"
+                known = json.loads(so_far.read_text()) if so_far.is_file() else {}
+                results[case.name] = {**known, **answer}
             if progress is not None:
                 with progress.open("a") as file:
                     file.write(json.dumps({"name": case.name, **results[case.name]}) + "\n")
-            if not worker.alive:
-                worker = _Worker()
-        worker.close()
+            if not process.alive:
+                process = _Worker(worker)
+        process.close()
 
     threads = [threading.Thread(target=work) for _ in range(min(workers, len(cases)))]
     for thread in threads:
@@ -129,11 +139,11 @@ def main() -> None:
     options = parser.parse_args()
     cases: list[Case] = []
     if "node" in options.sources or "expanded" in options.sources:
-        from tests.sweep.node_cases import node_cases
+        from tests.conformance.node_cases import deployer_cases
 
-        cases += [
-            c for c in node_cases() if ("expanded" if "_expanded" in c.name else "node") in options.sources
-        ]
+        for case in deployer_cases():
+            if ("expanded" if "_expanded" in case.name else "node") in options.sources:
+                cases.append(case)
     if "graphs" in options.sources:
         from tests.sweep.graphs import graph_cases
 

@@ -1,4 +1,7 @@
-"""Every graph and node test through the whole line: a right result or a coded refusal, nothing else."""
+"""Every graph through the whole line: a right result or a coded refusal, nothing else.
+
+onnx's node tests go the same way in ``tests/conformance``.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,6 @@ import pytest
 
 from tests.sweep.case import Case
 from tests.sweep.graphs import graph_cases
-from tests.sweep.node_cases import node_cases
 from tests.sweep.sweep import BAD, sweep
 
 QUICK = (
@@ -47,8 +49,3 @@ def test_quick_graphs() -> None:
 @pytest.mark.slow
 def test_all_graphs() -> None:
     check(graph_cases())
-
-
-@pytest.mark.slow
-def test_all_node_tests() -> None:
-    check([case for case in node_cases() if "_expanded" not in case.name])

@@ -78,7 +78,7 @@ def pads_to_pad(editor: Editor, node: NodeProto) -> bool:
     source, attrs = node.input[0], attributes_of(found)
     if found.begin != found.end:
         source = new.pad(source, [0, 0, *found.begin, 0, 0, *found.end])
-        attrs["pads"] = [0] * (2 * found.rank)
+        del attrs["pads"]
     new.add("Conv", *with_bias(source, node.input[1], found.bias), output=node.output[0], **attrs)
     new.done()
     return True

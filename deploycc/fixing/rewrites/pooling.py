@@ -77,9 +77,6 @@ def ceil_to_pad(editor: Editor, node: NodeProto) -> bool:
         widths = [max(0, width) for width in behind]
         source = new.pad(source, [0] * (2 + found.rank) + [0, 0, *widths], _lowest(editor, node))
     attrs = attributes_of(found)
-    del attrs["group"]
-    if editor.opset < 10:
-        del attrs["dilations"]
     new.add("MaxPool", source, output=node.output[0], **attrs)
     new.done()
     return True

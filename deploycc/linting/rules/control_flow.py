@@ -1,7 +1,11 @@
 """A branch or loop that is decided while the network runs.
 
-A package is a straight list of calls.  Branches whose condition is constant were taken out
-by folding; what is left cannot be laid out in advance.
+A package is a straight list of calls.  Branches whose condition is constant were taken out by folding; what
+is left cannot be laid out in advance.
+
+Instead: compute both sides and choose: `torch.where(cond, a, b)` in place of `if`, in ONNX `Where`; or
+export one network for each case and let the app choose (`deploycc split` makes the parts).  `Where` gives
+the same values as long as neither side fails on the other's inputs.
 """
 
 from __future__ import annotations

@@ -1,7 +1,11 @@
 """A tensor inside the graph whose element type no kernel handles.
 
-Strings, complex numbers, sub-byte integers and 8-bit and 4-bit floats have no kernels here;
-bfloat16 has none that were checked.
+Strings, complex numbers, sub-byte integers and 8-bit and 4-bit floats have no kernels here; bfloat16 has
+none that were checked.
+
+Instead: export in float32 or float16 (`model.float()`, `model.half()`); in ONNX, `Cast` right behind the
+stored tensor, or store it in a plain type.  Going from bfloat16 to float32 changes nothing, to float16 it
+may leave the range.
 """
 
 from __future__ import annotations

@@ -1,7 +1,11 @@
 """A tensor without elements.
 
-An extent of 0 computed inside the network (a slice past the end, a resize by a scale of 0) is
-nearly always a mistake in the export, and the compiler has no loops over nothing.
+An extent of 0 computed inside the network (a slice past the end, a resize by a scale of 0) is nearly always
+a mistake in the export, and the compiler has no loops over nothing.
+
+Instead: look at the bounds that lead to it: `x[:, n:]` with `n` beyond the end, `F.interpolate` with a size
+of 0; in ONNX the `starts` and `ends` of `Slice`.  Leave the branch out, or give the input the size that it
+needs.
 """
 
 from __future__ import annotations

@@ -1,7 +1,11 @@
 """An operator from a domain other than the standard one.
 
-The importer looks operators up by name alone.  One of a vendor's domain that happens to carry
-a standard name would be converted as the standard operator and compute something else.
+The importer looks operators up by name alone.  One of a vendor's domain that happens to carry a standard
+name would be converted as the standard operator and compute something else.
+
+Instead: export with standard operators, without the vendor's plugin for `torch.onnx.export`; in ONNX,
+define the operator as a function inside the model (`onnx.helper.make_function`), which import replaces by
+its body.  A body of standard operators gives what it says; compare it with the vendor's runtime once.
 """
 
 from __future__ import annotations

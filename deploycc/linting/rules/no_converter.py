@@ -1,10 +1,12 @@
 """An operator that the engine does not take.
 
-The compiler or converter refuses a graph that holds one.  For the targets that deploycc compiles
-for, function operators of the standard were replaced by their bodies before.  What is left needs
-another form, which the help names where one is known; or the network is cut around it
-(`deploycc split`).  Where the engine is one of several behind a runtime, the others run what it does not
-take: then the network runs, in parts.
+The compiler or converter refuses a graph that holds one.  For the targets that deploycc compiles for,
+function operators of the standard were replaced by their bodies before.  Where the engine is one of several
+behind a runtime, the others run what it does not take: then the network runs, in parts.
+
+Instead: another form, which the finding's help names where one is known: in PyTorch the same function in
+other words (`x * torch.sigmoid(x)` for `nn.SiLU`), in ONNX the operators that it consists of.  Or the
+network is cut around it (`deploycc split`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,11 @@
 """A tensor whose shape is not known before the network runs.
 
-A package plans all its memory when it is built.  With static inputs only operators whose
-output size depends on data (or on values computed at run time) leave a shape open.
+A package plans all its memory when it is built.  With static inputs only operators whose output size
+depends on data (or on values computed at run time) leave a shape open.
+
+Instead: make the values that decide it constants: `x.reshape(1, 8, -1)` with numbers in place of computed
+sizes, `torch.arange(10)` in place of `torch.arange(n)`; in ONNX, an initialiser as the second input of
+`Reshape`, `Expand` or `Range`.  Or keep the full size and mask, or cut the graph there (`deploycc split`).
 """
 
 from __future__ import annotations

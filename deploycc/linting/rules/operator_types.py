@@ -2,8 +2,10 @@
 
 Runtimes have kernels of an operator for some element types only.  Where the runtime says that it
 computes in another type instead, the values may lose range and digits and nothing else happens;
-otherwise the node is refused, or moved to the processor that has the kernel.  Cast the data, or
-export the network in one of the types that are named.
+otherwise the node is refused, or moved to the processor that has the kernel.
+
+Instead: in PyTorch `model.float()` or `model.half()` before the export, in ONNX a `Cast` to one of the
+types that are named in front of the operator.  A cast to fewer digits rounds what passes it.
 """
 
 from __future__ import annotations

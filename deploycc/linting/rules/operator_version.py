@@ -3,6 +3,10 @@
 The list names the opsets that brought each form of an operator.  A newer form may well be taken; the
 source does not say so.  A runtime that looks its kernels up by the form (the limit `exact_forms`) moves
 any other to another processor.
+
+Instead: `torch.onnx.export(..., opset_version=N)` with an opset that has a listed form; in ONNX,
+`onnx.version_converter.convert_version(model, N)`.  Or try the converter: if it takes the form, ignore the
+finding with that as the reason.
 """
 
 from __future__ import annotations
@@ -46,7 +50,7 @@ def check(subject: Subject) -> Iterator[Diagnostic]:
             need=f"version {', '.join(map(str, row.opsets))}",
             help=(f"the runtime moves it to {fallback}, with copies there and back; " if moved else "")
             + f"export with an opset that has version {max(row.opsets)}, or try the converter",
-            severity="warning" if moved or since > max(row.opsets) else "info",
+            severity="warning" if moved else "info",
             verdict="fallback" if moved else "info",
             source=table.source(row.source),
         )

@@ -1,7 +1,11 @@
 """An operator that the converter takes and the chosen part of the chip does not run.
 
-The runtime moves the node to another processor where it may (a copy there and back, and the speed
-of that one), or refuses the network where it may not.
+The runtime moves the node to another processor where it may (a copy there and back, and the speed of that
+one), or refuses the network where it may not.
+
+Instead: write it in operators that the unit runs: in PyTorch `F.relu(x) + torch.log(1 +
+torch.exp(-x.abs()))` for `F.softplus`, in ONNX `Relu`, `Exp`, `Log`, `Add`; move it to the network's end,
+so that the part before runs in one piece; or cut the graph around it (`deploycc split`).
 """
 
 from __future__ import annotations
