@@ -47,7 +47,7 @@ test-all: $(STAMP) test-torch ## all tests, also every network for every target
 	$(RUN) pytest -q
 
 test-torch: $(TORCH) ## the tests that need PyTorch
-	.cache/torch-venv/bin/python -m pytest -q tests/exporting tests/networks/test_exported_modules.py
+	.cache/torch-venv/bin/python -m pytest -q tests/exporting tests/networks/test_exported_modules.py tests/networks/test_split_modules.py
 
 conformance: $(STAMP) ## lint beside the truth over ONNX's node tests; writes docs/conformance.md (ten minutes)
 	$(RUN) tests.conformance.run --write

@@ -100,9 +100,8 @@ def hand_over(
     refused.  ``shapes`` gives static shapes to inputs by name.
 
     Raises ``DeployccError``: DC512 or DC786 for a target without a converter, everything that ``lint``
-    refuses with DC780 behind it, what is wrong with the file or the folder; ``InternalError`` for faults
-    of our own.
-    Nothing is left behind in either case.
+    refuses with DC780 behind it, what is wrong with the file or the folder; ``InternalError`` for faults of
+    our own.  Nothing is left behind in either case.
     """
     resolved = with_converter(target)
     checked = library_name(model, name)

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from deploycc.build import build, explain_failure
+from deploycc.build import InternalError, build, explain_failure
 from deploycc.handover import (
     folder_word,
     library_name,
@@ -164,6 +164,11 @@ def _built(
                 limits=request.limits,
                 on_event=on_event,
             )
+        except InternalError as error:
+            how = shlex.join(["deploycc", "split", str(request.model), "--no-build"])
+            told = f"this is a fault of deploycc; to reproduce it: {how}, then build {part['onnx']}"
+            diagnostic = replace(error.diagnostic, help=told)
+            raise InternalError(diagnostic, stage=error.stage, details=error.details) from None
         except DeployccError as error:
             nodes = set(part["node_names"])
             if not _about_network(error):

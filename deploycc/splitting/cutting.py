@@ -167,11 +167,11 @@ def _as_models(
 
 
 def _waiting(worlds: Worlds, refused: Refused) -> tuple[tuple[str, tuple[int | None, ...]], ...]:
-    """The tensor behind which most nodes with weights would be static if it were promised."""
+    """The tensor behind which most of the work would have static shapes if it were promised."""
     stuck = [
         index
         for index, node in enumerate(worlds.nodes)
-        if _has_weights(worlds, index)
+        if _is_work(worlds, index)
         and not (node.name in refused.accelerator and node.name in refused.cpu)
         and not _has_static_shapes(worlds, index)
     ]
@@ -202,7 +202,10 @@ def _candidates(worlds: Worlds, stuck: Sequence[int]) -> list[str]:
     return sorted(found, key=lambda name: -found[name])
 
 
-def _has_weights(worlds: Worlds, index: int) -> bool:
+def _is_work(worlds: Worlds, index: int) -> bool:
+    """Whether a node has weights, or takes pieces out of images: what one would not want to write by hand."""
+    if worlds.nodes[index].op_type in ("RoiAlign", "MaxRoiPool", "GridSample"):
+        return True
     return any(
         len(worlds.view.initializers[name].dims) >= 2
         for name in used_names(worlds.nodes[index])

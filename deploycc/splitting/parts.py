@@ -76,8 +76,8 @@ class Part:
 class Cut:
     """A network as parts in the order they run.  ``inputs`` and ``outputs`` are the network's own.
 
-    ``waiting`` are tensors of open shape, with that shape, whose most the app could promise: nodes with
-    weights are left to the host for no other reason.
+    ``waiting`` are tensors of open shape, with that shape, whose most the app could promise: work is
+    left to the host for no other reason.
     """
 
     inputs: tuple[str, ...]

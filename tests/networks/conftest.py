@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 
 from benchmarks.building import BuildFailed, build
 from benchmarks.networks import networks
+from benchmarks.pinned import ROOT
 from benchmarks.reference import OnnxRuntime, allowed_error, largest_error
 from deploycc.targets import load_target
 from tests.networks.running import Reference, run_package
@@ -73,3 +76,14 @@ def matches(
         assert error <= allowed, f"{name} on {target}: off by {error:.2g}, allowed are {allowed:.2g}"
 
     return check
+
+
+@pytest.fixture(scope="session")
+def torch_python() -> str:
+    """An interpreter with torch: this one, or the one that ``make test-torch`` keeps apart."""
+    for python in (sys.executable, str(ROOT / ".cache" / "torch-venv" / "bin" / "python")):
+        if Path(python).exists():
+            probe = [python, "-c", "import torch, onnxscript"]
+            if subprocess.run(probe, check=False, capture_output=True, timeout=120).returncode == 0:
+                return python
+    pytest.skip("PyTorch is not installed (extra: torch; 'make test-torch' installs it apart)")

@@ -25,17 +25,6 @@ def deploycc(python: str, *words: str | Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.fixture(scope="module")
-def torch_python() -> str:
-    """An interpreter with torch: this one, or the one that ``make test-torch`` keeps apart."""
-    for python in (sys.executable, str(ROOT / ".cache" / "torch-venv" / "bin" / "python")):
-        if Path(python).exists():
-            probe = [python, "-c", "import torch, onnxscript"]
-            if subprocess.run(probe, check=False, capture_output=True, timeout=120).returncode == 0:
-                return python
-    pytest.skip("PyTorch is not installed (extra: torch; 'make test-torch' installs it apart)")
-
-
 @pytest.fixture(scope="module", params=["resnet18", "mobilenet_v2"])
 def exported(
     request: pytest.FixtureRequest, torch_python: str, tmp_path_factory: pytest.TempPathFactory

@@ -124,22 +124,31 @@ def test_outputs_that_are_inputs_or_constants() -> None:
     assert found.parts[0].outputs == ("y", "k")
 
 
+def test_what_a_branch_reads_from_outside_is_an_input_of_its_part() -> None:
+    model = graph("""
+g (float[2] x, bool c) => (float[2] y)
+{
+  a = Relu(x)
+  b = Sigmoid(x)
+  y = If(c) <then_branch = one () => (float[2] t) { t = Add(a, k) },
+             else_branch = other () => (float[2] e) { e = Neg(b) }>
+}""", k=np.ones(2, np.float32))  # fmt: skip
+    found = checked(cut_by_operator(model, ("Relu", "Sigmoid"), ()), model)
+    assert [(part.place, part.inputs) for part in found.parts] == [
+        ("accelerator", ("x",)),
+        ("host", ("c", "a", "b")),
+    ]
+
+
 def test_a_type_that_no_buffer_holds_cannot_cross() -> None:
     model = graph("""
 g (float[2,3] x, int64 i) => (float[1,3] y)
 { s = SplitToSequence<axis=0>(x)  y = SequenceAt(s, i) }""")
     with pytest.raises(DeployccError) as raised:
-        cut_by_operator(model, (), ("SplitToSequence",), macs={}) and cut(
-            _sequence_between_places(model), Refused(frozenset(), frozenset()), {}
-        )
+        Worlds(model.proto, {}).tensor("s")
     assert [d.code for d in raised.value.diagnostics] == ["DC781"]
     assert "the tensor 's' would cross between parts and cannot" in str(raised.value)
-
-
-def _sequence_between_places(model: Model) -> Worlds:
-    worlds = Worlds(model.proto, {})
-    worlds.tensor("s")
-    return worlds
+    assert raised.value.diagnostics[0].node == "SplitToSequence_0"
 
 
 # ---- shapes that only a run can tell ----

@@ -15,6 +15,8 @@ import pytest
 from click.testing import CliRunner
 from onnx import ModelProto
 
+from deploycc import __version__
+from deploycc.build import InternalError
 from deploycc.cli.program import main, program
 from deploycc.lint_targets import load_lint_target
 from deploycc.lint_types import Report
@@ -70,7 +72,7 @@ def test_what_is_written(model: Path, tmp_path: Path, golden: Callable[[str, str
     text = (tmp_path / "out" / "pipeline.json").read_text()
     assert json.loads(text) == result.pipeline
     assert str(tmp_path) not in text
-    golden("pipeline.json", _without_table(text))
+    golden("pipeline.json", _lasting(text))
     found = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*")}
     assert {
         *("CMakeLists.txt", "main.cpp", "pipeline.cpp", "pipeline.hpp", "pipeline.json"),
@@ -91,9 +93,12 @@ def test_what_is_written(model: Path, tmp_path: Path, golden: Callable[[str, str
     assert [len(part["node_names"]) for part in result.pipeline["parts"]] == [2, 1, 2]
 
 
-def _without_table(text: str) -> str:
-    """The converter's command line belongs to the target's file, not to this."""
+def _lasting(text: str) -> str:
+    """Without versions, and without the converter's command line, which is the target file's."""
     table = json.loads(text)
+    assert table["deploycc"] == __version__
+    assert table["check"]["engine"].startswith("onnxruntime ")
+    table["deploycc"] = table["check"]["engine"] = "VERSION"
     for part in table["parts"]:
         if part["place"] == "accelerator":
             assert part["commands"]
@@ -147,6 +152,20 @@ def test_what_the_compiler_refuses_after_all_is_the_hosts(
         "01-host.onnx",
         "02-accelerator.onnx",
     ]
+
+
+def test_a_fault_of_ours_in_a_package_says_how_to_make_it_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crash(*arguments: object, **options: object) -> Package:
+        raise InternalError(Diagnostic("DC758", "lost", help="a file that is gone"), stage="plan", details="")
+
+    monkeypatch.setattr(front, "build", crash)
+    part = {"place": "cpu", "onnx": "parts/01-cpu.onnx", "package": "packages/a", "node_names": ["n"]}
+    request = front.lint_request(tmp_path / "m.onnx", {}, front.Limits())
+    with pytest.raises(InternalError) as raised:
+        front._built({"parts": [part]}, tmp_path, "arm64", "shared", request, None)
+    assert "m.onnx --no-build, then build parts/01-cpu.onnx" in raised.value.diagnostic.help
 
 
 def test_a_fault_of_the_machine_is_no_refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
