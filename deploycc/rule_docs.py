@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import re
+import tomllib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -24,7 +25,7 @@ from deploycc.op_support import (
     table,
     version_in,
 )
-from deploycc.rule_names import condition_effects, condition_ids, rule_files, table_text
+from deploycc.rule_names import RULES_FOLDER, condition_effects, condition_ids, rule_files, table_text
 
 QUANTISED = {"T8": "uint8", "T9": "float", "T4": "int4", "T5": "float"}
 """The element types that the examples leave to the operator; ``QuantizeLinear`` has them the other way."""
@@ -79,6 +80,7 @@ def rule_page(name: str, *, engine: str = "", unit: str = "", version: str = "",
     if found.words:
         lines += ["", found.words]
     lines += ["", *(f"- {code}: {CATALOGUE[code].title}" for code in found.codes)]
+    lines += _graphs(rule_examples().get(name, {}))
     if engine:
         limits = list(limit_lines(engine, unit=unit, version=version, keys=found.limits))
         if limits:
@@ -93,6 +95,21 @@ def rule_page(name: str, *, engine: str = "", unit: str = "", version: str = "",
         if any(re.search(rf"^{key} *=", table_text(having), re.M) for key in found.limits):
             limits = list(limit_lines(having, keys=found.limits))
             lines += ["", f"Limits of {support_table(having).title}:", "", *limits] if limits else []
+    return lines
+
+
+@cache
+def rule_examples() -> Mapping[str, Any]:
+    """For every rule in Python a graph on which it fires and one on which it is silent."""
+    return tomllib.loads((RULES_FOLDER / "examples.toml").read_text(encoding="utf-8"))
+
+
+def _graphs(example: Mapping[str, Any]) -> list[str]:
+    lines = []
+    for which, heading in _HEADINGS.items():
+        if which in example:
+            opset, graph = example[which]["opset"], example[which]["graph"].strip()
+            lines += ["", f"{heading} (opset {opset}):", "", "```", graph, "```"]
     return lines
 
 

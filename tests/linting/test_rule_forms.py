@@ -330,6 +330,6 @@ def test_what_the_table_refuses_is_told_once() -> None:
 def test_boxes_that_the_network_found_have_no_number() -> None:
     text = """g (float[1,2,8,8] f, float[n,4] boxes, int64[n] batch) => (float[m,2,2,2] y) {
         y = RoiAlign<output_height=2, output_width=2>(f, boxes, batch) }"""
-    (found,) = told("data_dependent_size", text, {"static_shapes": True})
+    (found,) = told("size_at_run_time", text, {"static_shapes": True})
     assert (found.got, found.op) == ("?x2x2x2", "RoiAlign")
-    assert told("data_dependent_size", text.replace("[n", "[3"), {"static_shapes": True}) == []
+    assert told("size_at_run_time", text.replace("[n", "[3"), {"static_shapes": True}) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from deploycc.linting.checking import rule_modules, rule_name
 from deploycc.linting.subject import subject
 from deploycc.linting.table import EFFECTS, conditions
 from deploycc.op_support import Limit, converted_operators, engines, support_table, table
+from deploycc.rule_names import condition_ids, rule_files
 from deploycc.types import DeployccError, Diagnostic
 from tests.linting.graphs import model, wrap
 from tests.linting.rule_cases import (
@@ -115,6 +117,12 @@ def test_a_rule_says_what_to_write_instead(name: str) -> None:
     assert len(why) > 80
     assert "ONNX" in instead
     assert "`" in instead
+
+
+def test_no_two_rules_have_one_name() -> None:
+    """Ignores and baselines name rules: one name for two would silence both."""
+    names = [*rule_files(), *(name for engine in engines() for name in condition_ids(engine))]
+    assert [name for name, count in Counter(names).items() if count > 1] == []
 
 
 def test_limits_of_tables_are_read() -> None:
@@ -260,7 +268,7 @@ def test_codes_are_what_they_were() -> None:
         "extent_limit": "DC216",
         "image_extent": "DC217",
         "fully_connected_extent": "DC218",
-        "data_dependent_size": "DC219",
+        "size_at_run_time": "DC219",
         "input_channels": "DC220",
         "quantised_form": "DC310",
         "per_channel_scale": "DC311",
