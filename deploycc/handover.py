@@ -307,6 +307,8 @@ def _needs(commands: Sequence[Sequence[str]]) -> Iterator[str]:
         if any(word in command for command in commands):
             variable, what = _GIVEN[word]
             yield f': "${{{variable}:?is {what}}}"\n'
+            if word == "{input_list}":  # a file, named from where the script is called
+                yield f'case "${variable}" in /*) ;; *) {variable}="$PWD/${variable}" ;; esac\n'
 
 
 def command_line(words: Sequence[str], name: str, model: Model) -> tuple[str, ...]:

@@ -75,9 +75,9 @@ def test_the_script_calls_the_converter_in_its_folder(handed: Path, tmp_path: Pa
     script = [handed / "convert.sh", "--more"]
     given = {"INPUT_LIST": "a list.txt", "SOC": "sm8550"}
     done = subprocess.run(
-        script, env={**environment, **given}, cwd="/", capture_output=True, text=True, check=True
+        script, env={**environment, **given}, cwd=tmp_path, capture_output=True, text=True, check=True
     )
-    values = {"{input_list}": "a list.txt", "{soc}": "sm8550"}
+    values = {"{input_list}": str(tmp_path / "a list.txt"), "{soc}": "sm8550"}
     expected = []
     for number, (program, *words) in enumerate(commands):
         expected += [str(handed), str(tmp_path / program), *(values.get(word, word) for word in words)]
