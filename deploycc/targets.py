@@ -218,6 +218,17 @@ def _find(text: str) -> Path:
     if path.is_file():
         return path
     names = target_names()
+    family = re.split("[:@]", text, maxsplit=1)[0]
+    if (data_dir("targets") / "external" / f"{family}.toml").is_file():
+        raise DeployccError(
+            Diagnostic(
+                "DC500",
+                f"'{text}' is a target of another compiler",
+                need=f"one of {', '.join(names)}, or the path of a TOML file",
+                help="'deploycc lint', 'deploycc split' and 'deploycc build' take it on the command line; "
+                "from Python, deploycc.hand_over",
+            )
+        )
     near = difflib.get_close_matches(text.lower(), names, n=1, cutoff=0.5)
     raise DeployccError(
         Diagnostic(

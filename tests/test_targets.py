@@ -311,3 +311,12 @@ def test_dc509_for_names_that_llvm_would_ignore() -> None:
     with pytest.raises(DeployccError) as caught:
         check_llvm_names(replace(target, llvm=replace(target.llvm, features=features)))
     assert [d.message.partition("feature ")[2] for d in caught.value.diagnostics] == ["'sse9'", "'avx11'"]
+
+
+def test_target_of_another_compiler_is_called_so() -> None:
+    with pytest.raises(DeployccError) as raised:
+        load_target("snpe:htp@2.10")
+    (found,) = raised.value.diagnostics
+    assert found.code == "DC500"
+    assert found.message == "'snpe:htp@2.10' is a target of another compiler"
+    assert "deploycc.hand_over" in found.help
