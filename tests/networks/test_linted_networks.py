@@ -1,8 +1,12 @@
-"""Lint of every pinned network: names that its file has, and no page of trivia for a clean one.  Minutes."""
+"""Lint of every pinned network: its reports word for word, names that its file has, no page of trivia.
+
+Minutes for all; ``make test`` has the reports of some.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -10,22 +14,38 @@ import onnx
 import pytest
 
 from benchmarks.networks import networks
-from deploycc.lint import lint_model
+from deploycc.lint import LintResult, lint_model
 from deploycc.lint_types import Report
+from deploycc.reporting import render
 
-pytestmark = pytest.mark.slow
-
-TARGETS = ("arm64", "rpi4", "snpe:htp")
+TARGETS = ("arm64", "rpi4", "snpe:htp", "cuda")
+SHOWN = ("snpe:htp", "arm64", "cuda")
+"""The targets whose reports are kept in ``golden/``."""
+QUICK = ("mtcnn_pnet", "ppocrv4_det", "silero_vad_openvino_16k", "ocra_orientation")
+NETWORKS = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in networks()]
 WARNED = {"open_nsfw": {"layout-transposes"}}
 """Networks that were exported from a framework with channels last keep its transposes."""
 
 
 @cache
+def result(path: Path, name: str) -> LintResult:
+    return lint_model(path, TARGETS, shapes=networks()[name].inputs)
+
+
 def reports(path: Path, name: str) -> dict[str, Report]:
-    found = lint_model(path, TARGETS, shapes=networks()[name].inputs)
-    return dict(zip(TARGETS, found.reports, strict=True))
+    return dict(zip(TARGETS, result(path, name).reports, strict=True))
 
 
+@pytest.mark.parametrize("name", NETWORKS)
+def test_reports_word_for_word(
+    network: Callable[[str], Path], golden: Callable[[str, str], None], name: str
+) -> None:
+    path = network(name)
+    shown = tuple(reports(path, name)[target] for target in SHOWN)
+    golden(f"lint-{name}.txt", render("text", replace(result(path, name), reports=shown), verbose=True))
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(networks()))
 def test_names_are_those_of_the_file(network: Callable[[str], Path], name: str) -> None:
     path = network(name)
@@ -39,6 +59,7 @@ def test_names_are_those_of_the_file(network: Callable[[str], Path], name: str) 
         assert {finding.node for finding in report.diagnostics if finding.node} <= named
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(networks()))
 def test_a_network_that_builds_has_no_errors_and_few_warnings(
     network: Callable[[str], Path], name: str
