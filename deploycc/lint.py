@@ -130,7 +130,10 @@ def lint_in_child(message: dict[str, Any], emit: Callable[[Event], None]) -> dic
                 others = trace("simplify", clean, models[compiled], request.limits)
             beside = models.get(False, others)
         report = trace("lint", lint, models[compiled], target, beside)
-        notes = with_fingerprints(models[compiled].diagnostics, {}, target)
+        # A target's own finding about an open dimension says more than import's.
+        told = any(d.rule == "dynamic-shape" for d in report.diagnostics)
+        said = [d for d in models[compiled].diagnostics if d.code != "DC200" or not told]
+        notes = with_fingerprints(said, {}, target)
         reports.append(asdict(replace(report, diagnostics=(*notes, *report.diagnostics))))
     return {"sha256": next(iter(models.values())).sha256, "reports": reports}
 

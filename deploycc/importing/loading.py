@@ -41,8 +41,8 @@ def load(request: BuildRequest, *, compiled: bool = True, leave_open: bool = Fal
     notes += open_dimensions
     original = infer_shapes(proto)
     if compiled:
-        if not open_dimensions:  # the lifted model is run beside the one it came from
-            proto = normalise_opset(proto, notes)
+        # What is open cannot be run, and is never built: its lift is taken on trust.
+        proto = normalise_opset(proto, notes, compared=not open_dimensions)
         proto = inline_functions(proto)
         name_nodes(proto.graph)
     proto = infer_shapes(proto)

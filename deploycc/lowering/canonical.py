@@ -21,6 +21,8 @@ BINARY = frozenset(
     ).split()
 )
 
+_DIVISIONS = frozenset(("relax.divide", "relax.floor_divide", "relax.mod"))
+
 
 def canonicalize(module: Any) -> Any:
     """``module`` with constants beside images at rank 0 or full rank, squares multiplied, weights as HWIO."""
@@ -46,7 +48,13 @@ class _Canonicalizer(relax.PyExprMutator):  # type: ignore[misc]
             and exponent.item() == 2.0
         ):
             return relax.op.multiply(left, left)
-        left, right = _lift(left, rank(right)), _lift(right, rank(left))
+        divisor = constant_value(right) if name in _DIVISIONS else None
+        if divisor is not None and divisor.size == 1 and divisor.item() == 0 and rank(left) > 0:
+            # TVM refuses a division by a number 0 that is part of the code; infinities are the app's matter.
+            right = constant(divisor.reshape((1,) * rank(left)))
+        else:
+            right = _lift(right, rank(left))
+        left = _lift(left, rank(call.args[1]))
         if left is call.args[0] and right is call.args[1]:
             return call
         return relax.Call(call.op, [left, right], call.attrs)

@@ -559,3 +559,10 @@ def deep_matmul(g: Graph) -> str:
     for inner, outer in ((33, 17), (17, 1), (1, 64), (64, 127)):
         x = g.Relu(g.linear(x, inner, outer))
     return str(x)
+
+
+@graph
+def divide_by_zero(g: Graph) -> str:
+    """Infinities and what comes of them; a stored 0 as divisor was refused by TVM when it folded it."""
+    x = g.conv(g.input(1, 3, 5, 5), 3, 4)
+    return str(g.Min(g.Max(g.Div(x, g.c(0.0)), g.c(-4.0)), g.c(4.0)))
