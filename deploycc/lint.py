@@ -127,7 +127,7 @@ def lint_in_child(message: dict[str, Any], emit: Callable[[Event], None]) -> dic
             if False not in models and others is None:
                 from deploycc.simplifying import clean
 
-                others = trace("simplify", clean, models[compiled], request.limits)
+                others = trace("hints", clean, models[compiled], request.limits)
             beside = models.get(False, others)
         report = trace("lint", lint, models[compiled], target, beside)
         # A target's own finding about an open dimension says more than import's.

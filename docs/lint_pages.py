@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from deploycc.explanation import FAMILIES, fix_page, rule_fixes
+from deploycc.explaining.answers import FAMILIES, fix_page, rule_fixes
+from deploycc.explaining.pages import condition_page, limit_lines, markdown, rule, rule_page, units_of
 from deploycc.fixing import fixes
 from deploycc.lint_targets import external, external_names
 from deploycc.op_support import SupportTable, engines, support_table
-from deploycc.rule_docs import condition_page, limit_lines, markdown, rule, rule_page, units_of
 from deploycc.rule_names import condition_ids, rule_files
 
 FOLDER = Path(__file__).resolve().parent

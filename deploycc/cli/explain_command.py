@@ -7,7 +7,7 @@ from click.shell_completion import CompletionItem
 
 from deploycc.cli.values import LintTargetOption
 from deploycc.diagnostics import CATALOGUE
-from deploycc.explanation import explain
+from deploycc.explaining.answers import explain
 from deploycc.rule_names import rule_names
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import click
 
-from deploycc.baseline import read_baseline, write_baseline
 from deploycc.build import InternalError
 from deploycc.cli.lint_fixing import Fixing, fixing_of, rewrite, unwanted_fixes
 from deploycc.cli.lint_outputs import FormatOption, Output, outputs_of
@@ -17,8 +16,9 @@ from deploycc.cli.values import LintTargetOption, ShapeOption, shapes_of
 from deploycc.diagnostics import exit_code as refusal_code
 from deploycc.lint import LintResult, lint_model
 from deploycc.lint_types import Report
-from deploycc.policy import Policy, apply_policy, baseline_of, exit_code
-from deploycc.policy_file import FAIL_LEVELS, FailLevel, PolicyFile, find_policy_file, load_policy_file
+from deploycc.policy.applying import Policy, apply_policy, baseline_of, exit_code
+from deploycc.policy.baseline import read_baseline, write_baseline
+from deploycc.policy.file import FAIL_LEVELS, FailLevel, PolicyFile, find_policy_file, load_policy_file
 from deploycc.rule_names import unknown_rules
 from deploycc.types import DeployccError, Diagnostic, Limits
 
@@ -281,7 +281,7 @@ def _listed(values: tuple[str, ...]) -> tuple[str, ...]:
 def _write(
     request: _Request, outputs: tuple[Output, ...], result: LintResult, level: FailLevel, code: int
 ) -> None:
-    from deploycc.explanation import rule_help
+    from deploycc.explaining.answers import rule_help
     from deploycc.reporting import render
 
     for output in outputs:

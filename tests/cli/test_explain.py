@@ -12,11 +12,11 @@ import pytest
 from deploycc.cli.targets_command import _compiled, _external, _table
 from deploycc.diagnostics import CATALOGUE
 from deploycc.effects import EFFECTS
-from deploycc.explanation import explain, rule_fixes, rule_help
+from deploycc.explaining.answers import explain, rule_fixes, rule_help
+from deploycc.explaining.pages import rule
 from deploycc.fixing import fixes
 from deploycc.lint_targets import external, external_names
 from deploycc.op_support import engines, examples, support_table
-from deploycc.rule_docs import rule
 from deploycc.rule_names import POLICY_RULES, rule_files
 from deploycc.targets import load_target, target_names
 from deploycc.types import DeployccError

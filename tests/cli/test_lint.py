@@ -21,7 +21,7 @@ from deploycc.build import InternalError
 from deploycc.cli import lint_command, main
 from deploycc.cli.lint_outputs import FORMATS, Output, outputs_of, wants_colour
 from deploycc.lint import LintResult, lint_model, lint_request
-from deploycc.policy_file import FAIL_LEVELS
+from deploycc.policy.file import FAIL_LEVELS
 from deploycc.reporting import FORMATS as RENDERED
 from deploycc.request import request_to_json
 from deploycc.types import DeployccError, Diagnostic, Limits
@@ -332,7 +332,7 @@ def test_a_broken_file_is_told_and_a_document_is_still_one(run: Run, tmp_path: P
 def test_verbose_shows_the_stages(folder: Path) -> None:
     done = deploycc("lint", "small.onnx", "--target", "arm64", "--verbose", cwd=folder)
     assert done.returncode == 0
-    assert [line.split()[0] for line in done.stderr.splitlines()] == ["import", "simplify", "lint"]
+    assert [line.split()[0] for line in done.stderr.splitlines()] == ["import", "simplify", "hints", "lint"]
 
 
 def test_lint_does_without_tvm(folder: Path) -> None:

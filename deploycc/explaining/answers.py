@@ -9,10 +9,7 @@ from functools import cache
 from typing import get_args
 
 from deploycc.diagnostics import CATALOGUE
-from deploycc.lint_targets import External, external, external_names, is_external, load_lint_target
-from deploycc.lint_types import LintTarget
-from deploycc.op_support import Operator, SupportTable, engines, support_table, version_in
-from deploycc.rule_docs import (
+from deploycc.explaining.pages import (
     by_code,
     condition_page,
     condition_rows,
@@ -24,6 +21,9 @@ from deploycc.rule_docs import (
     rule_page,
     units_of,
 )
+from deploycc.lint_targets import External, external, external_names, is_external, load_lint_target
+from deploycc.lint_types import LintTarget
+from deploycc.op_support import Operator, SupportTable, engines, support_table, version_in
 from deploycc.rule_names import BASELINE_GONE, POLICY_RULES, UNUSED_IGNORE, near_rule, rule_files, rule_names
 from deploycc.targets import target_names
 from deploycc.types import DeployccError, Diagnostic, Verdict

@@ -15,12 +15,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal, get_args
 
-from deploycc.baseline import Entry, entry
 from deploycc.lint import LintResult
 from deploycc.lint_targets import is_external
 from deploycc.lint_types import Coverage, NodeReport, Report
 from deploycc.partition import fewest_parts
-from deploycc.policy_file import FailLevel, Ignore
+from deploycc.policy.baseline import Entry, entry
+from deploycc.policy.file import FailLevel, Ignore
 from deploycc.rule_names import BASELINE_GONE, POLICY_RULES, UNUSED_IGNORE, called
 from deploycc.types import Diagnostic, Severity, Verdict
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from deploycc.baseline import entry, read_baseline, write_baseline
 from deploycc.diagnostics import render
 from deploycc.lint import LintResult
 from deploycc.lint_types import Coverage, NodeReport, Report
-from deploycc.policy import Policy, apply_policy, baseline_of, counting, exit_code
-from deploycc.policy_file import FailLevel, Ignore, find_policy_file, load_policy_file
+from deploycc.policy.applying import Policy, apply_policy, baseline_of, counting, exit_code
+from deploycc.policy.baseline import entry, read_baseline, write_baseline
+from deploycc.policy.file import FailLevel, Ignore, find_policy_file, load_policy_file
 from deploycc.rule_names import condition_ids, is_rule, near_rule, rule_files
 from deploycc.text_file import write_text
 from deploycc.types import DeployccError, Diagnostic, Severity, Verdict

@@ -1,0 +1,1 @@
+"""What is known, in words: ``deploycc explain`` and the generated pages of ``docs/``."""

@@ -1,0 +1,1 @@
+"""Which findings count: ``deploycc.toml``, ignores with their reasons, baselines."""
