@@ -239,7 +239,8 @@ def units_of(row: Operator, table: SupportTable) -> str:
 
 def by_code(code: str) -> tuple[list[str], dict[str, list[str]]]:
     """The rules in Python that report a code, and the conditions by engine whose effect does."""
-    rules = [name for name in rule_files() if code in rule(name).codes]
+    texts = {name: path.read_text(encoding="utf-8") for name, path in rule_files().items()}
+    rules = [name for name, text in texts.items() if code in text and code in rule(name).codes]
     effects = {name for name, effect in EFFECTS.items() if effect.code == code}
     conditions = {
         engine: [name for name, effect in condition_effects(engine).items() if effect in effects]
