@@ -68,6 +68,29 @@ def test_function_operators_are_inlined_for_packages_only(tmp_path: Path) -> Non
     assert {node.op for node in report(result, "snpe").nodes} == {"Celu"}
 
 
+def test_another_compiler_gets_the_products_of_the_file(tmp_path: Path) -> None:
+    """onnxsim makes Gemm of a product and a sum, in a form that some converters refuse."""
+    generator = np.random.default_rng(0)
+    graph = helper.make_graph(
+        [
+            helper.make_node("MatMul", ["x", "w"], ["p"], name="product"),
+            helper.make_node("Add", ["p", "b"], ["y"], name="sum"),
+        ],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 5, 3])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 5, 4])],
+        [
+            numpy_helper.from_array(generator.standard_normal((3, 4), np.float32), "w"),
+            numpy_helper.from_array(generator.standard_normal(4, np.float32), "b"),
+        ],
+    )
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), tmp_path / "m"
+    )
+    found = report(lint_model(tmp_path / "m", ["snpe:htp"]), "snpe:htp")
+    assert [node.op for node in found.nodes] == ["MatMul", "Add"]
+
+
 def test_what_simplifying_folds_is_not_judged(tmp_path: Path) -> None:
     """``Det`` has no converter, but its operand is stored."""
     graph = helper.make_graph(

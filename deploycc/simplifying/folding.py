@@ -19,7 +19,13 @@ STAGE_SHARE = 0.25
 SKIPPED_OPTIMIZERS = ("fuse_matmul_add_bias_into_gemm", "fuse_matmul_add_nd_bias_into_gemm")
 """Gemm hides the matrix product's operands behind transposes and scales; MatMul and Add stay apart."""
 
-FUSING_OPTIMIZERS = ("fuse_pad_into_conv", "fuse_pad_into_pool", "fuse_transpose_into_gemm", "rewrite_where")
+FUSING_OPTIMIZERS = (
+    "fuse_matmul_add_bias_into_gemm_batched",
+    "fuse_pad_into_conv",
+    "fuse_pad_into_pool",
+    "fuse_transpose_into_gemm",
+    "rewrite_where",
+)
 """Left out where another compiler takes the model: what it gets is the file, whose form is judged, and these
 would undo rewrites (``deploycc.fixing``) that bring it into the form that compiler wants."""
 
