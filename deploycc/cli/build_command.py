@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,15 +9,14 @@ import click
 
 from deploycc.build import build
 from deploycc.cli.handing_over import hand_over_and_tell, refuse_options_of_packages
+from deploycc.cli.options import limit_options, limits_of, shape_option
 from deploycc.cli.progress import Progress
 from deploycc.cli.tuning_progress import TuningProgress
-from deploycc.cli.values import ShapeOption, TargetOption, shapes_of
+from deploycc.cli.values import TargetOption, shapes_of
 from deploycc.diagnostics import render
 from deploycc.identifiers import suggest_library_name
 from deploycc.lint_targets import is_external
-from deploycc.types import Limits, Package
-
-_DEFAULT_LIMITS = Limits()
+from deploycc.types import Package
 
 
 @click.command(
@@ -46,13 +44,7 @@ is interrupted leaves nothing.""",
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), metavar="DIR", help="Where the package goes."
 )
-@click.option(
-    *("--shape", "shapes"),
-    type=ShapeOption(named=True),
-    multiple=True,
-    metavar="NAME=1x3x224x224",
-    help="Static shape of an input; once for each input with dynamic dimensions.",
-)
+@shape_option()
 @click.option("--name", help="C identifier that prefixes every symbol; made from the file name if not given.")
 @click.option(
     *("--emit", "emit"),
@@ -106,20 +98,7 @@ is interrupted leaves nothing.""",
     metavar="TIME|TRIALS",
     help="Tune first, for 60s or 500trials, into the last of --records or the default database.",
 )
-@click.option(
-    "--stage-seconds",
-    type=click.FloatRange(min=0.1),
-    default=_DEFAULT_LIMITS.stage_seconds,
-    show_default=True,
-    help="Longest a stage may take.",
-)
-@click.option(
-    "--memory-mib",
-    type=click.IntRange(min=64),
-    default=_DEFAULT_LIMITS.memory_bytes >> 20,
-    show_default=True,
-    help="Most memory the build may use.",
-)
+@limit_options("the build")
 @click.option("--quiet", "-q", is_flag=True, help="Errors only.")
 @click.option("--verbose", "-v", is_flag=True, help="Also findings that are only for information.")
 def build_command(
@@ -144,7 +123,7 @@ def build_command(
 ) -> None:
     """Compile MODEL (an ONNX file) into a package that a C++ program links."""
     given_shapes = shapes_of(shapes)
-    limits = replace(_DEFAULT_LIMITS, stage_seconds=stage_seconds, memory_bytes=memory_mib << 20)
+    limits = limits_of(stage_seconds, memory_mib)
     if is_external(target):
         refuse_options_of_packages(target)
         hand_over_and_tell(model, target, output, given_shapes, name, limits, quiet=quiet, verbose=verbose)

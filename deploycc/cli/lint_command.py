@@ -11,8 +11,9 @@ import click
 from deploycc.build import InternalError
 from deploycc.cli.lint_fixing import Fixing, fixing_of, rewrite, unwanted_fixes
 from deploycc.cli.lint_outputs import FormatOption, Output, outputs_of
+from deploycc.cli.options import limit_options, limits_of, shape_option
 from deploycc.cli.progress import Progress
-from deploycc.cli.values import LintTargetOption, ShapeOption, shapes_of
+from deploycc.cli.values import LintTargetOption, shapes_of
 from deploycc.diagnostics import exit_code as refusal_code
 from deploycc.lint import LintResult, lint_model
 from deploycc.lint_types import Report
@@ -23,7 +24,6 @@ from deploycc.rule_names import unknown_rules
 from deploycc.types import DeployccError, Diagnostic, Limits
 
 _OUR_FAULT = 70
-_DEFAULT_LIMITS = Limits()
 _DEFAULT_TARGETS = ("host",)
 
 
@@ -74,13 +74,7 @@ deploycc.""",
     metavar="T[:UNIT][@VERSION]",
     help="What to check against, once for each target; host unless given here or in deploycc.toml.",
 )
-@click.option(
-    *("--shape", "shapes"),
-    type=ShapeOption(named=True),
-    multiple=True,
-    metavar="NAME=1x3x224x224",
-    help="Static shape of an input; once for each input with dynamic dimensions.",
-)
+@shape_option()
 @click.option(
     *("--format", "formats"),
     type=FormatOption(),
@@ -137,20 +131,7 @@ deploycc.""",
     help="The model that --fix writes; MODEL.fixed.onnx unless given.",
 )
 @click.option("--verbose", "-v", is_flag=True, help="Also findings for information, and the stages.")
-@click.option(
-    "--stage-seconds",
-    type=click.FloatRange(min=0.1),
-    default=_DEFAULT_LIMITS.stage_seconds,
-    show_default=True,
-    help="Longest a stage may take.",
-)
-@click.option(
-    "--memory-mib",
-    type=click.IntRange(min=64),
-    default=_DEFAULT_LIMITS.memory_bytes >> 20,
-    show_default=True,
-    help="Most memory it may take.",
-)
+@limit_options()
 def lint_command(
     model: Path,
     targets: tuple[str, ...],
@@ -191,7 +172,7 @@ def lint_command(
         config=config,
         no_config=no_config,
         fixing=fixing_of(model, fix, fix_unsafe, diff, fixed_output),
-        limits=replace(_DEFAULT_LIMITS, stage_seconds=stage_seconds, memory_bytes=memory_mib << 20),
+        limits=limits_of(stage_seconds, memory_mib),
     )
     try:
         file = _policy_file(request)

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import click
 
+from deploycc.cli.options import limit_options, limits_of, shape_option
 from deploycc.cli.progress import Progress
-from deploycc.cli.values import ShapeOption, TargetOption, shapes_of
+from deploycc.cli.values import TargetOption, shapes_of
 from deploycc.diagnostics import render
 from deploycc.split import Split, split
-from deploycc.types import Limits
-
-_DEFAULT_LIMITS = Limits()
 
 
 @click.command(
@@ -44,13 +41,7 @@ the accelerator's parts and the host's. It is written only if the parts compute 
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), metavar="DIR", help="NAME-TARGET-split unless given."
 )
-@click.option(
-    *("--shape", "shapes"),
-    type=ShapeOption(named=True),
-    multiple=True,
-    metavar="NAME=1x3x224x224",
-    help="Static shape of an input, or the most of a tensor inside whose extents only a run can tell.",
-)
+@shape_option("Static shape of an input, or the most of a tensor inside whose extents only a run can tell.")
 @click.option("--name", help="C++ namespace and prefix; made from the file name if not given.")
 @click.option(
     *("--emit", "emit"),
@@ -67,20 +58,7 @@ the accelerator's parts and the host's. It is written only if the parts compute 
     help="Check the CPU's parts and leave their packages out.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the inputs of the check.")
-@click.option(
-    "--stage-seconds",
-    type=click.FloatRange(min=0.1),
-    default=_DEFAULT_LIMITS.stage_seconds,
-    show_default=True,
-    help="Longest a stage may take.",
-)
-@click.option(
-    "--memory-mib",
-    type=click.IntRange(min=64),
-    default=_DEFAULT_LIMITS.memory_bytes >> 20,
-    show_default=True,
-    help="Most memory it may use.",
-)
+@limit_options()
 @click.option("--quiet", "-q", is_flag=True, help="Errors only.")
 def split_command(
     model: Path,
@@ -110,7 +88,7 @@ def split_command(
             emit=emit,
             build_packages=build_packages,
             seed=seed,
-            limits=replace(_DEFAULT_LIMITS, stage_seconds=stage_seconds, memory_bytes=memory_mib << 20),
+            limits=limits_of(stage_seconds, memory_mib),
             on_event=progress,
         )
     finally:

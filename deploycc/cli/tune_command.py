@@ -10,8 +10,9 @@ from typing import Any
 import click
 
 from deploycc.cli.interrupts import Interrupted
+from deploycc.cli.options import shape_option
 from deploycc.cli.tuning_progress import TuningProgress, summary
-from deploycc.cli.values import ShapeOption, TargetOption, shapes_of
+from deploycc.cli.values import TargetOption, shapes_of
 from deploycc.diagnostics import render
 from deploycc.types import Limits
 
@@ -37,13 +38,7 @@ Ctrl-C keeps what was found; the next session goes on from there.""",
     show_default=True,
     help="Name of a target or a TOML file.",
 )
-@click.option(
-    *("--shape", "shapes"),
-    type=ShapeOption(named=True),
-    multiple=True,
-    metavar="NAME=1x3x224x224",
-    help="Static shape of an input; once for each input with dynamic dimensions.",
-)
+@shape_option()
 @click.option(
     "--budget",
     default="60s",

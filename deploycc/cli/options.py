@@ -1,0 +1,52 @@
+"""Options that several commands have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import click
+
+from deploycc.cli.values import ShapeOption
+from deploycc.types import Limits
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+_DEFAULTS = Limits()
+
+
+def shape_option(
+    help_text: str = "Static shape of an input; once for each input with dynamic dimensions.",
+) -> Callable[[Command], Command]:
+    """``--shape NAME=1x3x224x224``, any number of times, as ``shapes`` (``values.shapes_of`` takes it)."""
+    return click.option(
+        *("--shape", "shapes"),
+        type=ShapeOption(named=True),
+        multiple=True,
+        metavar="NAME=1x3x224x224",
+        help=help_text,
+    )
+
+
+def limit_options(whose: str = "it") -> Callable[[Command], Command]:
+    """``--stage-seconds`` and ``--memory-mib`` as parameters of these names; ``limits_of`` takes them."""
+    seconds = click.option(
+        "--stage-seconds",
+        type=click.FloatRange(min=0.1),
+        default=_DEFAULTS.stage_seconds,
+        show_default=True,
+        help="Longest a stage may take.",
+    )
+    memory = click.option(
+        "--memory-mib",
+        type=click.IntRange(min=64),
+        default=_DEFAULTS.memory_bytes >> 20,
+        show_default=True,
+        help=f"Most memory {whose} may use.",
+    )
+    return lambda command: seconds(memory(command))
+
+
+def limits_of(stage_seconds: float, memory_mib: int) -> Limits:
+    """The limits that ``limit_options`` were given."""
+    return replace(_DEFAULTS, stage_seconds=stage_seconds, memory_bytes=memory_mib << 20)
