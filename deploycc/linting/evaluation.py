@@ -17,11 +17,12 @@ node that makes it), ``version`` (the operator's own, the opset that brought thi
 ``slice(x, start, end)``, ``odd(x, n)`` (some number of the tuple is no multiple of n), ``above(x, y)``
 (some number of the one tuple is larger than that of the other at its place), ``static(t)`` (every extent
 is known; never unknown), ``dims(input, axis)`` (that extent of every tensor the node lists on that side),
-``matches(text, pattern)`` (the whole text, a regular expression), ``default(x, y)`` (``y`` where ``x`` is
-absent), ``overlap(x, y)`` (the tuples share an item), ``fixed(t, axis, ...)`` (those extents are known
-before the network runs; of all axes where none is named), ``stored(t)`` (constant, or what
-DequantizeLinear makes of a constant), ``quantised(t)`` (the element type in a program that computes on
-integers: what DequantizeLinear makes ``t`` of or QuantizeLinear makes of it).
+``matches(text, pattern)`` (the whole text, a regular expression), ``same_padding(sizes, kernel, strides)``
+(what auto_pad SAME adds along each axis, both sides together; below 0 it would crop), ``default(x, y)``
+(``y`` where ``x`` is absent), ``overlap(x, y)`` (the tuples share an item), ``fixed(t, axis, ...)`` (those
+extents are known before the network runs; of all axes where none is named), ``stored(t)`` (constant, or
+what DequantizeLinear makes of a constant), ``quantised(t)`` (the element type in a program that computes
+on integers: what DequantizeLinear makes ``t`` of or QuantizeLinear makes of it).
 
 Of a graph attribute, ``attr(body)``: ``names(g)``, ``ranks(g)`` and ``shapes(g)`` of its outputs, and
 ``input_shapes(g)``.

@@ -160,6 +160,14 @@ def _producer_input(facts: NodeFacts, tensor: Tensor, index: int) -> Any:
     return UNKNOWN if node is None else NodeFacts(node, facts.view).tensor("input", index)
 
 
+def _same_padding(_: NodeFacts, sizes: Any, kernel: Any, strides: Any) -> Any:
+    """ONNX operator specification, auto_pad SAME of pools and Conv: an output extent is ceil(n / stride)."""
+    axes = tuple(zip(sizes, kernel, strides, strict=False))
+    if any(UNKNOWN in axis for axis in axes):
+        return UNKNOWN
+    return tuple((-(-n // stride) - 1) * stride + window - n for n, window, stride in axes)
+
+
 def _static(facts: NodeFacts, tensor: Tensor) -> bool:
     shape = facts.shape(tensor)
     return shape is not None and None not in shape
@@ -223,6 +231,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "matches": _matches,
     "producer_attr": _producer_attr,
     "producer_input": _producer_input,
+    "same_padding": _same_padding,
     "stored": lambda facts, tensor: stored(tensor.name, facts.view),
     "default": lambda _, value, other: other if value is None else value,
     "overlap": lambda _, left, right: UNKNOWN if UNKNOWN in (*left, *right) else bool({*left} & {*right}),

@@ -90,6 +90,8 @@ def facts_of(graph: str, index: int) -> NodeFacts:
         ("fixed(input[4])", UNKNOWN),
         ("default(attr(missing), (1, 1))[1] == 1", True),
         ("default(3, 4) == 3", True),
+        ("same_padding((7, 8, 8), (3, 1, 2), (2, 4, 1)) == (2, -3, 1)", True),
+        ("same_padding(shape(input[2]), (3,), (2,)) == (2,)", UNKNOWN),
         ("overlap((1, 2), (2, 3)) and not overlap((1,), (2,))", True),
         ("overlap(shape(input[2]), (2, 3))", UNKNOWN),
         ("stored(input[1]) and not stored(input[0])", True),
