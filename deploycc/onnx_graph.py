@@ -196,7 +196,7 @@ def checker_complaint(model: ModelProto) -> str:
     It wants a shape on every input and output; here one that is not known yet may be missing.
     """
     infos = (*model.graph.input, *model.graph.output)
-    bare = [info for info in infos if _is_bare(info)]
+    bare = [info for info in infos if is_bare(info)]
     for info in bare:
         info.type.tensor_type.shape.SetInParent()
     try:
@@ -209,7 +209,8 @@ def checker_complaint(model: ModelProto) -> str:
     return ""
 
 
-def _is_bare(info: ValueInfoProto) -> bool:
+def is_bare(info: ValueInfoProto) -> bool:
+    """Whether it is a tensor of which not even the rank is known."""
     return info.type.WhichOneof("value") == "tensor_type" and not info.type.tensor_type.HasField("shape")
 
 

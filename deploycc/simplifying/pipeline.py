@@ -8,7 +8,7 @@ from dataclasses import replace
 from onnx import ModelProto
 
 from deploycc.onnx_editor import Editor
-from deploycc.onnx_graph import Array, checker_complaint, tensor_info
+from deploycc.onnx_graph import Array, checker_complaint, is_bare, tensor_info
 from deploycc.reference import ReferenceFailed, compare, run, sample
 from deploycc.simplifying.folding import FoldingFailed, fold
 from deploycc.simplifying.passes import CLEANING, FOLDING, LOWERING, Pass
@@ -39,7 +39,8 @@ def simplify(model: Model, limits: Limits, *, compiled: bool = True) -> Model:
     check = _Check(model, notes)
     # onnxsim refuses a model whose outputs have no shape; what leads to one is often a reshape to sizes
     # that are computed from sizes.
-    shaped = _passes(best, (*CLEANING, *FOLDING), limits.folded_bytes) if _lacks_shape(best) else best
+    bare = any(is_bare(info) for info in best.graph.output)
+    shaped = _passes(best, (*CLEANING, *FOLDING), limits.folded_bytes) if bare else best
     folded = _folded(shaped, limits, notes, compiled)
     candidates = _candidates(best, folded, limits, LOWERING if compiled else ())
     proto = next((candidate for candidate in candidates if check.same(candidate)), model.proto)
@@ -56,10 +57,6 @@ def clean(model: Model, limits: Limits) -> Model:
     """The model as it was read, folded and cleaned by our own passes alone and not run: for a look at it."""
     proto = model.proto if model.original is None else model.original
     return replace(model, proto=_passes(proto, (*CLEANING, *FOLDING), limits.folded_bytes))
-
-
-def _lacks_shape(proto: ModelProto) -> bool:
-    return any(not info.type.tensor_type.HasField("shape") for info in proto.graph.output)
 
 
 def _candidates(
