@@ -1,7 +1,7 @@
 """The catalogue of diagnostic codes, and how a diagnostic is shown.
 
 Codes are never reused: DC1xx model form, 2xx shape, 3xx dtype and quantisation,
-4xx operators, 5xx target and its limits, 6xx tuning, 7xx packaging and the machine.
+4xx operators, 5xx target and its limits, 6xx tuning, 7xx packaging and the machine, 8xx packages at work.
 """
 
 from __future__ import annotations
@@ -227,6 +227,13 @@ CATALOGUE: dict[str, Code] = {
     "DC793": Code("rewrites do not come to an end", 0),
     "DC794": Code("no rewrite of that name", 2),
     "DC795": Code("repaired model cannot be written", 2),
+    # DC800-DC809: running a package
+    "DC800": Code("package is for another machine", 2),
+    "DC801": Code("runner not found", 2),
+    "DC802": Code("package has no library to run", 2),
+    "DC803": Code("emulator has no C library", 2),
+    "DC804": Code("device cannot be used", 2),
+    "DC805": Code("package cannot be run", 1),
 }
 
 

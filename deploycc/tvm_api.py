@@ -8,7 +8,7 @@ structural walkers of ``tvm_ffi``.  Everything is typed ``Any``: TVM carries no 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import tvm as _tvm
@@ -61,18 +61,63 @@ def llvm_target(target: Target) -> Any:
     return plain.with_host(plain)
 
 
-def from_onnx(proto: Any, converters: Mapping[str, type] | None = None) -> Any:
+def from_onnx(
+    proto: Any,
+    converters: Mapping[str, type] | None = None,
+    name_of: Callable[[int, int], str] = lambda node, output: "",
+    names: dict[Any, str] | None = None,
+) -> Any:
     """TVM's ONNX importer with weights as constants; ``converters`` replace or add to its own by operator.
 
+    ``name_of`` gives the variable's name for an output of a node, both by number; empty for any.  ``names``
+    gets those of variables that the importer makes by itself, under others.
+
     The importer looks its table up through a module-level function and takes no other, so that
-    function is stood in for while it runs.
+    function is stood in for while it runs, and so is its class, for the names.
     """
-    original = _onnx_frontend._get_convert_map
-    _onnx_frontend._get_convert_map = lambda: {**original(), **(converters or {})}
+    table, importer = _onnx_frontend._get_convert_map, _onnx_frontend.ONNXGraphImporter
+
+    class Naming(importer):  # type: ignore[misc, valid-type]
+        def _convert_operator(self, op_name: str, inputs: Any, attr: Any, opset: int) -> Any:
+            made = super()._convert_operator(op_name, inputs, attr, opset)
+            return self._named(made) if self._in_order(op_name) else made
+
+        def _in_order(self, op_name: str) -> bool:
+            """Whether this is the next node of the graph, and not one of a branch of another one."""
+            number = getattr(self, "converted", -1) + 1
+            self.converted = number
+            return number < len(proto.graph.node) and bool(proto.graph.node[number].op_type == op_name)
+
+        def _named(self, made: Any) -> Any:
+            if isinstance(made, relax.Tuple):
+                return relax.Tuple([self._emitted(made[i], i) for i in range(len(made))])
+            if isinstance(made, relax.Expr) and isinstance(made.ty, ir.TupleType):
+                count = len(made.ty.fields)
+                return relax.Tuple([self._emitted(relax.TupleGetItem(made, i), i) for i in range(count)])
+            return self._emitted(made, 0)
+
+        def _emitted(self, made: Any, output: int) -> Any:
+            """``made`` as a variable of the output's name, if it is no constant and has no other name."""
+            name = name_of(self.converted, output)
+            if isinstance(made, relax.TupleGetItem):
+                return self.bb.emit(made, name)
+            if not name or not isinstance(made, relax.Call | relax.Var):
+                return made
+            emitted = self.bb.normalize(made)
+            if not isinstance(emitted.ty, relax.TensorType) or made in self._inputs.values():
+                return made
+            if not isinstance(emitted, relax.Var):
+                return self.bb.emit(emitted, name)
+            if names is not None:
+                names.setdefault(emitted, name)
+            return emitted
+
+    _onnx_frontend._get_convert_map = lambda: {**table(), **(converters or {})}
+    _onnx_frontend.ONNXGraphImporter = Naming
     try:
         return _onnx_frontend.from_onnx(proto, keep_params_in_input=False)
     finally:
-        _onnx_frontend._get_convert_map = original
+        _onnx_frontend._get_convert_map, _onnx_frontend.ONNXGraphImporter = table, importer
 
 
 def importer_converter(operator: str) -> Any:

@@ -222,6 +222,41 @@ class Task:
 
 
 @dataclass(frozen=True)
+class ModelTensor:
+    """A tensor that the lowered graph computes: its ``name`` in the model, empty if the model has none such.
+
+    ``node`` is the name of the model's node that it is part of.
+    """
+
+    name: str
+    node: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """A tensor of the model as a step leaves it in memory, densely, in ``shape``.
+
+    With ``channels_last`` an image of the model, which is NCHW, lies as NHWC; else the elements have the
+    model's order.  ``shape`` may have more or fewer extents of 1 than the model's.
+    """
+
+    tensor: str
+    shape: tuple[int, ...]
+    channels_last: bool = False
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a call of a kernel computes of the model: its ``nodes`` by name, in the model's order.
+
+    ``results`` has an entry for each tensor that the call writes, ``None`` where the model has no such.
+    """
+
+    nodes: tuple[str, ...] = ()
+    results: tuple[Result | None, ...] = ()
+
+
+@dataclass(frozen=True)
 class Choice:
     """Which schedule a kernel gets, with which knobs, and why others were passed over.
 
@@ -259,17 +294,21 @@ class LayoutChoice:
 class Program:
     """A lowered network: a Relax module (``module``) and its tasks.
 
-    Once scheduled it also has the ``choices`` and the ``unscheduled`` kernels (PrimFuncs by their name in
-    the module) that the scheduled ones were made from.
+    ``tensors`` are numbered as the names of ``main``'s variables tell (``deploycc.tracing``).
+
+    Once scheduled it also has the ``choices``, the ``unscheduled`` kernels (PrimFuncs by their name in
+    the module) that the scheduled ones were made from, and the ``origins`` by variable of ``main``.
     """
 
     module: Any
     tasks: tuple[Task, ...]
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
+    tensors: tuple[ModelTensor, ...] = ()
     layouts: tuple[LayoutChoice, ...] = ()
     choices: tuple[Choice, ...] = ()
     unscheduled: Mapping[str, Any] = field(default_factory=dict)
+    origins: Mapping[str, Origin] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -293,7 +332,8 @@ class Call:
 
     ``symbol`` is a kernel in ``Plan.kernels`` of C type ``int32_t (void *, ...)`` with one
     pointer an argument, 0 meaning success; the symbol ``memcpy`` is a plain copy
-    ``(destination, source)`` of ``arguments[0].nbytes``.  The other fields are those of its ``Choice``.
+    ``(destination, source)`` of ``arguments[0].nbytes``.  ``written`` says how many of a kernel's arguments,
+    the last ones, it writes; it reads the others.  The other fields are those of its ``Choice``.
     """
 
     symbol: str
@@ -304,6 +344,18 @@ class Call:
     operator: str = ""
     cycles: float = 0.0
     measured_seconds: float | None = None
+    written: int = 1
+    origin: Origin = Origin()
+
+    @property
+    def reads(self) -> tuple[Buffer, ...]:
+        """What it reads."""
+        return self.arguments[1:] if self.symbol == "memcpy" else self.arguments[: -self.written]
+
+    @property
+    def writes(self) -> tuple[Buffer, ...]:
+        """What it writes."""
+        return self.arguments[:1] if self.symbol == "memcpy" else self.arguments[-self.written :]
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import Any
 from deploycc.layout.graph import LAYOUTS, Layouts
 from deploycc.layout.rules import TO_NCHW, TO_NHWC, constant_in_nhwc, permutation, rank
 from deploycc.relax_graph import constant_value, static_shape
+from deploycc.tracing import same_mark
 from deploycc.tvm_api import ir, relax
 
 
@@ -49,10 +50,14 @@ class _Writer:
     def _binding(self, variable: Any, value: Any) -> None:
         if variable in self.layouts.convolutions:
             labels = self.layouts.convolutions[variable]
-            made = self.builder.emit(self._convolution(value, *(LAYOUTS[label] for label in labels)))
+            name = same_mark(variable, last=bool(labels[1]))
+            made = self.builder.emit(self._convolution(value, *(LAYOUTS[label] for label in labels)), name)
             (self.last if labels[1] else self.first)[variable] = made
         elif variable in self.layouts.rewrites:
-            made = self.builder.emit(self.layouts.rewrites[variable](self))  # only an emitted call has a type
+            name = same_mark(variable, last=rank(variable) == 4)
+            made = self.builder.emit(
+                self.layouts.rewrites[variable](self), name
+            )  # only emitted it has a type
             if isinstance(made.ty, ir.TupleType):
                 self.last_tuples[variable] = made
             elif made.ty.ndim == 4:
@@ -61,13 +66,14 @@ class _Writer:
                 self.first[variable] = made
         elif isinstance(value, relax.TupleGetItem) and value.tuple_value in self.last_tuples:
             source = self.last_tuples[value.tuple_value]
-            self.last[variable] = self.builder.emit(relax.TupleGetItem(source, value.index))
+            name = same_mark(variable, last=True)
+            self.last[variable] = self.builder.emit(relax.TupleGetItem(source, value.index), name)
         elif isinstance(value, ir.Var):
             for table in (self.first, self.last, self.last_tuples):
                 if value in table:
                     table[variable] = table[value]
         else:
-            self.first[variable] = self.builder.emit(self._rebuilt(value))
+            self.first[variable] = self.builder.emit(self._rebuilt(value), same_mark(variable))
 
     def _convolution(self, call: Any, data_layout: str, out_layout: str) -> Any:
         attributes = call.attrs
@@ -100,7 +106,8 @@ class _Writer:
         if not isinstance(expression, ir.Var):
             return expression
         if expression not in self.first and expression in self.last:
-            self.first[expression] = self.builder.emit(relax.op.permute_dims(self.last[expression], TO_NCHW))
+            turned = relax.op.permute_dims(self.last[expression], TO_NCHW)
+            self.first[expression] = self.builder.emit(turned, same_mark(expression))
         if expression not in self.first and expression in self.last_tuples:
             source = self.last_tuples[expression]
             parts = [self.builder.emit(relax.TupleGetItem(source, i)) for i in range(len(source.ty.fields))]
@@ -117,7 +124,8 @@ class _Writer:
             return self.original(expression)
         if expression not in self.last:
             source = self.original(expression)
-            self.last[expression] = self.builder.emit(relax.op.permute_dims(source, TO_NHWC))
+            turned = relax.op.permute_dims(source, TO_NHWC)
+            self.last[expression] = self.builder.emit(turned, same_mark(expression, last=True))
         return self.last[expression]
 
 

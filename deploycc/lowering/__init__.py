@@ -25,7 +25,8 @@ def lower(model: Model, target: Target) -> Program:
     result then is not as the model declares it.
     """
     del target
-    module = import_onnx(rewrite_onnx(model.proto))
+    rewritten = rewrite_onnx(model.proto)
+    module = import_onnx(rewritten.proto, rewritten.numbers)
     check_interface(module, model)
     module = canonicalize(module)
     return Program(
@@ -33,4 +34,5 @@ def lower(model: Model, target: Target) -> Program:
         tasks=find_tasks(module),
         inputs=model.inputs,
         outputs=model.outputs,
+        tensors=rewritten.tensors,
     )

@@ -5,26 +5,37 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import onnx
 
 from deploycc.lowering.converters import CONVERTERS
 from deploycc.lowering.folding import fold_constants
+from deploycc.tracing import mark, rename
 from deploycc.tvm_api import from_onnx, relax
 from deploycc.types import DeployccError, Diagnostic
 
 
-def import_onnx(proto: onnx.ModelProto) -> Any:
+def import_onnx(proto: onnx.ModelProto, numbers: Mapping[tuple[int, int], int] | None = None) -> Any:
     """A Relax module whose function ``main`` computes ``proto``, weights as constants.
+
+    ``numbers`` are those of tensors to be marked (``deploycc.tracing``), by node and output.
 
     Raises ``DeployccError`` (DC450) where the importer refuses an operator's form.
     """
+    known = numbers or {}
+    names: dict[Any, str] = {}
+
+    def name_of(node: int, output: int) -> str:
+        return mark(known[node, output]) if (node, output) in known else ""
+
     logging.getLogger("relax.frontend.onnx").setLevel(logging.ERROR)
     said = io.StringIO()  # the importer prints which operator it was at and leaves it out of what it raises
     try:
         with contextlib.redirect_stdout(said):
-            module = from_onnx(proto, CONVERTERS)
+            module = from_onnx(proto, CONVERTERS, name_of, names)
+        module["main"] = rename(module["main"], names)
         module = relax.transform.DecomposeOpsForInference()(module)
         module = relax.transform.CanonicalizeBindings()(module)
         module = fold_constants(module)

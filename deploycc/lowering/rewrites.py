@@ -11,11 +11,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper, shape_inference
+
+from deploycc.types import ModelTensor
 
 _UNARY = frozenset(
     "Abs Clip Elu Erf Exp Gelu HardSigmoid HardSwish LeakyRelu Log Mish Neg Relu Selu Sigmoid Softplus Sqrt "
@@ -26,18 +30,42 @@ HEIGHT, WIDTH = 2, 3
 """Axes of NCHW that a one-dimensional image lacks one of."""
 
 
-def rewrite_onnx(proto: onnx.ModelProto) -> onnx.ModelProto:
+@dataclass(frozen=True)
+class Rewritten:
+    """A rewritten graph and what its tensors are of the model's.
+
+    ``tensors[numbers[i, j]]`` is the one that node ``i`` has as its output ``j``.
+    """
+
+    proto: onnx.ModelProto
+    tensors: tuple[ModelTensor, ...]
+    numbers: Mapping[tuple[int, int], int]
+
+
+def rewrite_onnx(proto: onnx.ModelProto) -> Rewritten:
     """A copy of ``proto`` with the rewrites of this module applied."""
     result = onnx.ModelProto()
     result.CopyFrom(proto)
     editor = _Editor(result)
     nodes: list[onnx.NodeProto] = []
+    sources: list[onnx.NodeProto] = []
     for node in result.graph.node:
-        nodes.extend(editor.rewrite(node))
+        made = editor.rewrite(node)
+        nodes.extend(made)
+        sources += [node] * len(made)
+    known = {name for node in proto.graph.node for name in node.output if name}
+    # A tensor at another rank has the elements of the model's, in the same order.
+    models = {name: name for name in known} | {inner: name for name, (inner, _) in editor.raised.items()}
+    numbers: dict[tuple[int, int], int] = {}
+    tensors: list[ModelTensor] = []
+    for number, (node, source) in enumerate(zip(nodes, sources, strict=True)):
+        for output, name in enumerate(node.output):
+            numbers[number, output] = len(tensors)
+            tensors.append(ModelTensor(models.get(name, ""), source.name))
     del result.graph.node[:]
     result.graph.node.extend(nodes)
     del result.graph.value_info[:]
-    return shape_inference.infer_shapes(result, data_prop=True)
+    return Rewritten(shape_inference.infer_shapes(result, data_prop=True), tuple(tensors), numbers)
 
 
 class _Editor:

@@ -79,6 +79,11 @@ typedef struct @N@_options {
 
 typedef struct @N@_handle @N@_handle;
 
+/* Called after each step of a run, on the thread that runs.  What a step wrote, at the place that
+ * share/@N@/manifest.json gives ("calls"), is there until a later step takes its place.  `arena` is where
+ * the offsets of buffers of kind "arena" count from. */
+typedef void (*@N@_observer)(void *context, uint32_t step, const void *arena);
+
 /* @N@_ABI_VERSION of the library that was loaded. */
 @N@_API uint32_t @N@_abi_version(void);
 
@@ -97,6 +102,14 @@ typedef struct @N@_handle @N@_handle;
 
 /* Threads a run of this handle uses, the caller's own included. */
 @N@_API int32_t @N@_threads(const @N@_handle *handle);
+
+/* Has every step of the handle's runs watched from the next one on; NULL for the observer ends that.  For
+ * timers and for looking at intermediate tensors; without an observer a run costs nothing more. */
+@N@_API @N@_status @N@_observe(@N@_handle *handle, @N@_observer observer, void *context);
+
+/* Steps of a run, and the name of each one's kernel; NULL when step is out of range. */
+@N@_API uint32_t @N@_step_count(void);
+@N@_API const char *@N@_step_name(uint32_t step);
 
 @N@_API uint32_t @N@_input_count(void);
 @N@_API uint32_t @N@_output_count(void);
@@ -192,6 +205,18 @@ int32_t @N@_threads(const @N@_handle *handle) {
     return dcc_threads((const dcc_handle *)(const void *)handle);
 }
 
+@N@_status @N@_observe(@N@_handle *handle, @N@_observer observer, void *context) {
+    return (@N@_status)dcc_observe((dcc_handle *)(void *)handle, observer, context);
+}
+
+uint32_t @N@_step_count(void) {
+    return model.step_count;
+}
+
+const char *@N@_step_name(uint32_t step) {
+    return step < model.step_count ? model.step_names[step] : NULL;
+}
+
 uint32_t @N@_input_count(void) {
     return model.input_count;
 }
@@ -280,7 +305,8 @@ def _step(index: int, call: Call, kernel: dict[str, str]) -> str:
     pointers = [_pointer(argument) for argument in call.arguments]
     if call.symbol == "memcpy":
         destination, source = pointers
-        return f"    memcpy({destination}, {source}, {call.arguments[0].nbytes}u);\n"
+        copy = f"memcpy({destination}, {source}, {call.arguments[0].nbytes}u)"
+        return f"    {copy};\n    WATCHED({index});\n"
     return f"    STEP({index}, {kernel[call.symbol]}({', '.join(pointers)}));\n"
 
 
@@ -313,6 +339,14 @@ def source(interface: Interface, plan: Plan) -> str:
         parts.append(f"static const char *const step_names[] = {{\n{rows}}};\n\n")
     parts.append("#define ARENA(offset) ((char *)arena + (offset))\n")
     parts.append(
+        "#define WATCHED(number)                                     \\\n"
+        "    do {                                                    \\\n"
+        "        if (watch != NULL) {                                \\\n"
+        "            watch->observer(watch->context, number, arena); \\\n"
+        "        }                                                   \\\n"
+        "    } while (0)\n"
+    )
+    parts.append(
         "#define STEP(number, call)     \\\n"
         "    do {                       \\\n"
         "        int32_t failed = call; \\\n"
@@ -320,11 +354,13 @@ def source(interface: Interface, plan: Plan) -> str:
         "            *step = number;    \\\n"
         "            return failed;     \\\n"
         "        }                      \\\n"
+        "        WATCHED(number);       \\\n"
         "    } while (0)\n\n"
     )
     parts.append(
-        "static int32_t steps(const void *const *in, void *const *out, void *arena, uint32_t *step) {\n"
-        "    (void)in, (void)out, (void)arena, (void)step;\n"
+        "static int32_t steps(const void *const *in, void *const *out, void *arena, uint32_t *step,\n"
+        "                     const dcc_watch *watch) {\n"
+        "    (void)in, (void)out, (void)arena, (void)step, (void)watch;\n"
     )
     parts += [_step(index, call, kernel) for index, call in enumerate(plan.calls)]
     parts.append("    return 0;\n}\n\n")

@@ -152,6 +152,14 @@ public:
     /// Threads a run uses, the caller's own included.
     ::std::int32_t threads() const noexcept { return @N@_threads(handle_); }
 
+    /// Has each step watched from the next run on (@N@_observe); nullptr ends that.
+    void observe(@N@_observer observer, void *context = nullptr) {
+        const @N@_status status = @N@_observe(handle_, observer, context);
+        if (status != @N@_OK) {
+            throw Error(status, message(status, @N@_last_error(handle_)));
+        }
+    }
+
     /// For calls of the C interface; stays owned by this object.
     @N@_handle *handle() const noexcept { return handle_; }
 

@@ -8,7 +8,7 @@ from deploycc.element_types import ELEMENT_TYPES, ElementType, check_dtypes, ele
 from deploycc.identifiers import check_library_name, tensor_identifiers
 from deploycc.types import BuildRequest, Plan, TensorInfo
 
-ABI_VERSION = 1
+ABI_VERSION = 2
 """Of the generated C interface and of the runtime behind it (``DCC_ABI`` in ``deploycc_rt.h``)."""
 
 API_FUNCTIONS = (
@@ -19,10 +19,13 @@ API_FUNCTIONS = (
     "input_info",
     "last_error",
     "memory_bytes",
+    "observe",
     "output_count",
     "output_info",
     "run",
     "status_text",
+    "step_count",
+    "step_name",
     "threads",
 )
 """The functions a library exports, without their ``NAME_`` prefix; sorted."""

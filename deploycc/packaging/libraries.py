@@ -35,6 +35,7 @@ RUNTIME_SYMBOLS = tuple(
         "free_workspace",
         "last_error",
         "memory_bytes",
+        "observe",
         "parallel_barrier",
         "parallel_launch",
         "run",

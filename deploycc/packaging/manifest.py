@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,18 @@ from deploycc.operators import Conv2d
 from deploycc.packaging.generate_build import TOLERANCES
 from deploycc.packaging.interface import ABI_VERSION, Interface, Tensor
 from deploycc.records import operator_of
-from deploycc.types import BuildRequest, Call, DeployccError, Diagnostic, Golden, Model, Plan, Target
+from deploycc.types import (
+    Buffer,
+    BuildRequest,
+    Call,
+    DeployccError,
+    Diagnostic,
+    Golden,
+    Model,
+    Plan,
+    Result,
+    Target,
+)
 
 FORMAT = "deploycc package"
 SCHEMA_VERSION = 1
@@ -76,9 +88,15 @@ def _call(call: Call) -> dict[str, Any]:
     """One step of the plan.  What is not known (a copy has no schedule, most have no record) is left out."""
     entry: dict[str, Any] = {
         "knobs": dict(call.knobs),
+        "nodes": list(call.origin.nodes),
         "operators": list(call.operators),
+        "reads": [_buffer(buffer) for buffer in call.reads],
         "schedule": call.schedule,
         "symbol": call.symbol,
+        "writes": [
+            {**_buffer(buffer), **_result(result)}
+            for buffer, result in zip_longest(call.writes, call.origin.results)
+        ],
     }
     if call.cycles:
         entry["cycles"] = round(call.cycles)
@@ -91,6 +109,23 @@ def _call(call: Call) -> dict[str, Any]:
         if isinstance(operator, Conv2d):
             entry["layouts"] = [operator.data_layout, operator.out_layout]
     return entry
+
+
+def _buffer(buffer: Buffer) -> dict[str, Any]:
+    """Where a tensor lies: bytes from the start of an input or output, the arena or the weights."""
+    place: dict[str, Any] = {"bytes": buffer.nbytes, "kind": buffer.kind, "offset": buffer.offset}
+    return {**place, "index": buffer.index} if buffer.kind in ("input", "output") else place
+
+
+def _result(result: Result | None) -> dict[str, Any]:
+    """Which tensor of the model it is, in memory's shape; nothing where the model has no such."""
+    if result is None:
+        return {}
+    return {
+        "layout": "channels last" if result.channels_last else "row-major",
+        "shape": list(result.shape),
+        "tensor": result.tensor,
+    }
 
 
 def _files(root: Path) -> dict[str, Any]:

@@ -56,7 +56,7 @@ def find_compiler(target: Target, scratch: Path) -> Compiler:
     """
     linker = target.linker
     if linker.toolchain == "zig":
-        return _zig(target, scratch)
+        return zig_compiler(linker.triple, linker.cpu, scratch)
     path = shutil.which(linker.toolchain)
     if path is None:
         raise DeployccError(
@@ -77,7 +77,8 @@ def find_compiler(target: Target, scratch: Path) -> Compiler:
     return Compiler((path, *tuning), dict(os.environ), f"{version} {' '.join(tuning)}", is_zig=False)
 
 
-def _zig(target: Target, scratch: Path) -> Compiler:
+def zig_compiler(triple: str, cpu: str, scratch: Path) -> Compiler:
+    """zig as a C compiler for ``triple`` and ``cpu`` (empty: the plainest one).  Raises DC710."""
     spec = importlib.util.find_spec("ziglang")
     root = (
         Path(next(iter(spec.submodule_search_locations)))
@@ -98,9 +99,9 @@ def _zig(target: Target, scratch: Path) -> Compiler:
     environment = dict(os.environ)
     environment["ZIG_GLOBAL_CACHE_DIR"] = str(cache_directory() / "zig")
     environment["ZIG_LOCAL_CACHE_DIR"] = str(scratch / "zig")
-    command = [str(binary), "cc", "-target", target.linker.triple, "-fno-sanitize=undefined"]
-    if target.linker.cpu:
-        command.append(f"-mcpu={target.linker.cpu}")
+    command = [str(binary), "cc", "-target", triple, "-fno-sanitize=undefined"]
+    if cpu:
+        command.append(f"-mcpu={cpu}")
     identity = f"zig {importlib.metadata.version('ziglang')} {' '.join(command[2:])}"
     return Compiler(tuple(command), environment, identity, is_zig=True)
 
@@ -194,7 +195,7 @@ def _runtime_key(compiler: Compiler, flags: Sequence[str]) -> str:
 
 
 SHARED_RUNTIME_FLAGS = ("-DDCC_SHARED_POOL", "-DDCC_BUILD_SHARED")
-SHARED_RUNTIME_NAME = "libdeploycc_rt.so.1"
+SHARED_RUNTIME_NAME = "libdeploycc_rt.so.2"
 
 
 def build_runtime(compiler: Compiler, *, shared: bool) -> tuple[Path, ...]:

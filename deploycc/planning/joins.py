@@ -48,10 +48,12 @@ def place_parts(
     placed: list[Step] = []
     for number, step in enumerate(steps):
         if number in copies:
-            placed += [Step(COPY, (resolve(source),), (resolve(to),)) for source, to in copies[number]]
+            placed += [
+                Step(COPY, (resolve(source),), (resolve(to),), step.variable) for source, to in copies[number]
+            ]
         else:
             reads, writes = (tuple(map(resolve, views)) for views in (step.reads, step.writes))
-            placed.append(Step(step.function, reads, writes))
+            placed.append(Step(step.function, reads, writes, step.variable))
     return tuple(placed), tuple(map(resolve, outputs))
 
 

@@ -45,11 +45,15 @@ class View:
 
 @dataclass(frozen=True)
 class Step:
-    """One call: the name of its PrimFunc in the module, or ``COPY``; what it reads and what it writes."""
+    """One call: the name of its PrimFunc in the module, or ``COPY``; what it reads and what it writes.
+
+    ``variable`` is the one in ``main`` that it gives a value to.
+    """
 
     function: str
     reads: tuple[View, ...]
     writes: tuple[View, ...]
+    variable: str = ""
 
 
 @dataclass(frozen=True)
@@ -204,7 +208,7 @@ class _Reader:
         reads = tuple(_views(self._value(call.args[1])))
         writes = [self._temporary(size) for size in sizes if size is not None]
         views = tuple(View(storage, 0, storage.nbytes) for storage in writes)
-        self.steps.append(Step(function, reads, views))
+        self.steps.append(Step(function, reads, views, node))
         return views if isinstance(result, relax.TupleType) else views[0]
 
     def _temporary(self, nbytes: int) -> Storage:

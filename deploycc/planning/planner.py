@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from deploycc.planning.joins import place_parts, whole
 from deploycc.planning.listing import list_kernels
 from deploycc.planning.memory import Layout, Tensor, assign
 from deploycc.planning.network import COPY, Network, Storage, View, no_kernel, read_network
-from deploycc.types import JOINED, Buffer, Call, DeployccError, Plan, Program, Target
+from deploycc.types import JOINED, Buffer, Call, DeployccError, Origin, Plan, Program, Target
 
 
 def plan(program: Program, target: Target, *, prefix: str = "deploycc", listings: bool = False) -> Plan:
@@ -57,12 +57,14 @@ def plan(program: Program, target: Target, *, prefix: str = "deploycc", listings
         if storage.kind == "constant":
             return Buffer("constant", 0, weights.offsets[storage.index] + view.offset, view.nbytes)
         place = memory[storage]
-        return dataclasses.replace(place, offset=place.offset + view.offset, nbytes=view.nbytes)
+        return replace(place, offset=place.offset + view.offset, nbytes=view.nbytes)
 
     calls = []
     for step in network.steps:
         if step.function == COPY:
-            calls.append(Call(COPY, (buffer(step.writes[0]), buffer(step.reads[0])), ("Concat",)))
+            copied = (buffer(step.writes[0]), buffer(step.reads[0]))
+            joined = replace(program.origins.get(step.variable, Origin()), results=(None,))
+            calls.append(Call(COPY, copied, ("Concat",), origin=joined))
             continue
         choice = choices.get(step.function)
         calls.append(
@@ -70,6 +72,8 @@ def plan(program: Program, target: Target, *, prefix: str = "deploycc", listings
                 symbol=kernels.symbols[step.function],
                 arguments=tuple(buffer(view) for view in (*step.reads, *step.writes)),
                 operators=operators.get(step.function, (step.function,)),
+                written=len(step.writes),
+                origin=program.origins.get(step.variable, Origin()),
                 schedule=choice.schedule if choice else "",
                 knobs=choice.knobs if choice else {},
                 operator=choice.operator if choice else "",
@@ -111,7 +115,7 @@ def without_joins(network: Network, module: Any) -> Network:
     """``network`` with no call of a function of ``module`` that only joins its operands (``JOINED``)."""
     joined = {step.function for step in network.steps if JOINED in (module[step.function].attrs or ())}
     steps, outputs = place_parts(network.steps, network.outputs, joined)
-    return dataclasses.replace(network, steps=steps, outputs=outputs)
+    return replace(network, steps=steps, outputs=outputs)
 
 
 def plan_memory(network: Network) -> tuple[dict[Storage, Buffer], Layout]:

@@ -15,7 +15,7 @@
 #include <stdint.h>
 
 /* Raised when dcc_model, dcc_options or the meaning of a function changes. */
-#define DCC_ABI 1u
+#define DCC_ABI 2u
 
 /* Every block handed out is aligned to this many bytes (TVM's kernels assume 64). */
 #define DCC_ALIGNMENT 64u
@@ -67,7 +67,18 @@ typedef struct dcc_options {
     size_t memory_bytes;
 } dcc_options;
 
-typedef int32_t (*dcc_steps)(const void *const *inputs, void *const *outputs, void *arena, uint32_t *step);
+/* Called after each step of a run, on the thread that runs: what the step wrote is there until a later one
+ * takes its place.  `arena` is where the offsets of the plan count from. */
+typedef void (*dcc_observer)(void *context, uint32_t step, const void *arena);
+
+/* Who watches a run. */
+typedef struct dcc_watch {
+    dcc_observer observer;
+    void *context;
+} dcc_watch;
+
+typedef int32_t (*dcc_steps)(const void *const *inputs, void *const *outputs, void *arena, uint32_t *step,
+                             const dcc_watch *watch);
 
 typedef struct dcc_model {
     uint32_t abi;
@@ -94,6 +105,8 @@ DCC_API dcc_status dcc_create(const dcc_model *model, const dcc_options *options
 DCC_API dcc_status dcc_run(dcc_handle *handle, const void *const *inputs, void *const *outputs);
 DCC_API dcc_status dcc_destroy(dcc_handle *handle);
 DCC_API int32_t dcc_threads(const dcc_handle *handle);
+/* From the next run on; NULL for none. */
+DCC_API dcc_status dcc_observe(dcc_handle *handle, dcc_observer observer, void *context);
 /* Of the handle; of the calling thread's last failed create where handle is NULL. */
 DCC_API const char *dcc_last_error(const dcc_handle *handle);
 

@@ -21,6 +21,7 @@ struct dcc_handle {
     void *owned; /* what destroy frees; NULL for caller-owned memory */
     _Atomic int32_t user; /* process id of the thread inside, 0 for none */
     int32_t threads;
+    dcc_watch watch; /* no observer: nobody */
     char error[ERROR_BYTES];
     dcc_workspace main_space;
     dcc_workspace worker_spaces[]; /* one for each participant */
@@ -272,6 +273,18 @@ dcc_status dcc_destroy(dcc_handle *handle) {
     return DCC_OK;
 }
 
+dcc_status dcc_observe(dcc_handle *handle, dcc_observer observer, void *context) {
+    if (handle == NULL) {
+        return DCC_ERROR_ARGUMENT;
+    }
+    if (!enter(handle)) {
+        return DCC_ERROR_BUSY;
+    }
+    handle->watch = (dcc_watch){observer, context};
+    leave(handle);
+    return DCC_OK;
+}
+
 /* ---- run ---- */
 
 static dcc_status check_pointer(dcc_handle *handle, const dcc_tensor *tensor, const char *role, const void *data) {
@@ -327,7 +340,8 @@ static dcc_status run_steps(dcc_handle *handle, const void *const *inputs, void 
     dcc_thread thread = {&handle->main_space, handle->worker_spaces, parallel ? handle->pool : NULL, handle->threads, 0};
     dcc_thread *before = dcc_become(&thread);
     uint32_t step = 0;
-    int32_t result = model->steps(inputs, outputs, handle->arena, &step);
+    const dcc_watch *watch = handle->watch.observer == NULL ? NULL : &handle->watch;
+    int32_t result = model->steps(inputs, outputs, handle->arena, &step, watch);
     (void)dcc_become(before);
     if (result == 0) {
         return DCC_OK;

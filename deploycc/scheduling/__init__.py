@@ -17,8 +17,9 @@ from deploycc.scheduling.joining import join_runs
 from deploycc.scheduling.legalize import fused_operators, legalize
 from deploycc.scheduling.library import Schedule, Selection, load_schedules, select
 from deploycc.scheduling.recorded import MeasuredCycles, load_records, select_recorded
+from deploycc.tracing import origins
 from deploycc.tvm_api import llvm_target, relax, tirx
-from deploycc.types import Program, Target
+from deploycc.types import Origin, Program, Target
 
 __all__ = ["choose", "estimator", "schedule_with"]
 
@@ -76,7 +77,7 @@ def schedule_with(
     by_operator = {program.tasks[number].func: selection for number, selection in selections.items()}
     with llvm_target(target):  # a sort or scan is lowered for a target, not in general
         module = relax.backend.DispatchSortScan()(program.module)
-    module, fused = _fuse(legalize(join_runs(module), by_operator))
+    module, fused, found = _fuse(legalize(join_runs(module), by_operator), program)
     unscheduled = {
         variable.name_hint: function
         for variable, function in module.functions.items()
@@ -91,13 +92,20 @@ def schedule_with(
         layouts=program.layouts,
         choices=choices,
         unscheduled=unscheduled,
+        tensors=program.tensors,
+        origins=found,
     )
 
 
-def _fuse(module: Any) -> tuple[Any, Mapping[str, tuple[str, ...]]]:
-    """``module`` with elementwise consumers fused behind their producers, and what is in each kernel."""
+def _fuse(module: Any, program: Program) -> tuple[Any, Mapping[str, tuple[str, ...]], Mapping[str, Origin]]:
+    """``module`` with elementwise consumers fused behind their producers, and what is in each kernel.
+
+    The last are the origins of its calls, by the variable each gives a value to.
+    """
     module = cut_deep_expressions(relax.transform.AnnotateTIROpPattern()(module))
+    before = module
     module = relax.transform.FuseOps()(module)
     fused = fused_operators(module)
+    module, found = origins(before, module, program.tensors, [info.name for info in program.outputs])
     module = relax.transform.FuseTIR()(module)
-    return relax.transform.DeadCodeElimination()(module), fused
+    return relax.transform.DeadCodeElimination()(module), fused, found

@@ -16,7 +16,7 @@ from benchmarks.library import manifest_of
 TARGETS = ("x86-64", "arm64")
 API = {
     "abi_version", "create", "destroy", "input_count", "input_info", "last_error", "memory_bytes",
-    "output_count", "output_info", "run", "status_text", "threads",
+    "observe", "output_count", "output_info", "run", "status_text", "step_count", "step_name", "threads",
 }  # fmt: skip
 
 

@@ -36,7 +36,7 @@ def changed(root: Path, change: Callable[[dict[str, Any]], object]) -> None:
 
 def test_good_package(copy: Path) -> None:
     assert inspect(copy)["name"] == "tiny"
-    assert inspect(str(copy))["files"]["lib/libdeploycc_rt.so"] == {"link": "libdeploycc_rt.so.1"}
+    assert inspect(str(copy))["files"]["lib/libdeploycc_rt.so"] == {"link": "libdeploycc_rt.so.2"}
 
 
 def test_link_copied_as_file(built, tmp_path: Path) -> None:

@@ -133,7 +133,7 @@ def test_runtime_is_compiled_once(tmp_path: Path) -> None:
     assert second == first
     assert [path.stat().st_mtime_ns for path in second] == times
     shared = toolchain.build_runtime(compiler, shared=True)
-    assert [path.name for path in shared] == ["libdeploycc_rt.so.1"]
+    assert [path.name for path in shared] == ["libdeploycc_rt.so.2"]
     other = toolchain.find_compiler(replace(plans.X86_64, linker=plans.ARM64.linker), tmp_path / "scratch")
     assert toolchain.build_runtime(other, shared=False)[0].parent != first[0].parent
     left = sorted(path.name for path in (tmp_path / "cache" / "runtime").iterdir())

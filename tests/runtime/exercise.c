@@ -73,14 +73,21 @@ static int scale_task(int id, dcc_group *group, void *data) {
     return dcc_free_workspace(1, 0, space);
 }
 
-static int32_t scale_steps(const void *const *in, void *const *out, void *arena, uint32_t *step) {
+static int32_t scale_steps(const void *const *in, void *const *out, void *arena, uint32_t *step,
+                           const dcc_watch *watch) {
     scale_args first = {in[0], arena};
     *step = 0;
     if (dcc_parallel_launch(scale_task, &first, 0) != 0) {
         return -1;
     }
+    if (watch != NULL) {
+        watch->observer(watch->context, 0, arena);
+    }
     *step = 1;
     memcpy(out[0], arena, sizeof(float) * COUNT);
+    if (watch != NULL) {
+        watch->observer(watch->context, 1, arena);
+    }
     return 0;
 }
 
@@ -249,12 +256,14 @@ static void two_handles(void) {
 /* A run that stays inside until told to go on. */
 static _Atomic int inside, may_leave;
 
-static int32_t waiting_steps(const void *const *in, void *const *out, void *arena, uint32_t *step) {
+static int32_t waiting_steps(const void *const *in, void *const *out, void *arena, uint32_t *step,
+                           const dcc_watch *watch) {
+    (void)watch;
     inside = 1;
     while (!may_leave) {
         sched_yield();
     }
-    return scale_steps(in, out, arena, step);
+    return scale_steps(in, out, arena, step, watch);
 }
 MODEL(waiting, waiting_steps);
 
@@ -411,7 +420,9 @@ static int outer_task(int id, dcc_group *group, void *data) {
     return group->num_task == TASKS ? dcc_parallel_launch(inner_task, &mine, 1) : -1;
 }
 
-static int32_t launch_steps(const void *const *in, void *const *out, void *arena, uint32_t *step) {
+static int32_t launch_steps(const void *const *in, void *const *out, void *arena, uint32_t *step,
+                           const dcc_watch *watch) {
+    (void)watch;
     *step = 2;
     memset(visits, 0, sizeof visits);
     if (dcc_parallel_launch(outer_task, NULL, TASKS) != 0) {
@@ -422,7 +433,7 @@ static int32_t launch_steps(const void *const *in, void *const *out, void *arena
             return -2;
         }
     }
-    return scale_steps(in, out, arena, step);
+    return scale_steps(in, out, arena, step, watch);
 }
 MODEL(launches, launch_steps);
 
@@ -452,16 +463,20 @@ static int barrier_task(int id, dcc_group *group, void *data) {
     return 0;
 }
 
-static int32_t barrier_steps(const void *const *in, void *const *out, void *arena, uint32_t *step) {
+static int32_t barrier_steps(const void *const *in, void *const *out, void *arena, uint32_t *step,
+                           const dcc_watch *watch) {
+    (void)watch;
     before_barrier = 0;
     if (dcc_parallel_launch(barrier_task, NULL, dcc_this_thread()->threads) != 0) {
         return -1;
     }
-    return scale_steps(in, out, arena, step);
+    return scale_steps(in, out, arena, step, watch);
 }
 MODEL(barriers, barrier_steps);
 
-static int32_t crowd_steps(const void *const *in, void *const *out, void *arena, uint32_t *step) {
+static int32_t crowd_steps(const void *const *in, void *const *out, void *arena, uint32_t *step,
+                           const dcc_watch *watch) {
+    (void)watch;
     (void)in, (void)out, (void)arena;
     *step = 2;
     return dcc_parallel_launch(barrier_task, NULL, 7);
@@ -494,13 +509,15 @@ static int failing_task(int id, dcc_group *group, void *data) {
 
 static _Atomic int failing;
 
-static int32_t failing_steps(const void *const *in, void *const *out, void *arena, uint32_t *step) {
+static int32_t failing_steps(const void *const *in, void *const *out, void *arena, uint32_t *step,
+                           const dcc_watch *watch) {
+    (void)watch;
     if (failing) {
         *step = 1;
         (void)dcc_alloc_workspace(1, 0, 64, 0, 8);
         return dcc_parallel_launch(failing_task, NULL, 0) == 0 ? 0 : -42;
     }
-    return scale_steps(in, out, arena, step);
+    return scale_steps(in, out, arena, step, watch);
 }
 MODEL(fails, failing_steps);
 
@@ -630,8 +647,9 @@ static int where_task(int id, dcc_group *group, void *data) {
     return 0;
 }
 
-static int32_t where_steps(const void *const *in, void *const *out, void *arena, uint32_t *step) {
-    return dcc_parallel_launch(where_task, NULL, 16) != 0 ? -1 : scale_steps(in, out, arena, step);
+static int32_t where_steps(const void *const *in, void *const *out, void *arena, uint32_t *step,
+                           const dcc_watch *watch) {
+    return dcc_parallel_launch(where_task, NULL, 16) != 0 ? -1 : scale_steps(in, out, arena, step, watch);
 }
 MODEL(where, where_steps);
 

@@ -198,7 +198,7 @@ def test_any_feasible_knobs_give_the_same_results_everywhere(throw: int, tmp_pat
 @settings(max_examples=150, deadline=None)
 def test_the_rewrite_of_transposed_convolutions_is_exact(case: Case, seed: int) -> None:
     built = build([case], seed)
-    rewritten = rewrite_onnx(built.model.proto)
+    rewritten = rewrite_onnx(built.model.proto).proto
     (want,), (got,) = (reference(proto, built.feeds) for proto in (built.model.proto, rewritten))
     assert error_of(got, want) < 2e-6
 

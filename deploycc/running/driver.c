@@ -1,0 +1,353 @@
+/* The small program that loads one package's library where it is to run, and does there what it is told.
+ *
+ *   driver FOLDER
+ *
+ * FOLDER/orders.txt has a word and its values a line (deploycc/running/orders.py writes it):
+ *
+ *   library PATH          the shared library; relative paths from FOLDER; left out where it is linked in
+ *   threads N             of the handle, the calling thread included
+ *   cpus C...             processors: the first for the calling thread, then for the workers
+ *   warmup N, runs N      runs without and with their times told
+ *   dump STEP KIND INDEX OFFSET BYTES
+ *                         copy what step STEP of the first run wrote: KIND is arena or output
+ *   steps                 also time each step of the timed runs
+ *   serve                 then read numbers from standard input, a line each: so many runs, their times told
+ *
+ * FOLDER/input_I.bin are the inputs, raw.  Written are FOLDER/output_I.bin (the last run's), dump.bin (the
+ * copies, one after another, in the order of the steps) and steps.bin (run after run a uint32 a step: nanoseconds).
+ * Standard output gets one JSON object a line.  Errors go to standard error with exit status 1.
+ *
+ * NAME is the package's; with LINKED its functions are linked in.
+ */
+#define _GNU_SOURCE
+#include <inttypes.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+#ifndef LINKED
+#include <dlfcn.h>
+#endif
+#include HEADER
+
+#define JOIN2(a, b) a##_##b
+#define JOIN(a, b) JOIN2(a, b)
+#define TEXT2(a) #a
+#define TEXT(a) TEXT2(a)
+#define MODEL(function) JOIN(NAME, function)
+
+static void fail(const char *what, const char *why) {
+    fprintf(stderr, "%s: %s\n", what, why == NULL ? "unknown error" : why);
+    exit(1);
+}
+
+static double now_us(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec * 1e6 + (double)t.tv_nsec * 1e-3;
+}
+
+static uint64_t now_ns(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+/* The kernel's own high-water mark: getrusage's starts from the process that was there before exec. */
+static long peak_kib(void) {
+    char line[256];
+    long kib = -1;
+    FILE *status = fopen("/proc/self/status", "r");
+    while (status != NULL && fgets(line, sizeof line, status) != NULL) {
+        if (sscanf(line, "VmHWM: %ld", &kib) == 1) {
+            break;
+        }
+    }
+    if (status != NULL) {
+        fclose(status);
+    }
+    return kib;
+}
+
+static void *room(size_t bytes) {
+    void *block = NULL;
+    if (posix_memalign(&block, 64, bytes ? bytes : 64) != 0) {
+        fail("memory", "no room for a tensor");
+    }
+    memset(block, 0xAB, bytes ? bytes : 64);
+    return block;
+}
+
+static void whole_file(const char *path, void *data, size_t bytes, int writing) {
+    FILE *file = fopen(path, writing ? "wb" : "rb");
+    if (file == NULL) {
+        fail(path, writing ? "cannot be written" : "cannot be opened");
+    }
+    size_t done = writing ? fwrite(data, 1, bytes, file) : fread(data, 1, bytes, file);
+    if (done != bytes || fclose(file) != 0) {
+        fail(path, writing ? "cannot be written" : "cut off");
+    }
+}
+
+/* ---- orders ---- */
+
+#define MOST_CPUS 256
+
+typedef struct dump {
+    unsigned step, index;
+    char kind[16];
+    unsigned long long offset, bytes;
+} dump;
+
+static struct {
+    char library[4096];
+    int threads, warmup, runs, steps, serve;
+    size_t cpu_count, dump_count;
+    int32_t cpus[MOST_CPUS];
+    dump *dumps;
+} orders = {.threads = 1};
+
+static void read_dump(const char *values) {
+    dump *grown = realloc(orders.dumps, (orders.dump_count + 1) * sizeof *grown);
+    if (grown == NULL) {
+        fail("memory", "too many dumps");
+    }
+    orders.dumps = grown;
+    dump *next = &grown[orders.dump_count++];
+    if (sscanf(values, "%u %15s %u %llu %llu", &next->step, next->kind, &next->index, &next->offset, &next->bytes)
+        != 5) {
+        fail("orders.txt", values);
+    }
+}
+
+static void read_orders(void) {
+    char line[8192], word[32];
+    FILE *file = fopen("orders.txt", "r");
+    if (file == NULL) {
+        fail("orders.txt", "cannot be opened");
+    }
+    while (fgets(line, sizeof line, file) != NULL) {
+        int used = 0;
+        line[strcspn(line, "\n")] = '\0';
+        if (sscanf(line, "%31s %n", word, &used) != 1) {
+            continue;
+        }
+        const char *values = line + used;
+        if (strcmp(word, "library") == 0) {
+            snprintf(orders.library, sizeof orders.library, "%s", values);
+        } else if (strcmp(word, "threads") == 0) {
+            orders.threads = atoi(values);
+        } else if (strcmp(word, "warmup") == 0) {
+            orders.warmup = atoi(values);
+        } else if (strcmp(word, "runs") == 0) {
+            orders.runs = atoi(values);
+        } else if (strcmp(word, "steps") == 0) {
+            orders.steps = 1;
+        } else if (strcmp(word, "serve") == 0) {
+            orders.serve = 1;
+        } else if (strcmp(word, "dump") == 0) {
+            read_dump(values);
+        } else if (strcmp(word, "cpus") == 0) {
+            char *rest = (char *)(uintptr_t)values;
+            while (*rest != '\0' && orders.cpu_count < MOST_CPUS) {
+                orders.cpus[orders.cpu_count++] = (int32_t)strtol(rest, &rest, 10);
+                rest += strspn(rest, " ");
+            }
+        } else {
+            fail("orders.txt: unknown word", word);
+        }
+    }
+    fclose(file);
+}
+
+/* ---- what watches the runs ---- */
+
+static void *outputs[256];
+static FILE *dump_file;
+static uint32_t *step_ns;
+static uint64_t step_start;
+
+static void copy_out(void *context, uint32_t step, const void *arena) {
+    (void)context;
+    for (size_t i = 0; i < orders.dump_count; i++) {
+        const dump *one = &orders.dumps[i];
+        if (one->step != step) {
+            continue;
+        }
+        const void *base = one->kind[0] == 'a' ? arena : outputs[one->index];
+        if (fwrite((const char *)base + one->offset, 1, (size_t)one->bytes, dump_file) != one->bytes) {
+            fail("dump.bin", "cannot be written");
+        }
+    }
+}
+
+static void take_time(void *context, uint32_t step, const void *arena) {
+    (void)context, (void)arena;
+    uint64_t now = now_ns();
+    uint64_t taken = now - step_start;
+    step_ns[step] = taken > UINT32_MAX ? UINT32_MAX : (uint32_t)taken;
+    step_start = now;
+}
+
+/* ---- the library ---- */
+
+#ifdef LINKED
+#define BIND(function) static __typeof__(&MODEL(function)) const call_##function = &MODEL(function)
+#define FIND(function) (void)0
+#else
+#define BIND(function) static __typeof__(&MODEL(function)) call_##function
+#define FIND(function) *(void **)&call_##function = find(library, TEXT(NAME) "_" #function)
+static void *find(void *library, const char *symbol) {
+    void *address = dlsym(library, symbol);
+    if (address == NULL) {
+        fail(symbol, dlerror());
+    }
+    return address;
+}
+#endif
+BIND(create);
+BIND(destroy);
+BIND(run);
+BIND(observe);
+BIND(threads);
+BIND(step_count);
+BIND(input_count);
+BIND(output_count);
+BIND(input_info);
+BIND(output_info);
+BIND(last_error);
+
+static MODEL(handle) *handle;
+static const void *inputs[256];
+
+static double run_once(void) {
+    const double before = now_us();
+    step_start = now_ns();
+    if (call_run(handle, inputs, outputs) != 0) {
+        fail("run", call_last_error(handle));
+    }
+    return now_us() - before;
+}
+
+static void tell_runs(int count) {
+    printf("{\"run_us\": [");
+    for (int i = 0; i < count; i++) {
+        printf("%s%.3f", i ? ", " : "", run_once());
+    }
+    printf("]}\n");
+    fflush(stdout);
+}
+
+static void timed_steps(int count) {
+    const size_t steps = call_step_count();
+    FILE *file = fopen("steps.bin", "wb");
+    step_ns = calloc(steps + 1, sizeof *step_ns);
+    if (file == NULL || step_ns == NULL) {
+        fail("steps.bin", "cannot be written");
+    }
+    if (call_observe(handle, take_time, NULL) != 0) {
+        fail("observe", call_last_error(handle));
+    }
+    printf("{\"observed_us\": [");
+    for (int i = 0; i < count; i++) {
+        printf("%s%.3f", i ? ", " : "", run_once());
+        if (fwrite(step_ns, sizeof *step_ns, steps, file) != steps) {
+            fail("steps.bin", "cannot be written");
+        }
+    }
+    printf("]}\n");
+    if (fclose(file) != 0 || call_observe(handle, NULL, NULL) != 0) {
+        fail("steps.bin", "cannot be written");
+    }
+}
+
+static void load(void) {
+    const long idle = peak_kib();
+    const double start = now_us();
+#ifndef LINKED
+    void *library = dlopen(orders.library, RTLD_NOW | RTLD_LOCAL);
+    if (library == NULL) {
+        fail(orders.library, dlerror());
+    }
+    FIND(create);
+    FIND(destroy);
+    FIND(run);
+    FIND(observe);
+    FIND(threads);
+    FIND(step_count);
+    FIND(input_count);
+    FIND(output_count);
+    FIND(input_info);
+    FIND(output_info);
+    FIND(last_error);
+#endif
+    const double loaded = now_us();
+    MODEL(options) options = MODEL(OPTIONS_INIT);
+    options.threads = orders.threads;
+    if (orders.cpu_count > 0) {
+        cpu_set_t own;
+        CPU_ZERO(&own);
+        CPU_SET((size_t)orders.cpus[0], &own);
+        if (sched_setaffinity(0, sizeof own, &own) != 0) {
+            fail("cpus", "the calling thread cannot be pinned there");
+        }
+        options.cpus = orders.cpus + (orders.cpu_count > 1);
+        options.cpu_count = orders.cpu_count > 1 ? orders.cpu_count - 1 : 1;
+    }
+    if (call_create(&options, &handle) != 0) {
+        fail("create", call_last_error(NULL));
+    }
+    const double created = now_us();
+    printf("{\"load_us\": %.3f, \"create_us\": %.3f, \"idle_kib\": %ld, \"threads\": %d}\n", loaded - start,
+           created - loaded, idle, (int)call_threads(handle));
+}
+
+int main(int count, char **words) {
+    char path[64], line[64];
+    if (count != 2 || chdir(words[1]) != 0) {
+        fail("usage", "driver FOLDER");
+    }
+    read_orders();
+    load();
+    if (call_input_count() > 256 || call_output_count() > 256) {
+        fail("tensors", "more than 256");
+    }
+    for (uint32_t i = 0; i < call_input_count(); i++) {
+        void *block = room(call_input_info(i)->bytes);
+        snprintf(path, sizeof path, "input_%u.bin", (unsigned)i);
+        whole_file(path, block, call_input_info(i)->bytes, 0);
+        inputs[i] = block;
+    }
+    for (uint32_t i = 0; i < call_output_count(); i++) {
+        outputs[i] = room(call_output_info(i)->bytes);
+    }
+    if (orders.dump_count > 0) {
+        dump_file = fopen("dump.bin", "wb");
+        if (dump_file == NULL || call_observe(handle, copy_out, NULL) != 0) {
+            fail("dump.bin", "cannot be written");
+        }
+    }
+    printf("{\"first_us\": %.3f}\n", run_once());
+    if (dump_file != NULL && (fclose(dump_file) != 0 || call_observe(handle, NULL, NULL) != 0)) {
+        fail("dump.bin", "cannot be written");
+    }
+    for (int i = 1; i < orders.warmup; i++) {
+        run_once();
+    }
+    tell_runs(orders.runs);
+    if (orders.steps) {
+        timed_steps(orders.runs);
+    }
+    while (orders.serve && fgets(line, sizeof line, stdin) != NULL) {
+        tell_runs(atoi(line));
+    }
+    printf("{\"peak_kib\": %ld}\n", peak_kib());
+    for (uint32_t i = 0; i < call_output_count(); i++) {
+        snprintf(path, sizeof path, "output_%u.bin", (unsigned)i);
+        whole_file(path, outputs[i], call_output_info(i)->bytes, 1);
+    }
+    call_destroy(handle);
+    return 0;
+}

@@ -1,0 +1,51 @@
+"""What the driver is to do with a package, and the text that tells it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, order=True)
+class Dump:
+    """A tensor to copy once step ``step`` of the first run has written it: ``kind`` is arena or output."""
+
+    step: int
+    kind: str
+    index: int
+    offset: int
+    nbytes: int
+
+
+@dataclass(frozen=True)
+class Orders:
+    """``warmup`` runs whose time nobody asks for (there is always one), then ``runs`` timed ones.
+
+    ``threads`` counts the calling thread.  ``cpus``: it is pinned to the first, the workers to the rest; with
+    none nothing is pinned.  With ``steps`` as many runs follow in which each step is timed.  With ``serve``
+    the program then waits to be asked for more (``Session.ask``).
+    """
+
+    threads: int = 1
+    cpus: tuple[int, ...] = ()
+    warmup: int = 1
+    runs: int = 0
+    steps: bool = False
+    serve: bool = False
+    dumps: tuple[Dump, ...] = ()
+
+    def text(self, library: str) -> str:
+        """``orders.txt``; ``library`` is the shared library's path, empty where it is linked in."""
+        lines = [f"library {library}"] if library else []
+        lines += [f"threads {self.threads}", f"warmup {self.warmup}", f"runs {self.runs}"]
+        if self.cpus:
+            lines.append(f"cpus {' '.join(map(str, self.cpus))}")
+        lines += ["steps"] * self.steps + ["serve"] * self.serve
+        lines += [
+            f"dump {dump.step} {dump.kind} {dump.index} {dump.offset} {dump.nbytes}"
+            for dump in self.ordered_dumps()
+        ]
+        return "\n".join(lines) + "\n"
+
+    def ordered_dumps(self) -> tuple[Dump, ...]:
+        """The dumps in the order in which ``dump.bin`` has them."""
+        return tuple(sorted(self.dumps, key=lambda dump: dump.step))

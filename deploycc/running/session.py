@@ -1,0 +1,267 @@
+"""A package opened and run: the folder that the driver works in, and the conversation with it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from deploycc.packaging.manifest import inspect
+from deploycc.running.orders import Dump, Orders
+from deploycc.running.places import Place
+from deploycc.running.program import driver_for
+from deploycc.types import DeployccError, Diagnostic
+
+Array = npt.NDArray[Any]
+
+LIMIT_SECONDS = 900.0
+"""Longest that a package may take for what its orders say, unless told otherwise."""
+
+
+@dataclass(frozen=True)
+class Package:
+    """A package folder whose files were checked against its manifest."""
+
+    path: Path
+    manifest: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The library's name."""
+        return str(self.manifest["name"])
+
+    def golden(self, role: str) -> list[Array]:
+        """The golden ``inputs`` or ``outputs``."""
+        files = self.manifest["golden"][role]
+        return [
+            _read(self.path / file, tensor) for file, tensor in zip(files, self.manifest[role], strict=True)
+        ]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the driver told.  Times in microseconds, memory in KiB.
+
+    ``outputs`` are the last run's; ``dumps`` what each dump of the orders copied, as bytes; ``step_ns`` has a
+    row for each run in which steps were timed (nanoseconds by step), ``observed_us`` these runs' own times.
+    """
+
+    outputs: list[Array]
+    load_us: float
+    create_us: float
+    first_us: float
+    run_us: list[float]
+    idle_kib: int
+    peak_kib: int
+    threads: int
+    dumps: Mapping[Dump, bytes] = field(default_factory=dict)
+    observed_us: list[float] = field(default_factory=list)
+    step_ns: npt.NDArray[np.uint32] | None = None
+
+
+def open_package(path: str | Path) -> Package:
+    """The package at ``path``.  Raises ``DeployccError`` as ``deploycc.packaging.inspect`` does."""
+    root = Path(path).absolute()
+    return Package(root, inspect(root))
+
+
+def run(
+    package: Package, place: Place, inputs: Sequence[Array], orders: Orders, limit: float = LIMIT_SECONDS
+) -> Measured:
+    """Run a package on ``inputs`` as ``orders`` say, and return what came of it.
+
+    Raises ``DeployccError``: DC805 where the program fails or takes longer than ``limit`` seconds, and what
+    ``driver_for`` and the place raise.
+    """
+    with Session(package, place, inputs, orders, limit) as session:
+        return session.finish()
+
+
+class Session:
+    """The driver at work, to be used in a ``with`` statement: it ends with the block, however that ends."""
+
+    def __init__(
+        self,
+        package: Package,
+        place: Place,
+        inputs: Sequence[Array],
+        orders: Orders,
+        limit: float = LIMIT_SECONDS,
+    ) -> None:
+        self.package, self.place, self.orders, self.limit = package, place, orders, limit
+        self._inputs = inputs
+        self._told: dict[str, Any] = {}
+        self._errors: list[str] = []
+        self._process: subprocess.Popen[str] | None = None
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._timed_out = False
+
+    def __enter__(self) -> Session:
+        self._folder = tempfile.TemporaryDirectory(prefix="deploycc-run-")
+        try:
+            folder = Path(self._folder.name)
+            self._prepare(folder)
+            self._process = self.place.start(folder)
+            assert self._process.stderr is not None
+            self._reader = threading.Thread(target=self._collect, args=(self._process.stderr,), daemon=True)
+            self._reader.start()
+            self._timer = threading.Timer(self.limit, self._stop)
+            self._timer.start()
+        except BaseException:
+            self._clean()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._clean()
+
+    def ask(self, runs: int) -> list[float]:
+        """``runs`` more runs and their times (``Orders.serve``).  Raises ``DeployccError`` (DC805)."""
+        assert self._process is not None
+        assert self._process.stdin is not None
+        while "run_us" not in self._told:
+            self._line()
+        try:
+            self._process.stdin.write(f"{runs}\n")
+            self._process.stdin.flush()
+        except OSError:
+            raise self._failed() from None
+        return list(self._line(served=True)["run_us"])
+
+    def finish(self) -> Measured:
+        """What it told, once it has ended.  Raises ``DeployccError`` (DC805)."""
+        assert self._process is not None
+        assert self._process.stdin is not None
+        assert self._folder is not None
+        self._process.stdin.close()
+        while "peak_kib" not in self._told:
+            self._line()
+        if self._process.wait() != 0:
+            raise self._failed()
+        folder = Path(self._folder.name)
+        self.place.fetch(folder)
+        told = self._told
+        return Measured(
+            outputs=[
+                _read(folder / f"output_{i}.bin", tensor)
+                for i, tensor in enumerate(self.package.manifest["outputs"])
+            ],
+            dumps=self._dumps(folder),
+            step_ns=self._steps(folder),
+            **{key: told[key] for key in ("load_us", "create_us", "first_us", "run_us")},
+            **{key: told[key] for key in ("idle_kib", "peak_kib", "threads")},
+            observed_us=told.get("observed_us", []),
+        )
+
+    # ---- the folder ----
+
+    def _prepare(self, folder: Path) -> None:
+        manifest, root = self.package.manifest, self.package.path
+        shutil.copy(driver_for(root, manifest), folder / "driver")
+        shared = sorted((root / "lib").glob("lib*.so*"))
+        for path in shared:
+            if not path.is_symlink():
+                shutil.copy(path, folder / path.name)
+        for number, (array, tensor) in enumerate(zip(self._inputs, manifest["inputs"], strict=True)):
+            if array.dtype.name != tensor["dtype"] or list(array.shape) != tensor["shape"]:
+                raise ValueError(f"input {number} is {array.dtype}{list(array.shape)}")
+            (folder / f"input_{number}.bin").write_bytes(_little(array).tobytes())
+        library = f"./lib{manifest['name']}.so"
+        (folder / "orders.txt").write_text(self.orders.text(library if shared else ""), encoding="ascii")
+
+    def _dumps(self, folder: Path) -> dict[Dump, bytes]:
+        dumps = self.orders.ordered_dumps()
+        if not dumps:
+            return {}
+        found, at = {}, 0
+        data = memoryview((folder / "dump.bin").read_bytes())
+        for dump in dumps:
+            found[dump] = bytes(data[at : at + dump.nbytes])
+            at += dump.nbytes
+        return found
+
+    def _steps(self, folder: Path) -> npt.NDArray[np.uint32] | None:
+        if not self.orders.steps:
+            return None
+        count = len(self.package.manifest["calls"])
+        return np.fromfile(folder / "steps.bin", np.dtype("<u4")).reshape(self.orders.runs, count)
+
+    # ---- the conversation ----
+
+    def _collect(self, stream: Any) -> None:
+        self._errors.append(stream.read())
+
+    def _line(self, served: bool = False) -> dict[str, Any]:
+        assert self._process is not None
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        try:
+            told = json.loads(line)
+        except ValueError:
+            raise self._failed() from None
+        if not served:
+            self._told |= told
+        return dict(told)
+
+    def _stop(self) -> None:
+        self._timed_out = True
+        if self._process is not None:
+            self._process.kill()
+
+    def _failed(self) -> DeployccError:
+        assert self._process is not None
+        if self._process.stdin is not None and not self._process.stdin.closed:
+            self._process.stdin.close()
+        try:
+            status = self._process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            status = self._process.wait()
+        self._reader.join(timeout=5)
+        said = "".join(self._errors).strip()[-600:]
+        got = f"stopped after {self.limit:g} s" if self._timed_out else said or f"exit status {status}"
+        return DeployccError(
+            Diagnostic(
+                "DC805",
+                f"the package {self.package.name} could not be run on {self.place.shown}",
+                got=got,
+                need="a run of its library that ends with status 0",
+                help="'deploycc inspect' tells which machine, C library and instructions it needs",
+            )
+        )
+
+    def _clean(self) -> None:
+        if hasattr(self, "_timer"):
+            self._timer.cancel()
+        if self._process is not None:
+            if self._process.poll() is None:
+                self._process.kill()
+                self._process.wait()
+            for stream in (self._process.stdin, self._process.stdout):
+                if stream is not None and not stream.closed:
+                    stream.close()
+        self.place.leave()
+        if self._folder is not None:
+            self._folder.cleanup()
+
+
+def _read(path: Path, tensor: Mapping[str, Any]) -> Array:
+    dtype = np.dtype(tensor["dtype"])
+    data = np.fromfile(path, dtype.newbyteorder("<")).astype(dtype, copy=False)
+    return data.reshape(tensor["shape"])
+
+
+def _little(array: Array) -> Array:
+    return np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
