@@ -109,7 +109,9 @@ def verify_package(
         expected = [one.outputs or [] for one in given]
         golden = told == _told_golden(package)
         engine = str(package.manifest["golden"]["engine"]) if golden else "the outputs beside the inputs"
-        allowed = output_tolerances(package.manifest, overrides)
+        # Packages of earlier builds do not have it.
+        own_error = package.manifest["golden"].get("own_error", ()) if golden else ()
+        allowed = [output_tolerances(package.manifest, overrides, own_error)] * len(sets)
     else:
         from deploycc.verifying.expected import expected_of  # what a model needs takes a while to load
 
@@ -124,13 +126,16 @@ def verify_package(
         )
         sets, expected, engine = of_model.inputs, of_model.outputs, of_model.engine
         diagnostics = of_model.diagnostics
-        allowed = output_tolerances(package.manifest, overrides, of_model.blur, of_model.computed_in)
+        allowed = [
+            output_tolerances(package.manifest, overrides, own_error, of_model.computed_in)
+            for own_error in of_model.own_error
+        ]
     trace = Trace(None, on_event or (lambda event: None))
     runs = trace("run", _runs, package, place, sets, Orders(threads=threads), limits.stage_seconds)
     names = [str(tensor["name"]) for tensor in package.manifest["outputs"]]
     compared = [
-        [difference(*four) for four in zip(names, want, got, allowed, strict=True)]
-        for want, got in zip(expected, runs, strict=True)
+        [difference(*four) for four in zip(names, want, got, bounds, strict=True)]
+        for want, got, bounds in zip(expected, runs, allowed, strict=True)
     ]
     worst = tuple(max(of_sets, key=_badness) for of_sets in zip(*compared, strict=True))
     found = Verification(package.name, place.shown, engine, told, len(sets), worst)

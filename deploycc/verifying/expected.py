@@ -18,7 +18,6 @@ from deploycc.supervise import ChildFailed, run_child
 from deploycc.targets import load_target
 from deploycc.trace import Trace
 from deploycc.types import BuildRequest, DeployccError, Diagnostic, Limits, Model
-from deploycc.verifying.numbers import difference
 from deploycc.verifying.tolerances import UNIT_ROUNDOFF
 
 Array = npt.NDArray[Any]
@@ -34,15 +33,14 @@ _OTHER_INTERFACE = ("DC201", "DC202", "DC203", "DC205")
 class Expected:
     """Inputs and the reference's outputs, set by set, in the package's order.
 
-    ``blur`` is by output the largest scaled difference between the reference fully optimised and as plain
-    as it gets; ``computed_in`` the coarsest float type in which a node of the model computes, ``engine``
-    what computed.
+    ``own_error`` is by set and output how far the reference may be off (``deploycc.reference.own_error``);
+    ``computed_in`` the coarsest float type in which a node of the model computes, ``engine`` what computed.
     """
 
     inputs: list[list[Array]]
     outputs: list[list[Array]]
     engine: str
-    blur: tuple[float, ...] = ()
+    own_error: tuple[tuple[float, ...], ...] = ()
     computed_in: str = ""
     diagnostics: tuple[Diagnostic, ...] = ()
 
@@ -95,7 +93,7 @@ def expected_of(
             inputs=[_load(Path(folder), f"inputs_{n}", len(manifest["inputs"])) for n in sets],
             outputs=[_load(Path(folder), f"outputs_{n}", len(manifest["outputs"])) for n in sets],
             engine=answer["engine"],
-            blur=tuple(answer["blur"]),
+            own_error=tuple(tuple(errors) for errors in answer["own_error"]),
             computed_in=answer["computed_in"],
             diagnostics=_other_model(model, answer["sha256"], manifest),
         )
@@ -143,10 +141,10 @@ def run_in_child(message: dict[str, Any], emit: Callable[[Event], None]) -> dict
             raise _other_interface(request.model, got) from None
         raise
     order = _orders(model, message, request.model)
-    engine, blur = trace("reference", _compute, model, message, order)
+    engine, own_error = trace("reference", _compute, model, message, order)
     return {
         "engine": engine,
-        "blur": blur,
+        "own_error": own_error,
         "computed_in": _coarsest(model),
         "sha256": model.sha256,
     }
@@ -195,12 +193,12 @@ def _other_interface(path: Path, got: str) -> DeployccError:
 
 def _compute(
     model: Model, message: Mapping[str, Any], order: Mapping[str, Sequence[int]]
-) -> tuple[str, list[float]]:
-    """Write ``inputs_N`` and ``outputs_N`` of each set; the engine and its disagreement with itself."""
+) -> tuple[str, list[list[float]]]:
+    """Write ``inputs_N`` and ``outputs_N`` of each set; the engine and its own error on each."""
     from deploycc import reference
 
     folder = Path(message["folder"])
-    engine, blur = "", [0.0] * len(message["outputs"])
+    engine, own_error = "", []
     try:
         for number in range(message["given"] or len(message["seeds"])):
             if message["given"]:
@@ -210,13 +208,10 @@ def _compute(
             else:
                 drawn = reference.sharp_sample(model.proto, model.inputs, message["seeds"][number])
                 inputs, outputs, engine = drawn.inputs, drawn.outputs, drawn.engine
-            plain = outputs
+            errors = [0.0] * len(outputs)
             if engine.startswith("onnxruntime"):
-                plain, _ = reference.run(model.proto, inputs, plain=True)
-            for place, at in enumerate(order["outputs"]):
-                if outputs[at].dtype.kind == "f":
-                    itself = difference("", outputs[at], plain[at], 0.0)
-                    blur[place] = max(blur[place], 0.0 if itself.unexpected else itself.max_scaled)
+                errors = reference.own_error(model.proto, inputs, outputs)
+            own_error.append([errors[at] for at in order["outputs"]])
             _save(folder, f"inputs_{number}", [inputs[at] for at in order["inputs"]])
             _save(folder, f"outputs_{number}", [outputs[at] for at in order["outputs"]])
     except reference.ReferenceFailed as error:
@@ -228,7 +223,7 @@ def _compute(
                 need="a model and inputs that ONNX Runtime or onnx.reference runs",
             )
         ) from None
-    return engine, blur
+    return engine, own_error
 
 
 def _coarsest(model: Model) -> str:

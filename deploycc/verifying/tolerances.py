@@ -19,8 +19,11 @@ UNIT_ROUNDOFF: Mapping[str, float] = {
 LAMBDA = 8.0
 """How many standard deviations of accumulated rounding are allowed; see ``depth_tolerance``."""
 
-BLUR_CAP = 10.0
-"""How many times ``RELATIVE_TOLERANCE`` the reference's own disagreement with itself may allow at most."""
+OWN_ERROR = 2.0
+"""How many times the reference's own error is allowed beside ours: it is an estimate from two more runs."""
+
+OWN_ERROR_CAP = 100.0
+"""How many times ``RELATIVE_TOLERANCE`` the reference's own error may allow at most."""
 
 
 def depth_tolerance(dtype: str, roundings: float) -> float:
@@ -38,12 +41,13 @@ def depth_tolerance(dtype: str, roundings: float) -> float:
     return min(most, max(SHARP * most, LAMBDA * UNIT_ROUNDOFF[dtype] * math.sqrt(roundings)))
 
 
-def widened(tolerance: float, dtype: str, blur: float) -> float:
-    """``tolerance``, or what the reference differs by from itself in another order of the same arithmetic.
+def widened(tolerance: float, dtype: str, own_error: float) -> float:
+    """``tolerance`` and what the reference itself may be off by (``deploycc.reference.own_error``).
 
-    Some networks amplify rounding on some inputs; a bound below that would judge the reference.
+    Some networks amplify rounding on some inputs, and a sigmoid far from 0 leaves few digits in any library;
+    a bound below that would judge the reference.
     """
-    return max(tolerance, min(blur, BLUR_CAP * RELATIVE_TOLERANCE.get(dtype, 0.0)))
+    return tolerance + min(OWN_ERROR * own_error, OWN_ERROR_CAP * RELATIVE_TOLERANCE.get(dtype, 0.0))
 
 
 def output_roundings(manifest: Mapping[str, Any]) -> list[float]:
@@ -99,13 +103,13 @@ def _step_roundings(call: Mapping[str, Any]) -> float:
 def output_tolerances(
     manifest: Mapping[str, Any],
     overrides: Mapping[str, float],
-    blur: Sequence[float] = (),
+    own_error: Sequence[float] = (),
     computed_in: str = "",
 ) -> list[float]:
     """The tolerance of each output: from ``overrides`` (by output's name, ``""`` for all), else by depth.
 
-    ``blur`` is by how much the reference differs from itself by output, ``computed_in`` the coarsest float
-    type that the network computes in, where they are known.
+    ``own_error`` is by output how far the reference may be off, ``computed_in`` the coarsest float type that
+    the network computes in, where they are known.
     """
     found = []
     for number, (tensor, roundings) in enumerate(
@@ -114,7 +118,7 @@ def output_tolerances(
         dtype = str(tensor["dtype"])
         if dtype in UNIT_ROUNDOFF and UNIT_ROUNDOFF.get(computed_in, 0.0) > UNIT_ROUNDOFF[dtype]:
             dtype = computed_in
-        allowed = widened(depth_tolerance(dtype, roundings), dtype, blur[number] if blur else 0.0)
+        allowed = widened(depth_tolerance(dtype, roundings), dtype, own_error[number] if own_error else 0.0)
         found.append(overrides.get(tensor["name"], overrides.get("", allowed)))
     return found
 
