@@ -5,9 +5,11 @@ from __future__ import annotations
 from deploycc.build import InternalError, build
 from deploycc.exporting import export
 from deploycc.handover import HandOver, hand_over
+from deploycc.result_types import Verification
 from deploycc.split import Split, split
 from deploycc.targets import load_target, target_names
 from deploycc.types import DeployccError, Diagnostic, Limits, Package, Target
+from deploycc.verify import verify
 
 __all__ = [
     "DeployccError",
@@ -18,6 +20,7 @@ __all__ = [
     "Package",
     "Split",
     "Target",
+    "Verification",
     "__version__",
     "build",
     "export",
@@ -25,5 +28,6 @@ __all__ = [
     "load_target",
     "split",
     "target_names",
+    "verify",
 ]
 __version__ = "0.1.0"

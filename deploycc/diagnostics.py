@@ -234,6 +234,16 @@ CATALOGUE: dict[str, Code] = {
     "DC803": Code("emulator has no C library", 2),
     "DC804": Code("device cannot be used", 2),
     "DC805": Code("package cannot be run", 1),
+    "DC806": Code("package of another interface", 2),
+    # DC810-DC819: verifying a package
+    "DC810": Code("output beyond its tolerance", 1),
+    "DC811": Code("output NaN or infinite where it must not be", 1),
+    "DC812": Code("inputs cannot be read", 2),
+    "DC813": Code("inputs are not the package's", 2),
+    "DC814": Code("nothing to compare with", 2),
+    "DC815": Code("model is not the package's", 0),
+    "DC816": Code("model has other inputs or outputs", 2),
+    "DC817": Code("bad tolerance", 2),
 }
 
 

@@ -7,7 +7,8 @@ kernel for, it is onnx's own (slow) reference evaluator.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,7 +18,9 @@ import onnxruntime as ort
 from onnx import ModelProto
 from onnx.reference import ReferenceEvaluator
 
+from deploycc.double_precision import WITHOUT_DOUBLE, in_double
 from deploycc.onnx_graph import Array, opset_of
+from deploycc.tolerances import RELATIVE_TOLERANCE, SHARP
 from deploycc.types import DeployccError, Diagnostic, Golden, Model, TensorInfo
 
 # What ONNX Runtime has to say comes as an exception; its warnings about old operators are noise here.
@@ -29,16 +32,8 @@ ORT_NEWEST_OPSET = 26
 ORT_NEWEST_IR = 13
 """The newest IR version ONNX Runtime 1.31.1 loads."""
 
-RELATIVE_TOLERANCE: Mapping[str, float] = {
-    "float16": 1e-2,
-    "float32": 1e-4,
-    "float64": 1e-6,
-}
-"""Largest absolute error allowed, as a share of the reference's largest finite absolute value.
-
-float16 has 11 significant bits (one unit is 4.9e-4 of the value); 1e-2 leaves about twenty
-units for what accumulates through a network.  Integers and booleans must be equal.
-"""
+_MOST_WITHOUT_DOUBLE = 12
+"""How many more types of operators are found to have no kernels in double precision."""
 
 
 @dataclass(frozen=True)
@@ -152,10 +147,6 @@ class Sample:
 SPREADS = (10.0, 3.0)
 """Standard deviations of float inputs tried after 1, in this order, until the reference is sharp."""
 
-SHARP = 0.25
-"""The reference is sharp where its own rounding takes at most this share of the tolerance."""
-
-
 INTEGER_RANGES = ((0, 3), (0, 1), (0, 0))
 """Closed ranges of integer inputs tried in this order until the model runs: they may be indices."""
 
@@ -187,7 +178,7 @@ def sharp_sample(proto: ModelProto, inputs: Sequence[TensorInfo], seed: int) -> 
     White noise drives some networks into a corner where every output is a saturated sigmoid
     of about 1e-5: ONNX Runtime then agrees with itself, optimised and not, to three digits
     only.  So float inputs are scaled by each of ``SPREADS`` until the two agree within
-    ``SHARP`` of the tolerance; where none is sharp, the sharpest is taken.
+    ``SHARP`` of the tolerance (``own_error``); where none is sharp, the sharpest is taken.
 
     Raises ``ReferenceFailed`` where the model cannot be run.
     """
@@ -210,16 +201,57 @@ def sharp_sample(proto: ModelProto, inputs: Sequence[TensorInfo], seed: int) -> 
 
 
 def _blur(proto: ModelProto, taken: Sample) -> float:
-    """The reference's own disagreement, fully optimised and less so, as a share of the tolerance."""
-    plain = _run_onnxruntime(proto, _feeds(proto, taken.inputs), "extended")
-    pairs = zip(taken.outputs, plain, strict=True)
-    return max((_share(compare(want, have)) for want, have in pairs), default=0.0)
+    """The reference's own error as a share of the tolerance, over all outputs."""
+    shares = zip(taken.outputs, own_error(proto, taken.inputs, taken.outputs), strict=True)
+    return max((error / RELATIVE_TOLERANCE.get(x.dtype.name, 1.0) for x, error in shares), default=0.0)
 
 
-def _share(result: Comparison) -> float:
-    if result.max_abs_error == 0.0:
-        return 0.0
-    return result.max_abs_error / result.bound if result.bound else float("inf")
+def own_error(proto: ModelProto, inputs: Sequence[Array], outputs: Sequence[Array]) -> list[float]:
+    """About how far the reference's ``outputs`` may be from exact ones, as shares of their magnitudes.
+
+    The larger of two differences: to ONNX Runtime with fewer optimisations, which adds in another order, and
+    to the model in double precision (``deploycc.double_precision``), which shows what kernels approximate
+    and what the network amplifies.  0 for outputs that are no floats, and where neither can be run.
+    """
+    feeds = _feeds(proto, inputs)
+    found = [0.0] * len(outputs)
+    others = [_or_none(lambda: _run_onnxruntime(proto, feeds, "extended")), _run_in_double(proto, feeds)]
+    for other in others:
+        for place, (want, have) in enumerate(zip(outputs, other or (), strict=False)):
+            if want.dtype.kind == "f":
+                error = compare(want, have.astype(want.dtype))
+                magnitude = np.max(np.abs(want), initial=0.0, where=np.isfinite(want))
+                if error.max_abs_error and np.isfinite(error.max_abs_error):
+                    found[place] = max(found[place], error.max_abs_error / float(magnitude or 1.0))
+    return found
+
+
+def _or_none(values: Callable[[], list[Array]]) -> list[Array] | None:
+    try:
+        return values()
+    except Exception:  # as in ``run``; what cannot be run another way has no second opinion
+        return None
+
+
+def _run_in_double(proto: ModelProto, feeds: Mapping[str, Array]) -> list[Array] | None:
+    """The outputs in double precision where ONNX Runtime has kernels for it."""
+    wide_feeds = {
+        name: array.astype(np.float64) if array.dtype == np.float32 else array
+        for name, array in feeds.items()
+    }
+    without = set(WITHOUT_DOUBLE)
+    for _ in range(_MOST_WITHOUT_DOUBLE):
+        wide = in_double(proto, without)
+        if wide is None:
+            return None
+        try:
+            return _run_onnxruntime(wide, wide_feeds, "extended")
+        except Exception as error:  # as in ``run``
+            missing = re.search(r"implementation for (\w+)\(", str(error))
+            if missing is None or missing[1] in without:
+                return None
+            without.add(missing[1])
+    return None
 
 
 def golden(model: Model, seed: int) -> Golden:
@@ -244,6 +276,7 @@ def golden(model: Model, seed: int) -> Golden:
         outputs=tuple(_bytes(value) for value in taken.outputs),
         engine=taken.engine,
         seed=seed,
+        own_error=tuple(own_error(model.proto, taken.inputs, taken.outputs)),
     )
 
 

@@ -407,13 +407,15 @@ class Plan:
 class Golden:
     """Reference inputs and outputs in the order of ``Model.inputs`` and ``Model.outputs``.
 
-    Each is the tensor's raw little-endian C-order bytes; ``engine`` says what computed them.
+    Each is the tensor's raw little-endian C-order bytes; ``engine`` says what computed them, ``own_error``
+    about how far its outputs may be from exact ones, as shares of their magnitudes.
     """
 
     inputs: tuple[bytes, ...]
     outputs: tuple[bytes, ...]
     engine: str
     seed: int
+    own_error: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

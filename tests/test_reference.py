@@ -12,8 +12,9 @@ import pytest
 from onnx import ModelProto, parser
 
 from deploycc import reference
+from deploycc.double_precision import WITHOUT_DOUBLE, in_double
 from deploycc.importing import load
-from deploycc.onnx_graph import opset_of, tensor_info
+from deploycc.onnx_graph import infer_shapes, opset_of, tensor_info
 from deploycc.types import BuildRequest, DeployccError, Model, TensorInfo
 
 
@@ -200,3 +201,52 @@ def test_reason_names_the_figures() -> None:
 def test_empty_tensors_are_equal() -> None:
     assert near([], [])
     assert near([], [], "int32")
+
+
+# ---- its own error ----
+
+
+def test_what_single_precision_costs_shows_in_double() -> None:
+    """A variance as the difference of two large means: ONNX Runtime alone agrees with itself."""
+    proto = build("""
+        g (float[1, 64] x) => (float[1, 1] y) {
+            square = Mul(x, x)
+            axes = Constant<value_ints = [1]>()
+            mean_of_squares = ReduceMean(square, axes)
+            mean = ReduceMean(x, axes)
+            squared_mean = Mul(mean, mean)
+            y = Sub(mean_of_squares, squared_mean)
+        }""")
+    x = (1000 + np.random.default_rng().standard_normal((1, 64))).astype(np.float32)
+    outputs, _ = reference.run(proto, [x])
+    [error] = reference.own_error(proto, [x], outputs)
+    got, exact = float(outputs[0][0, 0]), float(np.var(x.astype(np.float64)))
+    assert error == pytest.approx(abs(got - exact) / abs(got), abs=1e-6)
+
+
+def test_operators_without_double_precision_are_computed_between_casts() -> None:
+    proto = build("""
+        g (float[1, 2, 5, 5] x, float[3, 2, 3, 3] w) => (float[1, 3] y, int64[1] n) {
+            c = Conv(x, w)
+            r = Relu(c)
+            p = GlobalAveragePool(r)
+            y = Flatten(p)
+            axes = Constant<value_ints = [1]>()
+            s = ReduceSum(y, axes)
+            f = Flatten(s)
+            a = ArgMax(f)
+            shape = Constant<value_ints = [1]>()
+            n = Reshape(a, shape)
+        }""")
+    generator = np.random.default_rng()
+    inputs = [generator.standard_normal(shape).astype(np.float32) for shape in ((1, 2, 5, 5), (3, 2, 3, 3))]
+    inferred = infer_shapes(proto)
+    outputs, _ = reference.run(inferred, inputs)
+    wide = in_double(inferred, WITHOUT_DOUBLE)
+    assert wide is not None
+    doubled, _ = reference.run(wide, [array.astype(np.float64) for array in inputs])
+    assert doubled[0].dtype == np.float64
+    np.testing.assert_allclose(doubled[0], outputs[0], rtol=1e-5, atol=1e-6)
+    first, second = reference.own_error(inferred, inputs, outputs)
+    assert first < 1e-5
+    assert second == 0

@@ -166,6 +166,7 @@ def write_manifest(
             "engine": golden.engine,
             "inputs": [f"share/{interface.name}/golden/input_{i}.bin" for i in range(len(golden.inputs))],
             "outputs": [f"share/{interface.name}/golden/output_{i}.bin" for i in range(len(golden.outputs))],
+            "own_error": [float(f"{error:.2e}") for error in golden.own_error],
             "seed": golden.seed,
         },
         "inputs": [_tensor(t) for t in interface.inputs],

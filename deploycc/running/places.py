@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import fnmatch
+import io
 import os
 import platform
 import shlex
 import shutil
 import subprocess
+import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from deploycc.packaging.interface import ABI_VERSION
 from deploycc.types import DeployccError, Diagnostic
 
 RESULTS = ("output_*.bin", "dump.bin", "steps.bin")
@@ -19,7 +24,15 @@ RESULTS = ("output_*.bin", "dump.bin", "steps.bin")
 TRANSFER_SECONDS = 600.0
 """Longest that copying to or from a device may take."""
 
+_LEAVE_SECONDS = 60.0
+
 _PROCESSORS = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "aarch64", "arm64": "aarch64"}
+_CPU_OPTIONS = {
+    "x86_64": ("-cpu", "max"),
+    "riscv64": ("-cpu", "rv64,v=true,vlen=128,zba=true,zbb=true,zbs=true"),
+}
+"""What qemu has to be told to have all that packages use; for Arm it has everything as it is."""
+
 _CROSS_LIBRARIES = {
     "aarch64": ("aarch64-linux-gnu", "libc6-arm64-cross"),
     "arm": ("arm-linux-gnueabihf", "libc6-armhf-cross"),
@@ -52,9 +65,13 @@ def place_of(runner: str | None, manifest: Mapping[str, Any]) -> Place:
     qemu gets ``-L`` with the C library of Debian's cross packages where it needs one and has none.
 
     Raises ``DeployccError``: DC800 for a package of another processor without a runner, DC801 for a runner
-    that is not there, DC803 for an emulator without a C library.
+    that is not there, DC803 for an emulator without a C library, DC806 for a package of another interface.
     """
-    words = shlex.split(runner) if runner else []
+    _check_interface(manifest)
+    try:
+        words = shlex.split(runner) if runner else []
+    except ValueError as error:
+        raise _not_found(runner or "", str(error)) from None
     processor = manifest["target"]["llvm_triple"].split("-")[0]
     if not words:
         if _PROCESSORS.get(platform.machine()) == processor:
@@ -70,20 +87,38 @@ def place_of(runner: str | None, manifest: Mapping[str, Any]) -> Place:
                     help="apt install qemu-user-static, or give --runner 'ssh HOST'",
                 )
             )
-        words = [Path(found).name]
+        words = [Path(found).name, *_CPU_OPTIONS.get(processor, ())]
     if shutil.which(words[0]) is None:
-        raise DeployccError(
-            Diagnostic(
-                "DC801",
-                f"the runner '{words[0]}' was not found",
-                got=runner or words[0],
-                need="a program on PATH: an emulator, or ssh",
-                help="install it, or give its path",
-            )
-        )
+        raise _not_found(words[0], runner or words[0])
     if Path(words[0]).name == "ssh":
         return _Ssh(tuple(words))
     return _Local((*words, *_sysroot(words, processor, manifest)))
+
+
+def _check_interface(manifest: Mapping[str, Any]) -> None:
+    version = manifest["interface"].get("abi_version", ABI_VERSION)
+    if version != ABI_VERSION:
+        raise DeployccError(
+            Diagnostic(
+                "DC806",
+                "the package has the C interface of another deploycc, without what watches its steps",
+                got=f"ABI version {version}",
+                need=f"ABI version {ABI_VERSION}",
+                help="build the package again",
+            )
+        )
+
+
+def _not_found(runner: str, got: str) -> DeployccError:
+    return DeployccError(
+        Diagnostic(
+            "DC801",
+            f"the runner '{runner}' was not found",
+            got=got,
+            need="a program on PATH: an emulator, or ssh",
+            help="install it, or give its path",
+        )
+    )
 
 
 def _family(processor: str) -> str:
@@ -91,22 +126,30 @@ def _family(processor: str) -> str:
 
 
 def _sysroot(words: list[str], processor: str, manifest: Mapping[str, Any]) -> tuple[str, ...]:
-    """``-L FOLDER`` for an emulator of qemu that loads a shared library for glibc."""
-    dynamic = manifest["target"]["libc"] == "glibc" and manifest["interface"]["emit"] == "shared"
-    if not dynamic or not Path(words[0]).name.startswith("qemu-") or "-L" in words:
+    """``-L FOLDER`` for an emulator of qemu that loads a shared library."""
+    emulated = any(Path(word).name.startswith("qemu-") for word in words)
+    if not emulated or manifest["interface"]["emit"] != "shared" or "-L" in words:
         return ()
     if "QEMU_LD_PREFIX" in os.environ or _family(processor) not in _CROSS_LIBRARIES:
         return ()
     folder, package = _CROSS_LIBRARIES[_family(processor)]
+    if manifest["target"]["libc"] == "musl":
+        if any(Path("/lib").glob("ld-musl-*")):
+            return ()
+        raise _no_library(words, processor, "no /lib/ld-musl-*", "get musl for that machine")
     if (Path("/usr") / folder / "lib" / "libc.so.6").exists():
         return ("-L", f"/usr/{folder}")
-    raise DeployccError(
+    raise _no_library(words, processor, f"no /usr/{folder}/lib/libc.so.6", f"apt install {package}")
+
+
+def _no_library(words: list[str], processor: str, got: str, remedy: str) -> DeployccError:
+    return DeployccError(
         Diagnostic(
             "DC803",
             f"the emulator has no C library for {processor}, which the package's shared library loads",
-            got=f"no /usr/{folder}/lib/libc.so.6",
-            need="glibc of that machine, or a package built with --emit static",
-            help=f"apt install {package}, or give its folder: --runner '{words[0]} -L FOLDER'",
+            got=got,
+            need="the C library of that machine, or a package built with --emit static",
+            help=f"{remedy}, or give its folder: --runner '{shlex.join(words)} -L FOLDER'",
         )
     )
 
@@ -128,53 +171,94 @@ class _Local:
         pass
 
 
+_SSH_OPTIONS = {"BatchMode": "yes", "ConnectTimeout": "30", "ServerAliveInterval": "15"}
+"""Nothing is asked, and a host that is away is told in half a minute."""
+
+_MARK = "-- deploycc --"
+"""Comes before a command's own output: the login shell may have printed something."""
+
+_UNPACK = """\
+d=$(mktemp -d) && cd "$d" && { tar -x -f - && pwd || { rm -rf "$d"; exit 1; }; }"""
+"""Each connection takes a while, so there are three: copy and unpack, run, copy back and remove."""
+
+_END = """\
+p=$(cat {where}/pid 2>/dev/null) && [ "$(readlink /proc/$p/cwd)" = "$(cd {where} && pwd -P)" ] && kill -9 $p
+rm -rf {where}"""
+"""Ends the program if it still runs: by its number, and only if that process works in the folder."""
+
+
 class _Ssh:
     """A device: a temporary folder there gets everything, and goes at the end."""
 
     def __init__(self, words: tuple[str, ...]) -> None:
-        self.words = words
+        own = [
+            word
+            for name, value in _SSH_OPTIONS.items()
+            if not any(name.lower() in given.lower() for given in words)
+            for word in ("-o", f"{name}={value}")
+        ]
+        self.words = (words[0], *own, *words[1:])
         self.shown = shlex.join(words)
         self.remote = ""
 
     def start(self, folder: Path) -> subprocess.Popen[str]:
-        self.remote = self._call("mktemp -d", "make a folder").decode().strip()
-        packed = subprocess.run(
-            ["tar", "-c", "-h", "-C", str(folder), "."], capture_output=True, check=True
-        ).stdout
-        self._call(f"tar -x -C {shlex.quote(self.remote)}", "copy the package there", packed)
-        where = shlex.quote(self.remote)
-        return _popen([*self.words, f"{where}/driver {where}"])
+        with io.BytesIO() as packed:
+            with tarfile.open(fileobj=packed, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+                for path in sorted(folder.iterdir()):
+                    archive.add(path, path.name, filter=_nobodys)
+            made = self._call(_UNPACK, "copy the package there", packed.getvalue())
+        self.remote = made.decode(errors="replace").removesuffix("\n")
+        command = f"cd {shlex.quote(self.remote)} && echo $$ >pid && exec ./driver ."
+        return _popen([*self.words, self._shell(command)])
 
     def fetch(self, folder: Path) -> None:
-        where = shlex.quote(self.remote)
-        packed = self._call(
-            f"cd {where} && tar -c $(ls -d {' '.join(RESULTS)} 2>/dev/null)", "copy the results back"
-        )
-        subprocess.run(["tar", "-x", "-C", str(folder)], input=packed, stdout=subprocess.DEVNULL, check=True)
+        where, names = shlex.quote(self.remote), " ".join(RESULTS)
+        command = f"cd {where} && tar -c -f - $(ls -d {names} 2>/dev/null) && rm -rf {where}"
+        packed = self._call(command, "copy the results back")
+        self.remote = ""
+        try:
+            with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+                for member in archive:
+                    if member.isfile() and any(fnmatch.fnmatchcase(member.name, name) for name in RESULTS):
+                        data = archive.extractfile(member)
+                        assert data is not None
+                        (folder / member.name).write_bytes(data.read())
+        except tarfile.TarError as error:
+            raise self._unusable("copy the results back", f"no archive: {error}") from None
 
     def leave(self) -> None:
-        if self.remote:
+        if not self.remote:
+            return
+        command = self._shell(_END.format(where=shlex.quote(self.remote)))
+        self.remote = ""
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
             subprocess.run(
-                [*self.words, f"rm -rf {shlex.quote(self.remote)}"],
+                [*self.words, command],
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
-                timeout=TRANSFER_SECONDS,
+                timeout=_LEAVE_SECONDS,
                 check=False,
             )
-            self.remote = ""
+
+    def _shell(self, command: str) -> str:
+        """The command for whatever shell the account has: fish and csh would read some of it otherwise."""
+        return f"sh -c {shlex.quote(command)}"
 
     def _call(self, command: str, purpose: str, data: bytes = b"") -> bytes:
+        words = [*self.words, self._shell(f"echo; echo {_MARK}; {command}")]
         try:
             done = subprocess.run(
-                [*self.words, command], input=data, capture_output=True, timeout=TRANSFER_SECONDS, check=False
+                words, input=data, capture_output=True, timeout=TRANSFER_SECONDS, check=False
             )
         except subprocess.TimeoutExpired:
-            why = f"no answer in {TRANSFER_SECONDS:.0f} s"
-        else:
-            if done.returncode == 0:
-                return done.stdout
-            why = done.stderr.decode(errors="replace").strip()[-400:] or f"exit status {done.returncode}"
-        raise DeployccError(
+            raise self._unusable(purpose, f"no answer in {TRANSFER_SECONDS:.0f} s") from None
+        if done.returncode == 0:
+            return done.stdout.partition(f"\n{_MARK}\n".encode())[2]
+        why = done.stderr.decode(errors="replace").strip()[-400:] or f"exit status {done.returncode}"
+        raise self._unusable(purpose, why)
+
+    def _unusable(self, purpose: str, why: str) -> DeployccError:
+        return DeployccError(
             Diagnostic(
                 "DC804",
                 f"the device could not be used: '{self.shown}' failed to {purpose}",
@@ -185,7 +269,15 @@ class _Ssh:
         )
 
 
+def _nobodys(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    """Without an owner: numbers of users here mean nothing there, and the oldest format has few digits."""
+    member.uid = member.gid = 0
+    member.uname = member.gname = ""
+    return member
+
+
 def _popen(command: list[str]) -> subprocess.Popen[str]:
+    """With a session of its own: what the command starts can then be ended with it."""
     return subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
@@ -193,4 +285,5 @@ def _popen(command: list[str]) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         errors="replace",
+        start_new_session=True,
     )

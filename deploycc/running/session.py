@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import threading
@@ -103,6 +106,7 @@ class Session:
         self._told: dict[str, Any] = {}
         self._errors: list[str] = []
         self._process: subprocess.Popen[str] | None = None
+        self._reader: threading.Thread | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._timed_out = False
 
@@ -111,10 +115,14 @@ class Session:
         try:
             folder = Path(self._folder.name)
             self._prepare(folder)
-            self._process = self.place.start(folder)
+            try:
+                self._process = self.place.start(folder)
+            except OSError as error:  # no interpreter, another machine's program
+                raise self._cannot_run(str(error)) from None
             assert self._process.stderr is not None
-            self._reader = threading.Thread(target=self._collect, args=(self._process.stderr,), daemon=True)
-            self._reader.start()
+            reader = threading.Thread(target=self._collect, args=(self._process.stderr,), daemon=True)
+            reader.start()
+            self._reader = reader
             self._timer = threading.Timer(self.limit, self._stop)
             self._timer.start()
         except BaseException:
@@ -152,6 +160,12 @@ class Session:
             raise self._failed()
         folder = Path(self._folder.name)
         self.place.fetch(folder)
+        try:
+            return self._measured(folder)
+        except (OSError, ValueError) as error:
+            raise self._cannot_run(f"broken results: {error}") from None
+
+    def _measured(self, folder: Path) -> Measured:
         told = self._told
         return Measured(
             outputs=[
@@ -201,12 +215,15 @@ class Session:
     # ---- the conversation ----
 
     def _collect(self, stream: Any) -> None:
-        self._errors.append(stream.read())
+        with stream:
+            self._errors.append(stream.read())
 
     def _line(self, served: bool = False) -> dict[str, Any]:
         assert self._process is not None
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
+        while line and not line.startswith("{"):  # a device's login shell may have something to say
+            line = self._process.stdout.readline()
         try:
             told = json.loads(line)
         except ValueError:
@@ -217,21 +234,32 @@ class Session:
 
     def _stop(self) -> None:
         self._timed_out = True
-        if self._process is not None:
-            self._process.kill()
+        self._kill()
+
+    def _kill(self) -> None:
+        """End the program and what it started: a runner may be a script around the emulator."""
+        # Until it is reaped, its number is no other process's.
+        if self._process is not None and self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
 
     def _failed(self) -> DeployccError:
         assert self._process is not None
-        if self._process.stdin is not None and not self._process.stdin.closed:
-            self._process.stdin.close()
+        with contextlib.suppress(OSError):
+            if self._process.stdin is not None and not self._process.stdin.closed:
+                self._process.stdin.close()
         try:
             status = self._process.wait(timeout=10)
         except subprocess.TimeoutExpired:
-            self._process.kill()
+            self._kill()
             status = self._process.wait()
-        self._reader.join(timeout=5)
+        if self._reader is not None:
+            self._reader.join(timeout=5)
         said = "".join(self._errors).strip()[-600:]
-        got = f"stopped after {self.limit:g} s" if self._timed_out else said or f"exit status {status}"
+        got = f"stopped after {self.limit:g} s" if self._timed_out else said or _ended(status)
+        return self._cannot_run(got)
+
+    def _cannot_run(self, got: str) -> DeployccError:
         return DeployccError(
             Diagnostic(
                 "DC805",
@@ -246,15 +274,26 @@ class Session:
         if hasattr(self, "_timer"):
             self._timer.cancel()
         if self._process is not None:
-            if self._process.poll() is None:
-                self._process.kill()
-                self._process.wait()
+            self._kill()
+            self._process.wait()
             for stream in (self._process.stdin, self._process.stdout):
-                if stream is not None and not stream.closed:
-                    stream.close()
+                with contextlib.suppress(OSError):
+                    if stream is not None and not stream.closed:
+                        stream.close()
         self.place.leave()
         if self._folder is not None:
             self._folder.cleanup()
+
+
+def _ended(status: int) -> str:
+    if status >= 0:
+        return f"exit status {status}"
+    try:
+        name = signal.Signals(-status).name
+    except ValueError:
+        name = f"signal {-status}"
+    unknown = " (an instruction that this processor does not know)" if name == "SIGILL" else ""
+    return f"ended by {name}{unknown}"
 
 
 def _read(path: Path, tensor: Mapping[str, Any]) -> Array:
