@@ -98,8 +98,9 @@ def test_local_search_finds_what_no_greedy_order_does() -> None:
     # the greedy orders give 14 to 16 units of 64 bytes here
     places = [(2, 0, 3), (2, 2, 4), (3, 4, 4), (5, 2, 5), (2, 3, 4), (4, 2, 2)]
     items = [Tensor(64 * units, first, last) for units, first, last in places]
-    sizes, neighbours = [t.nbytes for t in items], memory._conflicts(items)
-    orders = memory._orders(items, sizes, memory._bytes_per_call(items, sizes))
+    blocks = [(item,) for item in items]
+    sizes, neighbours = [t.nbytes for t in items], memory._conflicts(blocks)
+    orders = memory._orders(blocks, sizes, memory.bytes_per_call(blocks))
     assert min(memory._place(order, sizes, neighbours)[1] for order in orders) == 14 * 64
     layout = assign(items)
     simulate(items, layout)
