@@ -234,6 +234,8 @@ CATALOGUE: dict[str, Code] = {
     "DC803": Code("emulator has no C library", 2),
     "DC804": Code("device cannot be used", 2),
     "DC805": Code("package cannot be run", 1),
+    # DC870-DC879: memory
+    "DC870": Code("more memory than --max-memory", 1),
 }
 
 

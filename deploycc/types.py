@@ -19,6 +19,9 @@ JOINED = "deploycc.joined"
 """Attribute of a PrimFunc whose result is its operands' bytes one behind the other: the planner needs no
 kernel for it."""
 
+Arena = Literal["fast", "smallest"]
+"""Whether memory is planned at no cost in speed, or as small as it gets at some (``planning.smallest``)."""
+
 Severity = Literal["error", "warning", "info"]
 Verdict = Literal["silently-wrong", "unsupported", "fallback", "slow", "info"]
 
@@ -181,6 +184,9 @@ class BuildRequest:
     """Whether those that come with deploycc count."""
     keep_kernels: bool = False
     """Whether the package has its kernels as text (``Listing``)."""
+    arena: Arena = "fast"
+    max_memory: int | None = None
+    """Most bytes that a handle may take, with as many threads as the target has cores."""
 
 
 @dataclass(frozen=True)
@@ -381,6 +387,24 @@ class Listing:
 
 
 @dataclass(frozen=True)
+class MemoryPlan:
+    """How the arena came about.  ``lower_bound_bytes`` is what no placement of these calls can do without.
+
+    For ``smallest``: ``fast_bytes`` is the arena that ``fast`` would have, ``shared`` how many calls write
+    over one of their operands, ``serial`` how many of them use one thread therefore, ``recomputed`` how many
+    are done once more, which adds ``extra`` (a share) to the estimated cycles of a run.
+    """
+
+    arena: Arena = "fast"
+    lower_bound_bytes: int = 0
+    fast_bytes: int = 0
+    shared: int = 0
+    serial: int = 0
+    recomputed: int = 0
+    extra: float = 0.0
+
+
+@dataclass(frozen=True)
 class Plan:
     """A network ready to be packaged: object code, call list, memory.
 
@@ -401,6 +425,7 @@ class Plan:
     parameters: int = 0
     """Number of weight elements before packing and padding."""
     listings: tuple[Listing, ...] = ()
+    memory: MemoryPlan = MemoryPlan()
 
 
 @dataclass(frozen=True)

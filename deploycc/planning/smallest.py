@@ -28,6 +28,8 @@ _LEAST_GAIN = 0.01
 """Of the peak: what one more recomputed step has to save."""
 _MOST_STEPS = 600
 """Longer networks are not searched for steps to do again."""
+_LARGE = 0.1
+"""Of the largest tensor at the peak: smaller ones are not worth a proof."""
 _ROUNDS = 200
 
 Prove = Callable[[str, int, int, int], Sharing | None]
@@ -175,11 +177,14 @@ def _merged(
     network: Network, call: int, shared: Mapping[int, Shared], prove: Prove
 ) -> Iterator[tuple[Network, tuple[int, Shared] | None]]:
     """What can be done at the step ``call``, each with what its kernel has to know of it."""
-    if call >= len(network.steps):
-        return
     parts = live_parts(network.steps, network.outputs)
     outputs = direct_outputs(network)
-    yield from _over_operands(network, call, shared, prove, parts, outputs)
+    live = [part for found in parts.values() for part in found if part.first <= call <= part.last]
+    most = max((part.nbytes for part in live), default=0)
+    ends = {end for part in live if part.nbytes >= _LARGE * most for end in (part.first, part.last)}
+    for step in sorted(ends | {call}):
+        if step < len(network.steps):
+            yield from _over_operands(network, step, shared, prove, parts, outputs)
     yield from ((found, None) for found in _into_outputs(network, call, parts, outputs))
 
 
