@@ -18,6 +18,7 @@ from typing import Any, Literal
 from deploycc.identifiers import check_library_name, suggest_library_name
 from deploycc.lint_targets import compiled_lint_target, not_compiled_for
 from deploycc.lint_types import Report
+from deploycc.memory_use import Arena
 from deploycc.records import databases
 from deploycc.request import request_from_json, request_to_json
 from deploycc.resources import data_dir
@@ -33,7 +34,6 @@ from deploycc.supervise import (
 from deploycc.targets import load_target
 from deploycc.trace import Trace
 from deploycc.types import (
-    Arena,
     BuildRequest,
     DeployccError,
     Diagnostic,

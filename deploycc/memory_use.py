@@ -20,6 +20,28 @@ _NOTE = 4
 """Bytes that ``DCC_WORKSPACE_NOTES`` keeps for each ``ALIGNMENT`` bytes of a workspace."""
 
 
+Arena = Literal["fast", "smallest"]
+"""Whether memory is planned at no cost in speed, or as small as it gets at some (``planning.smallest``)."""
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """How the arena came about.  ``lower_bound_bytes`` is what no placement of these calls can do without.
+
+    For ``smallest``: ``fast_bytes`` is the arena that ``fast`` would have, ``shared`` how many calls write
+    over one of their operands, ``serial`` how many of them use one thread therefore, ``recomputed`` how many
+    are done once more, which adds ``extra`` (a share) to the estimated cycles of a run.
+    """
+
+    arena: Arena = "fast"
+    lower_bound_bytes: int = 0
+    fast_bytes: int = 0
+    shared: int = 0
+    serial: int = 0
+    recomputed: int = 0
+    extra: float = 0.0
+
+
 @dataclass(frozen=True)
 class Value:
     """A tensor at one place for a while: bytes ``offset`` to ``offset + nbytes`` of the arena or an output.

@@ -12,15 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from deploycc.memory_use import Arena, MemoryPlan
+
 if TYPE_CHECKING:  # it takes half a second, and a command line's start should not
     import onnx
 
 JOINED = "deploycc.joined"
 """Attribute of a PrimFunc whose result is its operands' bytes one behind the other: the planner needs no
 kernel for it."""
-
-Arena = Literal["fast", "smallest"]
-"""Whether memory is planned at no cost in speed, or as small as it gets at some (``planning.smallest``)."""
 
 Severity = Literal["error", "warning", "info"]
 Verdict = Literal["silently-wrong", "unsupported", "fallback", "slow", "info"]
@@ -387,24 +386,6 @@ class Listing:
 
 
 @dataclass(frozen=True)
-class MemoryPlan:
-    """How the arena came about.  ``lower_bound_bytes`` is what no placement of these calls can do without.
-
-    For ``smallest``: ``fast_bytes`` is the arena that ``fast`` would have, ``shared`` how many calls write
-    over one of their operands, ``serial`` how many of them use one thread therefore, ``recomputed`` how many
-    are done once more, which adds ``extra`` (a share) to the estimated cycles of a run.
-    """
-
-    arena: Arena = "fast"
-    lower_bound_bytes: int = 0
-    fast_bytes: int = 0
-    shared: int = 0
-    serial: int = 0
-    recomputed: int = 0
-    extra: float = 0.0
-
-
-@dataclass(frozen=True)
 class Plan:
     """A network ready to be packaged: object code, call list, memory.
 
@@ -425,7 +406,7 @@ class Plan:
     parameters: int = 0
     """Number of weight elements before packing and padding."""
     listings: tuple[Listing, ...] = ()
-    memory: MemoryPlan = MemoryPlan()
+    memory: MemoryPlan = field(default_factory=MemoryPlan)
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from deploycc.memory_use import Arena, MemoryPlan
 from deploycc.planning.calling_convention import to_loops
 from deploycc.planning.memory import SEARCH_PLACEMENTS, Layout, assign_blocks
 from deploycc.planning.network import COPY, Network, Step, Storage
 from deploycc.planning.sharing import Sharing, find_sharing, shared
 from deploycc.planning.smallest import Arrangement, arena_blocks, arrange_smallest, direct_outputs
 from deploycc.tvm_api import llvm_target
-from deploycc.types import Arena, Buffer, MemoryPlan, Program, Target
+from deploycc.types import Buffer, Program, Target
 
 _LONGER = 10
 """How much longer than usual the search for places may take for the smallest arena."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from deploycc.memory_use import Arena
 from deploycc.planning.arena import arrange
 from deploycc.planning.calling_convention import packed_callees
 from deploycc.planning.codegen import compile_kernels
@@ -16,7 +17,7 @@ from deploycc.planning.joins import place_parts
 from deploycc.planning.limit import check_memory
 from deploycc.planning.listing import list_kernels
 from deploycc.planning.network import COPY, Network, View, no_kernel, read_network
-from deploycc.types import JOINED, Arena, Buffer, Call, DeployccError, Origin, Plan, Program, Target
+from deploycc.types import JOINED, Buffer, Call, DeployccError, Origin, Plan, Program, Target
 
 
 def plan(
