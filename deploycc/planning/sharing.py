@@ -14,12 +14,14 @@ arguments do not alias stays true: the operand's own pointer is not used any mor
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from deploycc.planning.index_values import Array, NotKnownError, monotone, values_of, variables_of
 from deploycc.tvm_api import ir, structural_map, structural_walk, tirx
 
 SHARED = "deploycc.shared"
@@ -30,8 +32,6 @@ MOST_ACCESSES = 1 << 25
 
 _UNITS = 64
 """Distances are multiples of this many bytes, so that vectors stay as aligned as they were."""
-
-Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
@@ -54,10 +54,11 @@ def shared(func: Any, operand: int, result: int, sharing: Sharing, width: int) -
 def rewrite_shared(func: Any) -> Any:
     """The body of a lowered ``func`` as its mark says."""
     operand, result, distance, serial = (int(value) for value in func.attrs[SHARED])
-    source, target = func.params[operand], func.params[result]
+    sources = _flat_views(func.body, func.params[operand])
+    target = _flat_views(func.body, func.params[result])[-1]
 
     def load(node: Any) -> Any:
-        if not node.source.same_as(source):
+        if not any(node.source.same_as(source) for source in sources):
             return node
         return tirx.BufferLoad(target, [index + distance for index in node.indices])
 
@@ -80,13 +81,14 @@ def find_sharing(func: Any, operand: int, result: int, width: int) -> Sharing | 
     source, target = func.params[operand], func.params[result]
     if str(source.ty.dtype) != str(target.ty.dtype):
         return None
-    sizes = [int(buffer.ty.shape[0].value) for buffer in (source, target)]
     try:
-        root = _Reader(source, target).read(func.body)
-        times = _Times(*sizes)
-        if root is not None:
-            times.walk(root, 0, (), ())
-    except _NotKnownError:
+        reader = _Reader(_flat_views(func.body, source), _flat_views(func.body, target))
+        root = reader.read(func.body)
+        if root is None or reader.seen != {False, True}:
+            return None
+        times = _Times(_elements(source), _elements(target))
+        times.walk(root, 0, (), ())
+    except NotKnownError:
         return None
     if times.regions and times.together(0) and times.safe(0):
         return Sharing(0, serial=False)
@@ -94,8 +96,32 @@ def find_sharing(func: Any, operand: int, result: int, width: int) -> Sharing | 
     return None if distance is None else Sharing(distance * width, serial=bool(times.regions))
 
 
-class _NotKnownError(Exception):
-    """Something that cannot be enumerated."""
+def _elements(buffer: Any) -> int:
+    return math.prod(int(extent.value) for extent in buffer.ty.shape)
+
+
+def _flat_views(body: Any, parameter: Any) -> list[Any]:
+    """``parameter`` and the buffers of one axis that are declared to be the same memory."""
+    views = [parameter]
+
+    def declared(statement: Any) -> None:
+        data, buffer = statement.data, statement.buffer
+        if not any(_among(variable, views) for variable in variables_of(data)):
+            return
+        flat = (
+            len(buffer.ty.shape) == 1
+            and not len(buffer.ty.strides)
+            and str(buffer.ty.dtype) == str(parameter.ty.dtype)
+            and isinstance(buffer.ty.elem_offset, tirx.IntImm)
+            and int(buffer.ty.elem_offset.value) == 0
+        )
+        plain = isinstance(data, ir.Call) and data.op.name == "tirx.buffer_data"
+        if not flat or not plain or not _among(data.args[0], views):
+            raise NotKnownError
+        views.append(buffer)
+
+    structural_walk(body, (tirx.DeclBuffer, declared), order="pre")
+    return views
 
 
 @dataclass(frozen=True)
@@ -127,8 +153,10 @@ class _Node:
 class _Reader:
     """Makes ``_Node``s of statements; ``None`` for those that touch neither."""
 
-    def __init__(self, source: Any, target: Any) -> None:
-        self.source, self.target = source, target
+    def __init__(self, sources: Sequence[Any], targets: Sequence[Any]) -> None:
+        self.sources, self.targets = sources, targets
+        self.seen: set[bool] = set()
+        """Whether loads of the operand (``False``) and stores to the result (``True``) were found."""
         self.binds: dict[Any, Any] = {}
         self.extents: dict[Any, tuple[int, int]] = {}
 
@@ -151,10 +179,10 @@ class _Reader:
             parts: list[Any] = self._loads(statement.value)
             for index in statement.indices:
                 parts += self._loads(index)
-            if statement.buffer.same_as(self.source):
-                raise _NotKnownError
-            if statement.buffer.same_as(self.target):
-                parts.append(_Access(True, statement.indices[0]))
+            if _among(statement.buffer, self.sources):
+                raise NotKnownError
+            if _among(statement.buffer, self.targets):
+                parts.append(self._access(True, statement.indices))
             return self._node(parts)
         if isinstance(statement, tirx.Bind):
             self.binds[statement.var] = statement.value
@@ -163,11 +191,11 @@ class _Reader:
             return self._node(self._loads(statement.value))
         if isinstance(statement, tirx.AllocBuffer | tirx.DeclBuffer | tirx.Return):
             return None
-        raise _NotKnownError
+        raise NotKnownError
 
     def _loop(self, statement: Any) -> _Node | None:
         if not isinstance(statement.min, tirx.IntImm):
-            raise _NotKnownError
+            raise NotKnownError
         start, limit = int(statement.min.value), None
         if isinstance(statement.extent, tirx.IntImm):
             extent = int(statement.extent.value)
@@ -184,7 +212,7 @@ class _Reader:
     def _largest(self, limit: Any) -> int:
         """The largest value of an expression of loops around it, each taken by itself at its ends."""
         values = []
-        variables = [variable for variable in self.extents if _mentions(limit, variable)]
+        variables = [variable for variable in self.extents if _among(variable, variables_of(limit))]
         for ends in np.ndindex(*(2 for _ in variables)):
             known = {
                 variable: np.int64(start + (max(extent, 1) - 1) * end)
@@ -192,9 +220,9 @@ class _Reader:
                     ((variable, self.extents[variable]) for variable in variables), ends, strict=True
                 )
             }
-            values.append(int(_value(limit, known, self.binds)))
-        if not _monotone(limit):
-            raise _NotKnownError
+            values.append(int(values_of(limit, known, self.binds)))
+        if not monotone(limit):
+            raise NotKnownError
         return max(values)
 
     def _node(self, children: Sequence[Any]) -> _Node | None:
@@ -208,12 +236,18 @@ class _Reader:
         found: list[Any] = []
 
         def load(node: Any) -> None:
-            if node.source.same_as(self.source):
-                found.append(_Access(False, node.indices[0]))
+            if _among(node.source, self.sources):
+                found.append(self._access(False, node.indices))
 
         self._refuse_stores(expression)
         structural_walk(expression, (ir.TensorLoad, load), order="pre")
         return found
+
+    def _access(self, store: bool, indices: Sequence[Any]) -> _Access:
+        if len(indices) != 1:
+            raise NotKnownError
+        self.seen.add(store)
+        return _Access(store, indices[0])
 
     def _refuse_stores(self, expression: Any) -> None:
         """Pointers to the two must not leave: what is done with them could not be seen."""
@@ -221,11 +255,12 @@ class _Reader:
         def call(node: Any) -> None:
             name = node.op.name if isinstance(node.op, ir.Op) else ""
             taken = name.endswith(("address_of", "access_ptr")) or not name
+            both = (*self.sources, *self.targets)
             arguments = [a for a in node.args if isinstance(a, ir.Var)]
-            if taken and (_mentions(node, self.source) or _mentions(node, self.target)):
-                raise _NotKnownError
-            if any(a.same_as(self.source) or a.same_as(self.target) for a in arguments):
-                raise _NotKnownError
+            if any(_among(argument, both) for argument in arguments):
+                raise NotKnownError
+            if taken and any(_among(variable, both) for variable in variables_of(node)):
+                raise NotKnownError
 
         structural_walk(expression, (ir.Call, call), order="pre")
 
@@ -248,7 +283,7 @@ class _Times:
             each = node.duration // node.extent
             if node.parallel:
                 if loops:
-                    raise _NotKnownError
+                    raise NotKnownError
                 self.regions.append((start, each, start + node.duration))
             loops = (*loops, (node.var, node.start, node.extent, each))
             if node.limit is not None:
@@ -279,22 +314,22 @@ class _Times:
         index = access.index
         lanes = np.zeros(1, np.int64)
         if isinstance(index, tirx.Ramp):
-            stride = _value(index.stride, known, binds)
+            stride = values_of(index.stride, known, binds)
             lanes = np.arange(_lanes(index), dtype=np.int64) * stride
             index = index.base
-        places = _value(index, known, binds) + lanes
+        places = values_of(index, known, binds) + lanes
         shape = np.broadcast_shapes(places.shape, time.shape)
         self.left -= int(np.prod(shape))
         if self.left < 0:
-            raise _NotKnownError
+            raise NotKnownError
         times = np.broadcast_to(time, shape)
         places = np.broadcast_to(places, shape)
         size = len(self.first_store if access.store else self.last_load)
         happens = (places >= 0) & (places < size)
         for mask in masks:
             try:
-                happens = happens & _value(mask, known, binds).astype(bool)
-            except _NotKnownError:
+                happens = happens & values_of(mask, known, binds).astype(bool)
+            except NotKnownError:
                 continue  # it may happen
         times, places = times[happens], places[happens]
         first, last = (
@@ -340,70 +375,5 @@ def _lanes(ramp: Any) -> int:
     return int(lanes.value) if isinstance(lanes, tirx.IntImm) else int(lanes)
 
 
-def _mentions(expression: Any, variable: Any) -> bool:
-    return any(found.same_as(variable) for found in _variables(expression))
-
-
-def _variables(expression: Any) -> Iterator[Any]:
-    found: list[Any] = []
-    structural_walk(expression, (ir.Var, found.append), order="pre")
-    return iter(found)
-
-
-def _monotone(expression: Any) -> bool:
-    """Whether sums, differences, products with constants, minima and maxima are all there is."""
-    if isinstance(expression, tirx.IntImm | ir.Var):
-        return True
-    if isinstance(expression, tirx.Add | tirx.Sub | tirx.Min | tirx.Max):
-        return _monotone(expression.a) and _monotone(expression.b)
-    if isinstance(expression, tirx.Mul):
-        constant = isinstance(expression.a, tirx.IntImm) or isinstance(expression.b, tirx.IntImm)
-        return constant and _monotone(expression.a) and _monotone(expression.b)
-    return isinstance(expression, tirx.Cast) and _monotone(expression.value)
-
-
-_BINARY: tuple[tuple[Any, Any], ...] = (
-    (tirx.Add, np.add),
-    (tirx.Sub, np.subtract),
-    (tirx.Mul, np.multiply),
-    (tirx.Min, np.minimum),
-    (tirx.Max, np.maximum),
-    (tirx.FloorDiv, np.floor_divide),
-    (tirx.FloorMod, np.mod),
-    (tirx.LT, np.less),
-    (tirx.LE, np.less_equal),
-    (tirx.GT, np.greater),
-    (tirx.GE, np.greater_equal),
-    (tirx.EQ, np.equal),
-    (tirx.NE, np.not_equal),
-    (tirx.And, np.logical_and),
-    (tirx.Or, np.logical_or),
-)
-
-
-def _value(expression: Any, known: dict[Any, Any], binds: dict[Any, Any]) -> Array:
-    """An integer expression's values over all rounds of the loops around it."""
-    if isinstance(expression, tirx.IntImm):
-        return np.array(int(expression.value), np.int64)
-    if isinstance(expression, ir.Var):
-        if expression in known:
-            return np.asarray(known[expression])
-        if expression in binds:
-            return _value(binds[expression], known, binds)
-        raise _NotKnownError
-    for kind, function in _BINARY:
-        if isinstance(expression, kind):
-            result = function(_value(expression.a, known, binds), _value(expression.b, known, binds))
-            return np.asarray(result)
-    if isinstance(expression, tirx.Div | tirx.Mod):
-        a, b = _value(expression.a, known, binds), _value(expression.b, known, binds)
-        quotient = np.sign(a) * np.sign(b) * (np.abs(a) // np.abs(b))
-        return np.asarray(quotient if isinstance(expression, tirx.Div) else a - b * quotient)
-    if isinstance(expression, tirx.Cast):
-        return _value(expression.value, known, binds)
-    if isinstance(expression, tirx.Not):
-        return np.logical_not(_value(expression.a, known, binds))
-    if isinstance(expression, tirx.Select):
-        parts = (expression.condition, expression.true_value, expression.false_value)
-        return np.where(*(_value(part, known, binds) for part in parts))
-    raise _NotKnownError
+def _among(variable: Any, buffers: Sequence[Any]) -> bool:
+    return any(variable.same_as(buffer) for buffer in buffers)
