@@ -18,6 +18,7 @@ from typing import Any, Literal
 from deploycc.identifiers import check_library_name, suggest_library_name
 from deploycc.lint_targets import compiled_lint_target, not_compiled_for
 from deploycc.lint_types import Report
+from deploycc.memory_use import Arena
 from deploycc.records import databases
 from deploycc.request import request_from_json, request_to_json
 from deploycc.resources import data_dir
@@ -32,7 +33,16 @@ from deploycc.supervise import (
 )
 from deploycc.targets import load_target
 from deploycc.trace import Trace
-from deploycc.types import BuildRequest, DeployccError, Diagnostic, Limits, Model, Package, Program, Target
+from deploycc.types import (
+    BuildRequest,
+    DeployccError,
+    Diagnostic,
+    Limits,
+    Model,
+    Package,
+    Program,
+    Target,
+)
 
 Event = dict[str, Any]
 
@@ -63,6 +73,8 @@ def build(
     limits: Limits | None = None,
     schedule_dirs: Sequence[str | Path] = (),
     keep_kernels: bool = False,
+    arena: Arena = "fast",
+    max_memory: int | None = None,
     records: Sequence[str | Path] = (),
     shipped_records: bool = True,
     tune: str | None = None,
@@ -77,6 +89,10 @@ def build(
     is left alone and refused.  ``name`` must be a C identifier; without it the file name is made
     into one.  ``seed`` is that of the golden inputs.  ``keep_kernels`` puts every kernel as text into the
     package, for ``deploycc inspect --kernel``.
+
+    ``arena`` is ``smallest`` for as little memory as possible at some cost in speed, with the same results to
+    the bit.  ``max_memory`` is the most bytes that a handle may take with as many threads as the target has
+    cores (arena and workspaces; not the weights, which are mapped from the file, nor the caller's buffers).
 
     ``records`` are tuning databases over the ones that come with deploycc, later ones over earlier; with
     ``shipped_records`` false those alone count.
@@ -103,6 +119,8 @@ def build(
         limits=limits,
         schedule_dirs=schedule_dirs,
         keep_kernels=keep_kernels,
+        arena=arena,
+        max_memory=max_memory,
         # The database that is tuned into need not be there yet.
         records=records if tune is None else records[:-1],
         shipped_records=shipped_records,
@@ -140,6 +158,8 @@ def resolve_request(
     limits: Limits | None = None,
     schedule_dirs: Sequence[str | Path] = (),
     keep_kernels: bool = False,
+    arena: Arena = "fast",
+    max_memory: int | None = None,
     records: Sequence[str | Path] = (),
     shipped_records: bool = True,
 ) -> BuildRequest:
@@ -182,6 +202,8 @@ def resolve_request(
         limits=limits or Limits(),
         schedule_dirs=tuple(Path(folder).absolute() for folder in schedule_dirs),
         keep_kernels=keep_kernels,
+        arena=arena,
+        max_memory=max_memory,
         records=tuple(Path(path).absolute() for path in records),
         shipped_records=shipped_records,
     )
@@ -272,6 +294,10 @@ def reproduce_command(request: BuildRequest, target: str | Path | Target) -> str
         words += ["--runtime", request.runtime]
     if request.keep_kernels:
         words.append("--keep-kernels")
+    if request.arena != "fast":
+        words += ["--arena", request.arena]
+    if request.max_memory is not None:
+        words += ["--max-memory", str(request.max_memory)]
     for path in request.records:
         words += ["--records", str(path)]
     if not request.shipped_records:
@@ -336,7 +362,15 @@ def build_in_child(message: dict[str, Any], emit: Callable[[Event], None]) -> di
         from deploycc.planning import plan
 
         listings = request.keep_kernels or request.dump_dir is not None
-        planned = trace("plan", plan, program, target, listings=listings)
+        planned = trace(
+            "plan",
+            plan,
+            program,
+            target,
+            listings=listings,
+            arena=request.arena,
+            max_memory=request.max_memory,
+        )
 
         from deploycc.reference import golden
 

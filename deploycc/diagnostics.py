@@ -244,6 +244,8 @@ CATALOGUE: dict[str, Code] = {
     "DC815": Code("model is not the package's", 0),
     "DC816": Code("model has other inputs or outputs", 2),
     "DC817": Code("bad tolerance", 2),
+    # DC870-DC879: memory
+    "DC870": Code("more memory than --max-memory", 1),
 }
 
 

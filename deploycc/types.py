@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from deploycc.memory_use import Arena, MemoryPlan
+
 if TYPE_CHECKING:  # it takes half a second, and a command line's start should not
     import onnx
 
@@ -181,6 +183,9 @@ class BuildRequest:
     """Whether those that come with deploycc count."""
     keep_kernels: bool = False
     """Whether the package has its kernels as text (``Listing``)."""
+    arena: Arena = "fast"
+    max_memory: int | None = None
+    """Most bytes that a handle may take, with as many threads as the target has cores."""
 
 
 @dataclass(frozen=True)
@@ -401,6 +406,7 @@ class Plan:
     parameters: int = 0
     """Number of weight elements before packing and padding."""
     listings: tuple[Listing, ...] = ()
+    memory: MemoryPlan = field(default_factory=MemoryPlan)
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,15 @@ import click
 
 from deploycc.build import build
 from deploycc.cli.handing_over import hand_over_and_tell, refuse_options_of_packages
+from deploycc.cli.memory_table import trade
 from deploycc.cli.options import limit_options, limits_of, shape_option
 from deploycc.cli.progress import Progress
 from deploycc.cli.tuning_progress import TuningProgress
-from deploycc.cli.values import TargetOption, shapes_of
+from deploycc.cli.values import BytesOption, TargetOption, shapes_of
 from deploycc.diagnostics import render
 from deploycc.identifiers import suggest_library_name
 from deploycc.lint_targets import is_external
+from deploycc.memory_use import Arena
 from deploycc.types import Package
 
 
@@ -26,6 +28,7 @@ Examples:
   deploycc build model.onnx --target arm64
   deploycc build det.onnx --target rpi4 --shape x=1x3x640x640 -o out/det
   deploycc build model.onnx --target ./my-board.toml --name detector --emit static
+  deploycc build model.onnx --target ./my-board.toml --arena smallest --max-memory 64MiB
   deploycc build model.onnx --target snpe:htp
 
 For another compiler's target (snpe) the folder has what its converter needs, and no library.
@@ -73,6 +76,20 @@ is interrupted leaves nothing.""",
     help="Put every kernel as text into the package, for inspect --kernel.",
 )
 @click.option(
+    "--arena",
+    type=click.Choice(["fast", "smallest"]),
+    default="fast",
+    show_default=True,
+    help="smallest: as little memory as possible at some cost in speed, the same results to the bit.",
+)
+@click.option(
+    "--max-memory",
+    type=BytesOption(),
+    metavar="SIZE",
+    help="Fail before kernels are compiled if a handle takes more: arena and workspaces for all cores of the "
+    "target, not weights and the caller's buffers. 64MiB, 1GB, 65536.",
+)
+@click.option(
     *("--schedule-dir", "schedule_dirs"),
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     multiple=True,
@@ -117,6 +134,8 @@ def build_command(
     seed: int,
     dump_dir: Path | None,
     keep_kernels: bool,
+    arena: Arena,
+    max_memory: int | None,
     schedule_dirs: tuple[Path, ...],
     records: tuple[Path, ...],
     shipped_records: bool,
@@ -153,6 +172,8 @@ def build_command(
             limits=limits,
             schedule_dirs=schedule_dirs,
             keep_kernels=keep_kernels,
+            arena=arena,
+            max_memory=max_memory,
             records=records,
             shipped_records=shipped_records,
             tune=tune,
@@ -185,6 +206,8 @@ def summary(package: Package, seconds: float) -> list[str]:
             f"{what} {kib(size)}" for what, size in zip(("code", "weights", "arena"), sizes, strict=True)
         ),
     ]
+    if memory["arena"] == "smallest":
+        lines.append(f"  {trade(memory)}")
     for role in ("inputs", "outputs"):
         tensors = [f"{t['name']} {t['dtype']} {'x'.join(map(str, t['shape']))}" for t in manifest[role]]
         lines.append(f"  {role} {', '.join(tensors)}")

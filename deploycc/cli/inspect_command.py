@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from deploycc.cli.handing_over import refuse_other_folders
+from deploycc.cli.memory_table import memory_lines
 from deploycc.cli.plan_table import kernel_lines, plan_lines
 from deploycc.packaging import inspect
 from deploycc.packaging.listings import kernel_symbol, read_listing
@@ -47,7 +48,9 @@ Examples:
 def inspect_command(
     package: Path, as_json: bool, kernel: int | None, kind: str | None, dump_dir: Path | None
 ) -> None:
-    """Show what is in PACKAGE: inputs, outputs, target, sizes, operators, needed libraries, plan.
+    """Show what is in PACKAGE: inputs, outputs, target, sizes, operators, needed libraries, memory, plan.
+
+    Memory: what a handle takes, the step at which most lies in the arena, and what does.
 
     The plan has a line a step: its kernel, in which layouts a convolution reads and writes, the work,
     the static estimate of its cycles, schedule, knobs, and the operators in it. Every file is checked
@@ -67,7 +70,17 @@ def inspect_command(
         click.echo(json.dumps(manifest, indent=2))
     else:
         shown = {key: value for key, value in manifest.items() if key not in _TOO_LONG}
-        click.echo("\n".join([*_lines(shown, ""), "", *plan_lines(manifest["calls"], _width())]))
+        click.echo(
+            "\n".join(
+                [
+                    *_lines(shown, ""),
+                    "",
+                    *memory_lines(manifest),
+                    "",
+                    *plan_lines(manifest["calls"], _width()),
+                ]
+            )
+        )
 
 
 def _width() -> int | None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from typing import ClassVar
+
 import click
 from click.shell_completion import CompletionItem
 
@@ -50,6 +53,42 @@ class TargetOption(click.ParamType[str]):
         """Names of targets, or files."""
         names = [CompletionItem(name) for name in target_names() if name.startswith(incomplete)]
         return names or [CompletionItem(incomplete, type="file")]
+
+
+class BytesOption(click.ParamType[int]):
+    """A number of bytes: ``65536``, ``64KiB``, ``1.5GiB``; ``kB``, ``MB`` and ``GB`` are powers of 1000."""
+
+    name = "size"
+    _UNITS: ClassVar = {
+        "": 1,
+        "b": 1,
+        "bytes": 1,
+        **{
+            unit: 1024**power
+            for power, units in enumerate(("", "ki", "mi", "gi"))
+            for unit in (units, units + "b")
+            if units
+        },
+        **{
+            unit: 1000**power
+            for power, units in enumerate(("", "k", "m", "g"))
+            for unit in (units + "b",)
+            if units
+        },
+    }
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The size in bytes, above 0."""
+        if isinstance(value, int):
+            return value
+        found = re.fullmatch(r"(\d{1,15}(?:\.\d{1,6})?)\s*([A-Za-z]*)", str(value).strip(), re.ASCII)
+        factor = self._UNITS.get(found[2].lower()) if found else None
+        size = int(float(found[1]) * factor) if found and factor else 0
+        if size <= 0:
+            self.fail(
+                f"{value!r} is no size above 0; write 64MiB, 1.5GiB, 64MB or a number of bytes", param, ctx
+            )
+        return size
 
 
 class LintTargetOption(TargetOption):

@@ -128,6 +128,26 @@ def _result(result: Result | None) -> dict[str, Any]:
     }
 
 
+def _memory(plan: Plan) -> dict[str, Any]:
+    """Sizes in bytes; how the arena came about, and for the smallest what it is beside the fast one."""
+    memory = plan.memory
+    table: dict[str, Any] = {
+        "arena": memory.arena,
+        "arena_bytes": plan.arena_bytes,
+        "lower_bound_bytes": memory.lower_bound_bytes,
+        "thread_workspace_bytes": plan.thread_workspace_bytes,
+        "weight_bytes": len(plan.weights),
+        "workspace_bytes": plan.workspace_bytes,
+    }
+    if memory.arena == "smallest":
+        table["fast_arena_bytes"] = memory.fast_bytes
+        table["steps_on_one_thread"] = memory.serial
+        table["steps_over_operands"] = memory.shared
+        table["steps_recomputed"] = memory.recomputed
+        table["extra_cycles"] = round(memory.extra, 4)
+    return table
+
+
 def _files(root: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for path in sorted(root.rglob("*")):
@@ -178,12 +198,7 @@ def write_manifest(
         },
         "kernels_sha256": hashlib.sha256(plan.kernels).hexdigest(),
         "library": dict(library),
-        "memory": {
-            "arena_bytes": plan.arena_bytes,
-            "thread_workspace_bytes": plan.thread_workspace_bytes,
-            "weight_bytes": len(plan.weights),
-            "workspace_bytes": plan.workspace_bytes,
-        },
+        "memory": _memory(plan),
         "model": {"opset": model.opset, "parameters": plan.parameters, "sha256": model.sha256},
         "name": interface.name,
         "operators": dict(operators),

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from deploycc.planning.memory import aligned
+from deploycc.planning.sharing import SHARED, rewrite_shared
 from deploycc.tvm_api import ir, s_tir, structural_map, structural_walk, tirx, transform, tvm
 
 _CPU = 1
@@ -58,6 +59,23 @@ def to_c_functions(functions: Sequence[tuple[str, Any]], target: Any) -> Any:
 
     ``functions`` are (symbol, PrimFunc) with static shapes; ``target`` is a TVM target with host.
     """
+    tvm_tirx = tirx.transform
+    to_llvm = [
+        tvm_tirx.FP8ComputeLegalize(),
+        tvm_tirx.VerifyMemory(),
+        tvm_tirx.SkipAssert(),
+        _make_c_api(),
+        _small_buffers_on_stack(),
+        tvm_tirx.FP8StorageLegalize(),
+        tvm_tirx.BF16StorageLegalize(),
+        tvm_tirx.LowerTVMBuiltin(),
+        tvm_tirx.LowerIntrin(),
+    ]
+    return transform.Sequential(to_llvm)(to_loops(functions, target))
+
+
+def to_loops(functions: Sequence[tuple[str, Any]], target: Any) -> Any:
+    """The same before they get C's calling convention: loops over flat buffers, which are the parameters."""
     tvm_s_tir, tvm_tirx = s_tir.transform, tirx.transform
     module = tvm.IRModule({ir.GlobalVar(symbol): _stripped(func, symbol) for symbol, func in functions})
     flatten = [
@@ -110,24 +128,12 @@ def to_c_functions(functions: Sequence[tuple[str, Any]], target: Any) -> Any:
             others[variable] = func
     lowered = transform.Sequential(lower_written)(tvm.IRModule(written))
     flattened = transform.Sequential([*flatten, *lower_loops])(tvm.IRModule(others))
-    module = tvm.IRModule({**lowered.functions, **flattened.functions})
-    to_llvm = [
-        tvm_tirx.FP8ComputeLegalize(),
-        tvm_tirx.VerifyMemory(),
-        tvm_tirx.SkipAssert(),
-        _make_c_api(),
-        _small_buffers_on_stack(),
-        tvm_tirx.FP8StorageLegalize(),
-        tvm_tirx.BF16StorageLegalize(),
-        tvm_tirx.LowerTVMBuiltin(),
-        tvm_tirx.LowerIntrin(),
-    ]
-    return transform.Sequential(to_llvm)(module)
+    return tvm.IRModule({**lowered.functions, **flattened.functions})
 
 
 def _stripped(func: Any, symbol: str) -> Any:
     """``func`` under a new name with only the attributes that matter to code generation."""
-    kept = {key: func.attrs[key] for key in ("tirx.noalias", "s_tir") if key in func.attrs}
+    kept = {key: func.attrs[key] for key in ("tirx.noalias", "s_tir", SHARED) if key in func.attrs}
     attributes = {"global_symbol": symbol, **kept}
     bare = tirx.PrimFunc(func.params, func.body, func.ret_type, ir.make_node("ir.DictAttrs"))
     return bare.with_attrs(attributes)
@@ -161,6 +167,8 @@ def _make_c_api() -> Any:
     """A pass: every buffer parameter becomes a raw pointer, the function returns 0."""
 
     def convert(func: Any, _module: Any, _context: Any) -> Any:
+        if SHARED in func.attrs:
+            func = func.with_body(rewrite_shared(func))
         parameters, declarations = [], []
         for buffer in func.params:
             pointer = tirx.Var(f"{buffer.name}_ptr", ir.PointerType(buffer.ty.dtype, "global"))

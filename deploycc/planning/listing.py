@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from deploycc.planning.arena import Arranged
 from deploycc.planning.codegen import sources_of
 from deploycc.types import Listing, Program, Target
 
 
-def list_kernels(program: Program, symbols: Mapping[str, str], target: Target) -> tuple[Listing, ...]:
+def list_kernels(
+    program: Program, arranged: Arranged, symbols: Mapping[str, str], target: Target
+) -> tuple[Listing, ...]:
     """One listing for each distinct kernel, in the order of ``symbols`` (by PrimFunc name).
 
     Each kernel is compiled once more, alone: about as long as compiling them took the first time.
@@ -17,11 +20,14 @@ def list_kernels(program: Program, symbols: Mapping[str, str], target: Target) -
     first: dict[str, str] = {}
     for name, symbol in symbols.items():
         first.setdefault(symbol, name)
-    return tuple(_list(program, name, symbol, target) for symbol, name in first.items())
+    functions = dict(arranged.functions)
+    return tuple(
+        _list(program, arranged.originals.get(name, name), functions[name], symbol, target)
+        for symbol, name in first.items()
+    )
 
 
-def _list(program: Program, name: str, symbol: str, target: Target) -> Listing:
-    scheduled = program.module[name]
+def _list(program: Program, name: str, scheduled: Any, symbol: str, target: Target) -> Listing:
     ir, assembly = sources_of(scheduled, target, ("ll", "asm"), symbol)
     before = program.unscheduled.get(name, scheduled)
     return Listing(symbol, _script(before, name), _script(scheduled, name), ir, assembly)

@@ -27,11 +27,15 @@ COPY = "memcpy"
 
 @dataclass(frozen=True)
 class Storage:
-    """A buffer of the network: graph input, constant, or the result of a kernel (``temporary``)."""
+    """A buffer of the network: graph input, constant, or the result of a kernel (``temporary``).
+
+    ``width`` is the bytes of an element of a temporary, 0 where it is not known.
+    """
 
     kind: Literal["input", "constant", "temporary"]
     index: int
     nbytes: int
+    width: int = 0
 
 
 @dataclass(frozen=True)
@@ -206,14 +210,19 @@ class _Reader:
         if len(call.args) > 2:
             raise ValueError(f"call_tir of {function} passes symbolic shape variables: {call}")
         reads = tuple(_views(self._value(call.args[1])))
-        writes = [self._temporary(size) for size in sizes if size is not None]
+        widths = [_width(field) for field in fields]
+        writes = [
+            self._temporary(size, width)
+            for size, width in zip(sizes, widths, strict=True)
+            if size is not None
+        ]
         views = tuple(View(storage, 0, storage.nbytes) for storage in writes)
         self.steps.append(Step(function, reads, views, node))
         return views if isinstance(result, relax.TupleType) else views[0]
 
-    def _temporary(self, nbytes: int) -> Storage:
+    def _temporary(self, nbytes: int, width: int) -> Storage:
         self.temporaries += 1
-        return Storage("temporary", self.temporaries - 1, nbytes)
+        return Storage("temporary", self.temporaries - 1, nbytes, width)
 
     def _no_kernel(self, call: Any, name: str, node: str) -> Diagnostic:
         if _has_unknown_shape(call.ty):
@@ -286,8 +295,12 @@ def _nbytes(ty: Any) -> int | None:
     shape = _shape(ty)
     if shape is None:
         return None
-    dtype = tvm.DataType(str(ty.dtype))
     elements = 1
     for extent in shape:
         elements *= extent
-    return int(elements * -(-dtype.bits // 8) * dtype.lanes)
+    return elements * _width(ty)
+
+
+def _width(ty: Any) -> int:
+    dtype = tvm.DataType(str(ty.dtype))
+    return int(-(-dtype.bits // 8) * dtype.lanes)

@@ -3,32 +3,42 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from deploycc.memory_use import Arena
+from deploycc.planning.arena import arrange
 from deploycc.planning.calling_convention import packed_callees
 from deploycc.planning.codegen import compile_kernels
 from deploycc.planning.constants import lay_out
-from deploycc.planning.joins import place_parts, whole
+from deploycc.planning.joins import place_parts
+from deploycc.planning.limit import check_memory
 from deploycc.planning.listing import list_kernels
-from deploycc.planning.memory import Layout, Tensor, assign
-from deploycc.planning.network import COPY, Network, Storage, View, no_kernel, read_network
+from deploycc.planning.network import COPY, Network, View, no_kernel, read_network
 from deploycc.types import JOINED, Buffer, Call, DeployccError, Origin, Plan, Program, Target
 
 
-def plan(program: Program, target: Target, *, prefix: str = "deploycc", listings: bool = False) -> Plan:
+def plan(
+    program: Program,
+    target: Target,
+    *,
+    prefix: str = "deploycc",
+    listings: bool = False,
+    arena: Arena = "fast",
+    max_memory: int | None = None,
+) -> Plan:
     """Compile ``program`` for ``target`` into kernels, a straight-line call list and static memory.
 
     ``prefix`` begins every kernel symbol (a C identifier; the package's name).  Inputs are read
     from the caller's buffers and results written to them; both need the alignment of their element
     only, and an output must not overlap an input or another output.  The arena is 64-byte aligned.
-    With ``listings`` the plan also has its kernels as text, which takes as long again.
+    With ``listings`` the plan also has its kernels as text, which takes as long again.  ``max_memory`` is
+    the most bytes a handle may take with as many threads as the target has cores.
 
     Raises ``DeployccError`` with all findings: DC520 (an operator that needs TVM's runtime), DC521
-    (a shape that depends on data), DC522 (control flow).
+    (a shape that depends on data), DC522 (control flow); before anything is compiled DC870 (``max_memory``).
     """
     operators = {task.symbol: task.operators for task in program.tasks}
     operators |= {choice.task: choice.operators for choice in program.choices if choice.operators}
@@ -36,18 +46,20 @@ def plan(program: Program, target: Target, *, prefix: str = "deploycc", listings
     _check_interface(network, program)
     network = without_joins(network, program.module)
     names = list(dict.fromkeys(step.function for step in network.steps if step.function != COPY))
-    functions = [(name, program.module[name]) for name in names]
     findings = [
         no_kernel(", ".join(operators.get(name, (name,))), name, callee)
-        for name, func in functions
-        for callee in packed_callees(func)
+        for name in names
+        for callee in packed_callees(program.module[name])
     ]
     if findings:
         raise DeployccError(*findings)
 
-    memory, layout = plan_memory(network)
+    arranged = arrange(network, program, target, arena)
+    if max_memory is not None:
+        check_memory(network, arranged, program, target, max_memory)
+    network, memory, layout = arranged.network, arranged.places, arranged.layout
     weights = lay_out(network.constants)
-    kernels = compile_kernels(functions, target, prefix)
+    kernels = compile_kernels(arranged.functions, target, prefix)
     choices = {choice.task: choice for choice in program.choices}
 
     def buffer(view: View) -> Buffer:
@@ -66,12 +78,13 @@ def plan(program: Program, target: Target, *, prefix: str = "deploycc", listings
             joined = replace(program.origins.get(step.variable, Origin()), results=(None,))
             calls.append(Call(COPY, copied, ("Concat",), origin=joined))
             continue
-        choice = choices.get(step.function)
+        task = arranged.originals.get(step.function, step.function)
+        choice = choices.get(task)
         calls.append(
             Call(
                 symbol=kernels.symbols[step.function],
                 arguments=tuple(buffer(view) for view in (*step.reads, *step.writes)),
-                operators=operators.get(step.function, (step.function,)),
+                operators=operators.get(task, (task,)),
                 written=len(step.writes),
                 origin=program.origins.get(step.variable, Origin()),
                 schedule=choice.schedule if choice else "",
@@ -96,7 +109,8 @@ def plan(program: Program, target: Target, *, prefix: str = "deploycc", listings
         inputs=program.inputs,
         outputs=program.outputs,
         parameters=weights.elements,
-        listings=list_kernels(program, kernels.symbols, target) if listings else (),
+        listings=list_kernels(program, arranged, kernels.symbols, target) if listings else (),
+        memory=arranged.memory,
     )
 
 
@@ -116,36 +130,3 @@ def without_joins(network: Network, module: Any) -> Network:
     joined = {step.function for step in network.steps if JOINED in (module[step.function].attrs or ())}
     steps, outputs = place_parts(network.steps, network.outputs, joined)
     return replace(network, steps=steps, outputs=outputs)
-
-
-def plan_memory(network: Network) -> tuple[dict[Storage, Buffer], Layout]:
-    """Where every result of a kernel lies: in a caller's output buffer, or at an arena offset.
-
-    A result that is a graph output as a whole is written straight into the caller's buffer, at the
-    first output that shows it; every other result gets a place in the arena.
-    """
-    places: dict[Storage, Buffer] = {}
-    for index, view in enumerate(network.outputs):
-        storage = view.storage
-        if storage.kind == "temporary" and storage not in places and view == whole(storage):
-            places[storage] = Buffer("output", index, 0, storage.nbytes)
-    written = dict.fromkeys(view.storage for step in network.steps for view in step.writes)
-    arena = [storage for storage in written if storage not in places]
-    layout = assign(_live_ranges(network, arena))
-    for storage, offset in zip(arena, layout.offsets, strict=True):
-        places[storage] = Buffer("arena", 0, offset, storage.nbytes)
-    return places, layout
-
-
-def _live_ranges(network: Network, storages: Sequence[Storage]) -> list[Tensor]:
-    first: dict[Storage, int] = {}
-    last: dict[Storage, int] = {}
-    for call, step in enumerate(network.steps):
-        for view in step.writes:
-            first.setdefault(view.storage, call)
-            last[view.storage] = call
-        for view in step.reads:
-            last[view.storage] = call
-    for view in network.outputs:
-        last[view.storage] = len(network.steps)
-    return [Tensor(s.nbytes, first[s], last[s]) for s in storages]

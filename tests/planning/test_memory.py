@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deploycc.planning import memory
-from deploycc.planning.memory import ALIGNMENT, Layout, Tensor, aligned, assign
+from deploycc.planning.memory import ALIGNMENT, Layout, Tensor, aligned, assign, assign_blocks, extent
 
 tensors = st.builds(
     lambda nbytes, first, length: Tensor(nbytes, first, first + length),
@@ -98,8 +98,9 @@ def test_local_search_finds_what_no_greedy_order_does() -> None:
     # the greedy orders give 14 to 16 units of 64 bytes here
     places = [(2, 0, 3), (2, 2, 4), (3, 4, 4), (5, 2, 5), (2, 3, 4), (4, 2, 2)]
     items = [Tensor(64 * units, first, last) for units, first, last in places]
-    sizes, neighbours = [t.nbytes for t in items], memory._conflicts(items)
-    orders = memory._orders(items, sizes, memory._bytes_per_call(items, sizes))
+    blocks = [(item,) for item in items]
+    sizes, neighbours = [t.nbytes for t in items], memory._conflicts(blocks)
+    orders = memory._orders(blocks, sizes, memory.bytes_per_call(blocks))
     assert min(memory._place(order, sizes, neighbours)[1] for order in orders) == 14 * 64
     layout = assign(items)
     simulate(items, layout)
@@ -135,3 +136,39 @@ def test_no_tensors_need_no_arena() -> None:
 
 def test_empty_tensors_take_no_room() -> None:
     assert assign([Tensor(0, 0, 3), Tensor(1, 1, 2)]).arena_bytes == ALIGNMENT
+
+
+parts = st.builds(
+    lambda nbytes, first, length, offset: Tensor(nbytes, first, first + length, offset),
+    st.integers(0, 2000),
+    st.integers(0, 15),
+    st.integers(0, 6),
+    st.integers(0, 3000),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.lists(parts, min_size=1, max_size=4), max_size=10))
+def test_parts_of_different_blocks_never_overlap(blocks: list[list[Tensor]]) -> None:
+    layout = assign_blocks(blocks, placements=2000)
+    for call in range(22):
+        owner = np.full(layout.arena_bytes, -1)
+        live = 0
+        for index, (block, start) in enumerate(zip(blocks, layout.offsets, strict=True)):
+            assert start % ALIGNMENT == 0
+            mine = np.zeros(layout.arena_bytes, bool)
+            for part in block:
+                if part.first <= call <= part.last:
+                    assert start + part.offset + part.nbytes <= layout.arena_bytes
+                    mine[start + part.offset :][: part.nbytes] = True
+            assert (owner[mine] == -1).all(), f"block {index} lies on {set(owner[mine])} at call {call}"
+            owner[mine] = index
+            live += int(mine.sum())
+        assert live <= layout.lower_bound
+    assert layout.lower_bound <= layout.arena_bytes <= sum(aligned(extent(block)) for block in blocks)
+
+
+def test_what_a_block_does_not_hold_yet_is_free() -> None:
+    whole = (Tensor(640, 0, 9, 0), Tensor(640, 5, 9, 640))
+    assert assign_blocks([whole, (Tensor(640, 1, 4),)]).arena_bytes == 1280
+    assert assign_blocks([whole, (Tensor(640, 1, 5),)]).arena_bytes == 1920

@@ -12,9 +12,9 @@ import pytest
 
 from deploycc.diagnostics import CATALOGUE, render
 from deploycc.planning import plan
+from deploycc.planning.arena import place
 from deploycc.planning.constants import lay_out
 from deploycc.planning.network import read_network
-from deploycc.planning.planner import plan_memory
 from deploycc.tvm_api import ir, relax, te, tirx, tvm
 from deploycc.types import Buffer, Choice, DeployccError, Program, Task, TensorInfo
 from tests.planning.graphs import GRAPHS, F, lower_plainly, model, node
@@ -68,7 +68,7 @@ def test_equal_layers_share_weights_and_code() -> None:
 def test_every_plan_of_the_graphs_keeps_live_buffers_apart() -> None:
     for build in GRAPHS.values():
         network = read_network(lower_plainly(build()).module, {})
-        places, layout = plan_memory(network)
+        places, layout = place(network)
         assert layout.lower_bound <= layout.arena_bytes
         living: dict[int, dict[Buffer, object]] = {}
         last = {view.storage: len(network.steps) for view in network.outputs}
