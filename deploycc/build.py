@@ -63,6 +63,7 @@ def build(
     limits: Limits | None = None,
     schedule_dirs: Sequence[str | Path] = (),
     keep_kernels: bool = False,
+    profile: bool = False,
     records: Sequence[str | Path] = (),
     shipped_records: bool = True,
     tune: str | None = None,
@@ -75,7 +76,7 @@ def build(
     ``output`` is ``./NAME-TARGET`` unless given; an older package there is replaced, anything else
     is left alone and refused.  ``name`` must be a C identifier; without it the file name is made
     into one.  ``seed`` is that of the golden inputs.  ``keep_kernels`` puts every kernel as text into the
-    package, for ``deploycc inspect --kernel``.
+    package, for ``deploycc inspect --kernel``; ``profile`` timers into its library (docs/profile.md).
 
     ``records`` are tuning databases over the ones that come with deploycc, later ones over earlier; with
     ``shipped_records`` false those alone count.
@@ -100,6 +101,7 @@ def build(
         limits=limits,
         schedule_dirs=schedule_dirs,
         keep_kernels=keep_kernels,
+        profile=profile,
         # The database that is tuned into need not be there yet.
         records=records if tune is None else records[:-1],
         shipped_records=shipped_records,
@@ -131,6 +133,7 @@ def resolve_request(
     limits: Limits | None = None,
     schedule_dirs: Sequence[str | Path] = (),
     keep_kernels: bool = False,
+    profile: bool = False,
     records: Sequence[str | Path] = (),
     shipped_records: bool = True,
 ) -> BuildRequest:
@@ -173,6 +176,7 @@ def resolve_request(
         limits=limits or Limits(),
         schedule_dirs=tuple(Path(folder).absolute() for folder in schedule_dirs),
         keep_kernels=keep_kernels,
+        profile=profile,
         records=tuple(Path(path).absolute() for path in records),
         shipped_records=shipped_records,
     )
@@ -263,6 +267,8 @@ def reproduce_command(request: BuildRequest, target: str | Path | Target) -> str
         words += ["--runtime", request.runtime]
     if request.keep_kernels:
         words.append("--keep-kernels")
+    if request.profile:
+        words.append("--profile")
     for path in request.records:
         words += ["--records", str(path)]
     if not request.shipped_records:

@@ -181,6 +181,8 @@ class BuildRequest:
     """Whether those that come with deploycc count."""
     keep_kernels: bool = False
     """Whether the package has its kernels as text (``Listing``)."""
+    profile: bool = False
+    """Whether its library counts what each step takes."""
 
 
 @dataclass(frozen=True)

@@ -72,6 +72,7 @@ is interrupted leaves nothing.""",
     is_flag=True,
     help="Put every kernel as text into the package, for inspect --kernel.",
 )
+@click.option("--profile", is_flag=True, help="Timers in the library: the app can ask what each step took.")
 @click.option(
     *("--schedule-dir", "schedule_dirs"),
     type=click.Path(path_type=Path, exists=True, file_okay=False),
@@ -112,6 +113,7 @@ def build_command(
     seed: int,
     dump_dir: Path | None,
     keep_kernels: bool,
+    profile: bool,
     schedule_dirs: tuple[Path, ...],
     records: tuple[Path, ...],
     shipped_records: bool,
@@ -147,6 +149,7 @@ def build_command(
             limits=limits,
             schedule_dirs=schedule_dirs,
             keep_kernels=keep_kernels,
+            profile=profile,
             records=records,
             shipped_records=shipped_records,
             tune=tune,
