@@ -234,6 +234,11 @@ CATALOGUE: dict[str, Code] = {
     "DC803": Code("emulator has no C library", 2),
     "DC804": Code("device cannot be used", 2),
     "DC805": Code("package cannot be run", 1),
+    # DC840-DC849: profiles
+    "DC840": Code("package from before runs could be watched", 2),
+    "DC841": Code("inputs that are not the package's", 2),
+    "DC842": Code("target that tells no peak", 2),
+    "DC843": Code("profile cannot be written", 2),
 }
 
 

@@ -21,10 +21,10 @@ class Orders:
     """``warmup`` runs whose time nobody asks for (there is always one), then ``runs`` timed ones.
 
     ``threads`` counts the calling thread.  ``cpus``: it is pinned to the first, the workers to the rest; with
-    none nothing is pinned.  With ``steps`` each step is timed: each of the ``runs`` is followed by one more that
-    is watched, or tells its times itself where the package has timers; with ``seconds`` above 0 there are
-    fewer runs, but five, once they took so long together.  With ``serve`` the program then waits to be asked
-    for more (``Session.ask``).
+    none nothing is pinned.  With ``steps`` each step is timed: each of the ``runs`` is followed by one more
+    that is watched, or tells its times itself where the package has timers; with ``seconds`` above 0 there
+    are fewer runs, but five, once they took so long together.  With ``serve`` the program then waits to be
+    asked for more (``Session.ask``).
     """
 
     threads: int = 1

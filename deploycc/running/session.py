@@ -53,8 +53,8 @@ class Measured:
     """What the driver told.  Times in microseconds, memory in KiB.
 
     ``outputs`` are the last run's; ``dumps`` what each dump of the orders copied, as bytes; ``step_ns`` has a
-    row for each run in which steps were timed (nanoseconds by step), ``observed_us`` these runs' own times, and
-    ``timer_ns`` is what one look at the clock took, which is part of each step's time.
+    row for each run in which steps were timed (nanoseconds by step), ``observed_us`` these runs' own times,
+    and ``timer_ns`` is what one look at the clock took, which is part of each step's time.
     """
 
     outputs: list[Array]

@@ -1,0 +1,94 @@
+"""A profile as a table: a line a layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from deploycc.profiling import why
+from deploycc.result_types import Ceilings, Layer, Profile
+
+_HEADINGS = ("step", "us", "spread", "share", "GFLOP/s", "roof", "KiB", "layout", "schedule", "nodes", "why")
+_NUMBERS = frozenset({"step", "us", "spread", "share", "GFLOP/s", "roof", "KiB"})
+_LAST = 3
+"""So many columns at the end hold words, and give way where the terminal is narrow."""
+_NARROWEST = 14
+_NODES = 3
+"""So many names of nodes are written out; the rest are counted."""
+
+
+def profile_lines(
+    profile: Profile, order: Literal["time", "step"], top: int | None, width: int | None
+) -> list[str]:
+    """The table, at most ``width`` characters wide where that is given, and what was measured how."""
+    layers = list(profile.layers)
+    if order == "time":
+        layers.sort(key=lambda layer: -layer.time_us)
+    rows = [_row(layer, profile.ceilings) for layer in layers[:top]]
+    shown = [name for name in _HEADINGS if not rows or any(row[name] for row in rows)]
+    widths = {name: max(len(name), *(len(row[name]) for row in rows), 0) for name in shown}
+    if width is not None:
+        _narrow(widths, width)
+    left = len(layers) - len(rows)
+    rest = [f"and {left} more, {sum(layer.share for layer in layers[len(rows) :]):.1%}"] * (left > 0)
+    heading = _line({name: name for name in shown}, widths)
+    return [heading, *(_line(row, widths) for row in rows), *rest, *_summary(profile)]
+
+
+def _row(layer: Layer, ceilings: Ceilings | None) -> dict[str, str]:
+    knobs = [f"{name}={value}" for name, value in layer.knobs.items()]
+    spread = (layer.high_us - layer.low_us) / layer.time_us if layer.time_us > 0 else 0.0
+    return {
+        "step": str(layer.step),
+        "us": _figure(layer.time_us),
+        "spread": f"{spread:.0%}",
+        "share": f"{layer.share:.1%}",
+        "GFLOP/s": _figure(layer.flops / layer.time_us / 1e3) if layer.flops and layer.time_us > 0 else "",
+        "roof": "" if layer.roofline is None else f"{layer.roofline:.0%}",
+        "KiB": _figure(layer.nbytes / 1024),
+        "layout": layer.layout,
+        "schedule": " ".join([layer.schedule or "copy", *knobs]),
+        "nodes": " ".join(layer.nodes[:_NODES])
+        + (f" +{len(layer.nodes) - _NODES}" if len(layer.nodes) > _NODES else ""),
+        "why": why(layer, ceilings),
+    }
+
+
+def _summary(profile: Profile) -> list[str]:
+    total = sum(layer.time_us for layer in profile.layers)
+    covered = f" ({total / profile.whole_us:.1%})" if profile.whole_us > 0 else ""
+    threads = "1 thread" if profile.threads == 1 else f"{profile.threads} threads"
+    how = {
+        "observer": f"an observer, with which a run takes {_figure(profile.timed_us)} us",
+        "timers": "the package's own timers",
+    }
+    lines = [
+        f"{len(profile.layers)} steps: {_figure(total)} us of {_figure(profile.whole_us)} us{covered}",
+        f"medians of {profile.runs} runs on {profile.place}, {threads}; spread: between the quartiles",
+        f"timed by {how[profile.method]}",
+    ]
+    if profile.ceilings is None:
+        return [*lines, "no ceilings: they could not be measured there"]
+    ceilings = profile.ceilings
+    at_most = f"{_figure(ceilings.gflops)} GFLOP/s, {_figure(ceilings.gbs)} GB/s"
+    return [*lines, f"at most {at_most}: {ceilings.source}"]
+
+
+def _figure(value: float) -> str:
+    return f"{value:.0f}" if value >= 1000 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def _narrow(widths: dict[str, int], width: int) -> None:
+    """Give the columns of words what the others leave, the wider one giving way first."""
+    words = list(widths)[-_LAST:]
+    room = width - sum(size + 2 for name, size in widths.items() if name not in words) - 2 * (_LAST - 1)
+    while sum(widths[name] for name in words) > max(room, _LAST * _NARROWEST):
+        widths[max(words, key=lambda name: widths[name])] -= 1
+
+
+def _line(row: Mapping[str, str], widths: Mapping[str, int]) -> str:
+    cells = []
+    for name, size in widths.items():
+        text = row[name] if len(row[name]) <= size else row[name][: size - 3] + "..."
+        cells.append(text.rjust(size) if name in _NUMBERS else text.ljust(size))
+    return "  ".join(cells).rstrip()
