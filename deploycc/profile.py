@@ -86,7 +86,7 @@ def profile(
 
 
 def profile_to_json(profiled: Profile) -> dict[str, Any]:
-    """JSON-able form, which ``result_types.from_json(Profile, table)`` brings back; layers have ``why`` too."""
+    """JSON-able form, which ``result_types.from_json(Profile, ...)`` brings back; layers have ``why`` too."""
     table = {"format": FORMAT, "version": 1, **asdict(profiled)}
     table["layers"] = [_layer(layer, profiled.ceilings) for layer in profiled.layers]
     return table

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
+from deploycc.diagnostics import printable
 from deploycc.profiling import why
 from deploycc.result_types import Ceilings, Layer, Profile
 
@@ -12,7 +13,7 @@ _HEADINGS = ("step", "us", "spread", "share", "GFLOP/s", "roof", "KiB", "layout"
 _NUMBERS = frozenset({"step", "us", "spread", "share", "GFLOP/s", "roof", "KiB"})
 _LAST = 3
 """So many columns at the end hold words, and give way where the terminal is narrow."""
-_NARROWEST = 14
+_NARROWEST = 10
 _NODES = 3
 """So many names of nodes are written out; the rest are counted."""
 
@@ -48,10 +49,19 @@ def _row(layer: Layer, ceilings: Ceilings | None) -> dict[str, str]:
         "KiB": _figure(layer.nbytes / 1024),
         "layout": layer.layout,
         "schedule": " ".join([layer.schedule or "copy", *knobs]),
-        "nodes": " ".join(layer.nodes[:_NODES])
-        + (f" +{len(layer.nodes) - _NODES}" if len(layer.nodes) > _NODES else ""),
+        "nodes": _nodes(layer),
         "why": why(layer, ceilings),
     }
+
+
+def _nodes(layer: Layer) -> str:
+    """The first few names; exporters make paths of them, whose ends tell them apart."""
+    shown = [_tail(name) for name in layer.nodes[:_NODES]]
+    return " ".join([*shown, *[f"+{len(layer.nodes) - _NODES}"] * (len(layer.nodes) > _NODES)])
+
+
+def _tail(name: str) -> str:
+    return printable("/".join(name.split("/")[-2:]))
 
 
 def _summary(profile: Profile) -> list[str]:

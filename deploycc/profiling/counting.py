@@ -22,9 +22,9 @@ _ELEMENTWISE = frozenset(
 _REDUCTIONS = frozenset("mean sum max min prod".split())
 
 
-def moves_only(operators: Sequence[str]) -> bool:
-    """Whether a step with these operators copies: no operator at all is one of the plan's own copies."""
-    return all(name in MOVES for name in operators)
+def moves_only(symbol: str, operators: Sequence[str]) -> bool:
+    """Whether a step copies: one of the plan's own, or a kernel of operators without arithmetic."""
+    return symbol == "memcpy" or (bool(operators) and all(name in MOVES for name in operators))
 
 
 def flops_of(call: Mapping[str, Any]) -> int:

@@ -21,7 +21,7 @@ def why(layer: Layer, ceilings: Ceilings | None) -> str:
 
     From the layer's own facts and the ceilings; without ceilings only what shows without them.
     """
-    if moves_only(layer.operators):
+    if moves_only(layer.symbol, layer.operators):
         return f"copies: {_rate(layer)}"
     if layer.schedule in ("", "none"):
         return "plain loops: no schedule takes it"
@@ -43,7 +43,7 @@ def why(layer: Layer, ceilings: Ceilings | None) -> str:
         return f"fewer multiply-adds than counted: {share}"
     if layer.roofline >= NEAR:
         return f"bound by arithmetic: {share}"
-    shape = _shape(layer)
+    shape = _shape(layer) if layer.operator else "a function counts as one operation"
     return f"{share}: {shape}" if shape else share
 
 
