@@ -67,14 +67,15 @@ def _tail(name: str) -> str:
 def _summary(profile: Profile) -> list[str]:
     total = sum(layer.time_us for layer in profile.layers)
     covered = f" ({total / profile.whole_us:.1%})" if profile.whole_us > 0 else ""
-    threads = "1 thread" if profile.threads == 1 else f"{profile.threads} threads"
+    steps, runs = _count(len(profile.layers), "step"), _count(profile.runs, "run")
+    threads = _count(profile.threads, "thread")
     how = {
         "observer": f"an observer, with which a run takes {_figure(profile.timed_us)} us",
         "timers": "the package's own timers",
     }
     lines = [
-        f"{len(profile.layers)} steps: {_figure(total)} us of {_figure(profile.whole_us)} us{covered}",
-        f"medians of {profile.runs} runs on {profile.place}, {threads}; spread: between the quartiles",
+        f"{steps}: {_figure(total)} us of {_figure(profile.whole_us)} us{covered}",
+        f"medians of {runs} on {profile.place}, {threads}; spread: between the quartiles",
         f"timed by {how[profile.method]}",
     ]
     if profile.ceilings is None:
@@ -82,6 +83,10 @@ def _summary(profile: Profile) -> list[str]:
     ceilings = profile.ceilings
     at_most = f"{_figure(ceilings.gflops)} GFLOP/s, {_figure(ceilings.gbs)} GB/s"
     return [*lines, f"at most {at_most}: {ceilings.source}"]
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def _figure(value: float) -> str:
