@@ -67,14 +67,15 @@ def measured(name: str, threads: int, rounds: int, keep: bool) -> Row:
         ratios = [_ratio(one, other, each, turn) for turn in range(rounds)]
         outputs = [session.finish().outputs for session in (one, other)]
     same = same and all(a.tobytes() == b.tobytes() for a, b in zip(*outputs, strict=True))
-    profiles = [profile(package.path, threads=threads) for package in (plain, timed)]
+    observed, counted = (profile(package.path, threads=threads) for package in (plain, timed))
     return Row(
         name,
         same,
-        len(profiles[0].layers),
-        profiles[0].whole_us,
-        *(_covered(one) for one in profiles),
-        float(np.median(ratios)) - 1,
+        steps=len(observed.layers),
+        whole_us=observed.whole_us,
+        observed=_covered(observed),
+        timed=_covered(counted),
+        cost=float(np.median(ratios)) - 1,
     )
 
 

@@ -118,8 +118,8 @@ class Layer:
 class Profile:
     """A package's layers by step.
 
-    ``whole_us`` is the median of runs without an observer, ``timed_us`` of those with it.  ``method``
-    says how times were taken: ``observer``, or ``timers`` inside the package, which every run has.
+    ``whole_us`` is the median of runs as an app makes them, ``timed_us`` of those whose steps were timed.
+    ``method`` says how: ``observer``, or ``timers`` inside the package.
     """
 
     package: str

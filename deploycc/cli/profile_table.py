@@ -11,8 +11,8 @@ from deploycc.result_types import Ceilings, Layer, Profile
 
 _HEADINGS = ("step", "us", "spread", "share", "GFLOP/s", "roof", "KiB", "layout", "schedule", "nodes", "why")
 _NUMBERS = frozenset({"step", "us", "spread", "share", "GFLOP/s", "roof", "KiB"})
-_LAST = 3
-"""So many columns at the end hold words, and give way where the terminal is narrow."""
+_WORDS = ("schedule", "nodes", "why")
+"""Columns that give way where the terminal is narrow."""
 _NARROWEST = 10
 _NODES = 3
 """So many names of nodes are written out; the rest are counted."""
@@ -95,9 +95,9 @@ def _figure(value: float) -> str:
 
 def _narrow(widths: dict[str, int], width: int) -> None:
     """Give the columns of words what the others leave, the wider one giving way first."""
-    words = list(widths)[-_LAST:]
-    room = width - sum(size + 2 for name, size in widths.items() if name not in words) - 2 * (_LAST - 1)
-    while sum(widths[name] for name in words) > max(room, _LAST * _NARROWEST):
+    words = [name for name in _WORDS if name in widths]
+    room = width - sum(size + 2 for name, size in widths.items() if name not in words) - 2 * (len(words) - 1)
+    while words and sum(widths[name] for name in words) > max(room, len(words) * _NARROWEST):
         widths[max(words, key=lambda name: widths[name])] -= 1
 
 

@@ -6,9 +6,9 @@ from deploycc.packaging.interface import Interface
 from deploycc.templates import fill
 
 _HEADER = """\
-/* What a step took in the runs since the handle was made or @N@_profile_reset: nanoseconds. */
+/* What a step took since the handle was made or @N@_profile_reset: nanoseconds. */
 typedef struct @N@_step_time {
-    uint64_t runs;
+    uint64_t runs;   /* that were timed: of very short ones not all are */
     uint64_t total_ns;
     uint64_t min_ns; /* 0 as long as runs is */
     uint64_t max_ns;

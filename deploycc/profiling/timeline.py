@@ -26,6 +26,7 @@ def timeline(profile: Profile, step_ns: npt.NDArray[np.floating[Any]]) -> dict[s
 
     A track a run, all beginning at 0 so that they can be compared; a run has its steps within it.
     """
+    step_ns = np.rint(step_ns)  # whole nanoseconds: what is rounded later may overlap
     wholes = step_ns.sum(axis=1)
     order = np.argsort(wholes, kind="stable")
     chosen = dict.fromkeys(int(order[round(at)]) for at in np.linspace(0, len(order) - 1, RUNS))

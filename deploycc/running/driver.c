@@ -10,8 +10,8 @@
  *   warmup N, runs N      runs without and with their times told
  *   dump STEP KIND INDEX OFFSET BYTES
  *                         copy what step STEP of the first run wrote: KIND is arena or output
- *   steps                 also time each step: after every timed run another one, by an observer; with TIMED,
- *                         for a library that has timers itself, these tell of the timed runs
+ *   steps                 also time each step: after every timed run another one, by an observer; with TIMED by
+ *                         the library's own timers, which time the first run after they are set to 0
  *   seconds S             fewer runs with their steps, but five, once they took so long together
  *   serve                 then read numbers from standard input, a line each: so many runs, their times told
  *
@@ -317,13 +317,8 @@ static void timed_steps(int most) {
     const double end = now_us() + orders.seconds * 1e6;
     int count = 0;
     while (count < most && (orders.seconds <= 0 || count < 5 || now_us() < end)) {
-#ifndef TIMED
         plain[count] = run_once();
-#endif
         timed[count] = run_timed(steps);
-#ifdef TIMED
-        plain[count] = timed[count];
-#endif
         if (fwrite(step_ns, sizeof *step_ns, steps, file) != steps) {
             fail("steps.bin", "cannot be written");
         }

@@ -22,7 +22,7 @@ class Orders:
 
     ``threads`` counts the calling thread.  ``cpus``: it is pinned to the first, the workers to the rest; with
     none nothing is pinned.  With ``steps`` each step is timed: each of the ``runs`` is followed by one more
-    that is watched, or tells its times itself where the package has timers; with ``seconds`` above 0 there
+    whose steps are timed, by the package's own timers where it has them; with ``seconds`` above 0 there
     are fewer runs, but five, once they took so long together.  With ``serve`` the program then waits to be
     asked for more (``Session.ask``).
     """

@@ -77,9 +77,9 @@ typedef struct dcc_watch {
     void *context;
 } dcc_watch;
 
-/* What a step took in the runs since its handle was made or its times were reset: nanoseconds. */
+/* What a step took since its handle was made or its times were reset: nanoseconds. */
 typedef struct dcc_step_time {
-    uint64_t runs;
+    uint64_t runs; /* that were timed: the first one, and of very short ones not every other */
     uint64_t total_ns;
     uint64_t min_ns; /* 0 as long as runs is */
     uint64_t max_ns;
@@ -162,14 +162,21 @@ int dcc_workspace_give(dcc_workspace *workspace, const void *block);
 /* The timers of a handle; `watch` is whoever watches the run besides, NULL for nobody. */
 typedef struct dcc_timers {
     const dcc_watch *watch;
-    uint64_t before; /* when the step that runs began */
+    uint64_t before;   /* when the step that runs began */
+    uint64_t run_ns;   /* what the run's steps took so far */
+    uint64_t look_ns;  /* what one look at the clock takes */
+    uint32_t left_out; /* so many more runs are not timed */
     dcc_step_time steps[];
 } dcc_timers;
 
+/* `timers` is zeroed. */
+void dcc_timers_init(dcc_timers *timers);
+/* The next run is timed. */
 void dcc_timers_reset(dcc_timers *timers, uint32_t step_count);
-void dcc_timers_start(dcc_timers *timers, const dcc_watch *watch);
-/* A dcc_observer with the timers as its context. */
+/* 0 when this run is not timed; else dcc_timers_take is its observer, and dcc_timers_end to be called. */
+int dcc_timers_start(dcc_timers *timers, const dcc_watch *watch);
 void dcc_timers_take(void *timers, uint32_t step, const void *arena);
+void dcc_timers_end(dcc_timers *timers, uint32_t step_count);
 
 typedef struct dcc_pool dcc_pool;
 

@@ -226,6 +226,7 @@ dcc_status dcc_create(const dcc_model *model, const dcc_options *given, dcc_hand
             return fail(create_error(), DCC_ERROR_MEMORY, "no memory for the times of %u steps",
                         (unsigned)model->step_count);
         }
+        dcc_timers_init(made->timers);
     }
     made->model = model;
     made->threads = options.threads;
@@ -389,11 +390,11 @@ static dcc_status run_steps(dcc_handle *handle, const void *const *inputs, void 
     uint32_t step = 0;
     const dcc_watch *watch = handle->watch.observer == NULL ? NULL : &handle->watch;
     const dcc_watch timing = {dcc_timers_take, handle->timers};
-    if (handle->timers != NULL) {
-        dcc_timers_start(handle->timers, watch);
-        watch = &timing;
+    const int timed = handle->timers != NULL && dcc_timers_start(handle->timers, watch);
+    int32_t result = model->steps(inputs, outputs, handle->arena, &step, timed ? &timing : watch);
+    if (timed) {
+        dcc_timers_end(handle->timers, model->step_count);
     }
-    int32_t result = model->steps(inputs, outputs, handle->arena, &step, watch);
     (void)dcc_become(before);
     if (result == 0) {
         return DCC_OK;

@@ -81,7 +81,6 @@ def test_a_profile_has_every_step_with_what_the_manifest_says(made, told_ceiling
     # A thousand hyperbolic tangents: the longest step, and none is longer than the run it is part of.
     assert max(found.layers, key=lambda one: one.time_us).symbol == "k_tanh"
     assert 0 < found.layers[2].time_us <= found.timed_us
-    assert (found.timed_us == found.whole_us) == timers
     table = json.loads(json.dumps(profile_to_json(found)))
     assert from_json(Profile, table) == found
     assert all("why" in layer for layer in table["layers"])
@@ -123,6 +122,18 @@ def test_under_an_emulator(made, told_ceilings) -> None:
     assert found.place.startswith("qemu-aarch64")
     assert found.method == "timers"
     assert all(layer.time_us > 0 for layer in found.layers[1:3])
+
+
+def test_behind_ssh(made, tmp_path: Path) -> None:
+    """With a command in ssh's place that runs here what it is given for another host."""
+    ssh = tmp_path / "ssh"
+    ssh.write_text('#!/bin/sh\n[ "$1" = somewhere ] || exit 255\nshift\nexec sh -c "$*"\n')
+    ssh.chmod(0o755)
+    found = profile(made(emit="shared", runtime="private", profile=False), f"{ssh} somewhere", runs=2)
+    assert found.place == f"{ssh} somewhere"
+    assert found.runs == 2
+    assert found.ceilings is not None
+    assert found.ceilings.source == f"measured on {ssh} somewhere, 1 thread"
 
 
 def test_times_from_cpp(made, tmp_path: Path) -> None:

@@ -37,9 +37,9 @@ def check_events(trace: dict[str, Any]) -> None:
         assert duration >= 0
         # On one track events nest: none may begin in another and end behind it.
         stack = open_until.setdefault((event["pid"], event["tid"]), [])
-        while stack and stack[-1][1] <= start + 1e-3:
+        while stack and stack[-1][1] <= start + 1e-4:
             stack.pop()
-        assert not stack or (start >= stack[-1][0] and start + duration <= stack[-1][1] + 5e-3)
+        assert not stack or (start >= stack[-1][0] and start + duration <= stack[-1][1] + 1e-4)
         stack.append((start, start + duration))
 
 
@@ -65,11 +65,11 @@ def test_runs_are_tracks_with_their_steps_in_order() -> None:
         run, *steps = (event for event in events if event["tid"] == track)
         assert [step["args"]["step"] for step in steps] == [0, 1, 2, 3]
         assert [step["ts"] for step in steps] == sorted(step["ts"] for step in steps)
-        assert abs(run["dur"] - sum(step["dur"] for step in steps)) < 0.01
+        assert abs(run["dur"] - sum(step["dur"] for step in steps)) < 2e-3
     durations = [event["dur"] for event in events if event["cat"] == "run"]
     assert durations == sorted(durations)  # the fastest run is the first track, the slowest the last
-    assert abs(durations[0] - wholes[0] / 1e3) < 0.01
-    assert abs(durations[-1] - wholes[-1] / 1e3) < 0.01
+    assert abs(durations[0] - wholes[0] / 1e3) < 2e-3
+    assert abs(durations[-1] - wholes[-1] / 1e3) < 2e-3
     arguments = next(event["args"] for event in events if event["cat"] == "step")
     assert {"nodes", "schedule", "knobs", "flops", "bytes", "why"} < set(arguments)
 

@@ -727,6 +727,7 @@ static const struct {
     {"kept_apart", kept_apart},
     {"observed", observed},
     {"timers", timers},
+    {"seldom_timed", seldom_timed},
 };
 
 int main(int argc, char **argv) {

@@ -19,7 +19,7 @@ WRAPPED = "-Wl,--wrap=malloc,--wrap=calloc,--wrap=posix_memalign"
 EXERCISES = (
     "results sleeping two_handles misuse contended cycles forked forked_inside nested barrier errors"
     " bad_options workspace own_memory no_allocation affinity kept_apart"
-    " observed timers"
+    " observed timers seldom_timed"
 ).split()
 SANITIZERS = {"plain": "", "address-undefined": "address,undefined", "thread": "thread"}
 POOLS = {"private": [], "shared": ["-DDCC_SHARED_POOL"]}
