@@ -14,6 +14,8 @@ _NUMBERS = frozenset({"step", "us", "spread", "share", "GFLOP/s", "roof", "KiB"}
 _WORDS = ("schedule", "nodes", "why")
 """Columns that give way where the terminal is narrow."""
 _NARROWEST = 10
+_DISTURBED = 0.05
+"""Layers that add up to so much less or more than the whole were not measured on a quiet machine."""
 _NODES = 3
 """So many names of nodes are written out; the rest are counted."""
 
@@ -78,6 +80,10 @@ def _summary(profile: Profile) -> list[str]:
         f"medians of {runs} on {profile.place}, {threads}; spread: between the quartiles",
         f"timed by {how[profile.method]}",
     ]
+    if profile.whole_us > 0 and abs(total / profile.whole_us - 1) > _DISTURBED:
+        lines.append(
+            "other work disturbed the runs: medians of layers leave out what hits each run elsewhere"
+        )
     if profile.ceilings is None:
         return [*lines, "no ceilings: they could not be measured there"]
     ceilings = profile.ceilings

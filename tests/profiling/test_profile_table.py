@@ -72,6 +72,15 @@ def test_layers_are_sorted_by_time_or_step() -> None:
     assert steps == {"time": ["0", "1", "3", "2"], "step": ["3", "2", "1", "0"]}
 
 
+def test_layers_that_do_not_add_up_are_told() -> None:
+    told = "other work disturbed the runs"
+    quiet, busy = (
+        profile_lines(profile_of(*LAYERS, whole_us=us), "time", None, None) for us in (208.0, 215.0)
+    )
+    assert not any(told in line for line in quiet)
+    assert any(told in line for line in busy)
+
+
 def test_a_package_without_steps_has_a_table() -> None:
     assert profile_lines(profile_of(whole_us=0.0), "time", None, None)[1].startswith(
         "0 steps: 0.00 us of 0.00"
