@@ -111,12 +111,14 @@ def _told(
             finally:
                 process.kill()
                 process.wait()
-        except (DeployccError, subprocess.TimeoutExpired):
+        except (DeployccError, OSError, subprocess.TimeoutExpired):
             return None
         finally:
             place.leave()
+    # A device's login shell may have said something before.
+    line = next((line for line in said.splitlines() if line.startswith("{")), "")
     try:
-        told = json.loads(said)
+        told = json.loads(line)
     except ValueError:
         return None
     return dict(told) if told.get("gflops", 0) > 0 and all(gbs > 0 for _, gbs in told["levels"]) else None
