@@ -75,6 +75,7 @@ def build(
     keep_kernels: bool = False,
     arena: Arena = "fast",
     max_memory: int | None = None,
+    profile: bool = False,
     records: Sequence[str | Path] = (),
     shipped_records: bool = True,
     tune: str | None = None,
@@ -88,7 +89,7 @@ def build(
     ``output`` is ``./NAME-TARGET`` unless given; an older package there is replaced, anything else
     is left alone and refused.  ``name`` must be a C identifier; without it the file name is made
     into one.  ``seed`` is that of the golden inputs.  ``keep_kernels`` puts every kernel as text into the
-    package, for ``deploycc inspect --kernel``.
+    package, for ``deploycc inspect --kernel``; ``profile`` timers into its library (docs/profile.md).
 
     ``arena`` is ``smallest`` for as little memory as possible at some cost in speed, with the same results to
     the bit.  ``max_memory`` is the most bytes that a handle may take with as many threads as the target has
@@ -121,6 +122,7 @@ def build(
         keep_kernels=keep_kernels,
         arena=arena,
         max_memory=max_memory,
+        profile=profile,
         # The database that is tuned into need not be there yet.
         records=records if tune is None else records[:-1],
         shipped_records=shipped_records,
@@ -160,6 +162,7 @@ def resolve_request(
     keep_kernels: bool = False,
     arena: Arena = "fast",
     max_memory: int | None = None,
+    profile: bool = False,
     records: Sequence[str | Path] = (),
     shipped_records: bool = True,
 ) -> BuildRequest:
@@ -204,6 +207,7 @@ def resolve_request(
         keep_kernels=keep_kernels,
         arena=arena,
         max_memory=max_memory,
+        profile=profile,
         records=tuple(Path(path).absolute() for path in records),
         shipped_records=shipped_records,
     )
@@ -298,6 +302,8 @@ def reproduce_command(request: BuildRequest, target: str | Path | Target) -> str
         words += ["--arena", request.arena]
     if request.max_memory is not None:
         words += ["--max-memory", str(request.max_memory)]
+    if request.profile:
+        words.append("--profile")
     for path in request.records:
         words += ["--records", str(path)]
     if not request.shipped_records:

@@ -246,6 +246,11 @@ CATALOGUE: dict[str, Code] = {
     "DC817": Code("bad tolerance", 2),
     # DC870-DC879: memory
     "DC870": Code("more memory than --max-memory", 1),
+    # DC840-DC849: profiles
+    "DC840": Code("package from before runs could be watched", 2),
+    "DC841": Code("inputs that are not the package's", 2),
+    "DC842": Code("target that tells no peak", 2),
+    "DC843": Code("profile cannot be written", 2),
 }
 
 

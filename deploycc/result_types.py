@@ -75,12 +75,15 @@ class Ceilings:
     """What the machine can do at most: ``gflops`` (two a multiply-add) and ``gbs`` (10^9 bytes a second).
 
     For the number of threads of the profile it belongs to; ``source`` says where from: measured, or the
-    target's description.
+    target's description.  ``gbs`` is that of all memory a run passes through (weights and arena); ``levels``,
+    where they were measured, are bytes of a buffer for each thread and the bandwidth of reading it, smallest
+    first: what stays in a near cache moves faster.
     """
 
     gflops: float
     gbs: float
     source: str
+    levels: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,9 @@ class Layer:
 
     ``nodes`` are those of the model, ``operators`` the fused Relax operators, ``layout`` as ``NCHW>NHWC`` or
     empty.  ``flops`` (two a multiply-add) is 0 where it is not counted.  ``nbytes`` is what it reads and
-    writes, each tensor once.  ``roofline`` is the share of what the ceilings allow, ``None`` where unknown.
+    writes, each tensor once.  ``low_us`` and ``high_us`` are the quartiles.  ``roofline`` is the share of
+    what the ceilings allow, ``None`` where unknown; ``operator`` the convolution or product as the manifest
+    has it.
     """
 
     step: int
@@ -106,14 +111,15 @@ class Layer:
     high_us: float
     share: float
     roofline: float | None
+    operator: str = ""
 
 
 @dataclass(frozen=True)
 class Profile:
     """A package's layers by step.
 
-    ``whole_us`` is the median of runs without timers, ``timed_us`` of those with them.  ``method``
-    says how times were taken (``observer``, ``timers``).
+    ``whole_us`` is the median of runs as an app makes them, ``timed_us`` of those whose steps were timed.
+    ``method`` says how: ``observer``, or ``timers`` inside the package.
     """
 
     package: str

@@ -186,6 +186,8 @@ class BuildRequest:
     arena: Arena = "fast"
     max_memory: int | None = None
     """Most bytes that a handle may take, with as many threads as the target has cores."""
+    profile: bool = False
+    """Whether its library counts what each step takes."""
 
 
 @dataclass(frozen=True)

@@ -75,6 +75,7 @@ is interrupted leaves nothing.""",
     is_flag=True,
     help="Put every kernel as text into the package, for inspect --kernel.",
 )
+@click.option("--profile", is_flag=True, help="Timers in the library: the app can ask what each step took.")
 @click.option(
     "--arena",
     type=click.Choice(["fast", "smallest"]),
@@ -136,6 +137,7 @@ def build_command(
     keep_kernels: bool,
     arena: Arena,
     max_memory: int | None,
+    profile: bool,
     schedule_dirs: tuple[Path, ...],
     records: tuple[Path, ...],
     shipped_records: bool,
@@ -174,6 +176,7 @@ def build_command(
             keep_kernels=keep_kernels,
             arena=arena,
             max_memory=max_memory,
+            profile=profile,
             records=records,
             shipped_records=shipped_records,
             tune=tune,

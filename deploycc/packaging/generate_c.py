@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from deploycc.element_types import ELEMENT_TYPES
 from deploycc.identifiers import comment_text, string_literal
+from deploycc.packaging import generate_timers
 from deploycc.packaging.interface import ABI_VERSION, Interface, Tensor
 from deploycc.templates import fill
 from deploycc.types import Buffer, Call, Plan
@@ -107,7 +108,7 @@ typedef void (*@N@_observer)(void *context, uint32_t step, const void *arena);
  * timers and for looking at intermediate tensors; without an observer a run costs nothing more. */
 @N@_API @N@_status @N@_observe(@N@_handle *handle, @N@_observer observer, void *context);
 
-/* Steps of a run, and the name of each one's kernel; NULL when step is out of range. */
+@PROFILE@/* Steps of a run, and the name of each one's kernel; NULL when step is out of range. */
 @N@_API uint32_t @N@_step_count(void);
 @N@_API const char *@N@_step_name(uint32_t step);
 
@@ -173,6 +174,7 @@ static const dcc_model model = {
     .workspace_bytes = @WORKSPACE@u,
     .thread_workspace_bytes = @THREAD_WORKSPACE@u,
     .steps = steps,
+    .timed = @TIMED@,
 };
 
 uint32_t @N@_abi_version(void) {
@@ -266,6 +268,7 @@ def header(interface: Interface) -> str:
             "TENSORS": "".join(lines),
             "MACROS": "".join(macros),
             "DTYPES": dtypes,
+            "PROFILE": generate_timers.header(interface),
             "IC": str(len(interface.inputs)),
             "OC": str(len(interface.outputs)),
         },
@@ -379,9 +382,11 @@ def source(interface: Interface, plan: Plan) -> str:
                 "ARENA": str(plan.arena_bytes),
                 "WORKSPACE": str(plan.workspace_bytes),
                 "THREAD_WORKSPACE": str(plan.thread_workspace_bytes),
+                "TIMED": str(int(interface.profile)),
             },
         )
     )
+    parts.append(generate_timers.source(interface))
     return "".join(parts)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from deploycc.element_types import HALF_CPP
 from deploycc.identifiers import comment_text, string_literal
+from deploycc.packaging import generate_timers
 from deploycc.packaging.interface import Interface, Tensor
 from deploycc.templates import fill
 
@@ -160,7 +161,7 @@ public:
         }
     }
 
-    /// For calls of the C interface; stays owned by this object.
+@PROFILE@    /// For calls of the C interface; stays owned by this object.
     @N@_handle *handle() const noexcept { return handle_; }
 
 private:
@@ -252,5 +253,6 @@ def header(interface: Interface) -> str:
             "CHECKS": checks,
             "INPUT_POINTERS": pointers("input", interface.inputs),
             "OUTPUT_POINTERS": pointers("output", interface.outputs),
+            "PROFILE": generate_timers.method(interface),
         },
     )

@@ -30,6 +30,9 @@ API_FUNCTIONS = (
 )
 """The functions a library exports, without their ``NAME_`` prefix; sorted."""
 
+PROFILE_FUNCTIONS = ("profile", "profile_reset")
+"""What one with timers (``build --profile``) exports besides."""
+
 
 @dataclass(frozen=True)
 class Tensor:
@@ -51,7 +54,7 @@ class Tensor:
 class Interface:
     """A package's name, its tensors, and which form its code has.
 
-    ``emit`` and ``runtime`` are those of the request; ``linked`` is false where the target has no
+    ``emit``, ``runtime`` and ``profile`` are the request's; ``linked`` is false where the target has no
     linker (``toolchain = "none"``) and the app's own toolchain builds the library.
     """
 
@@ -61,11 +64,13 @@ class Interface:
     emit: str
     runtime: str
     linked: bool
+    profile: bool = False
 
     @property
     def symbols(self) -> tuple[str, ...]:
         """Exactly what the library exports."""
-        return tuple(f"{self.name}_{function}" for function in API_FUNCTIONS)
+        functions = sorted((*API_FUNCTIONS, *(PROFILE_FUNCTIONS if self.profile else ())))
+        return tuple(f"{self.name}_{function}" for function in functions)
 
 
 def interface_of(plan: Plan, request: BuildRequest) -> Interface:
@@ -91,4 +96,5 @@ def interface_of(plan: Plan, request: BuildRequest) -> Interface:
         emit=request.emit,
         runtime=request.runtime,
         linked=request.target.linker.toolchain != "none",
+        profile=request.profile,
     )

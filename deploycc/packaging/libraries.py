@@ -38,6 +38,8 @@ RUNTIME_SYMBOLS = tuple(
         "observe",
         "parallel_barrier",
         "parallel_launch",
+        "profile",
+        "profile_reset",
         "run",
         "status_text",
         "threads",

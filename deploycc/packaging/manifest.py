@@ -193,6 +193,7 @@ def write_manifest(
         "interface": {
             "abi_version": ABI_VERSION,
             "emit": request.emit,
+            "profile": request.profile,
             "runtime": request.runtime,
             "symbols": list(interface.symbols),
         },

@@ -10,11 +10,13 @@
  *   warmup N, runs N      runs without and with their times told
  *   dump STEP KIND INDEX OFFSET BYTES
  *                         copy what step STEP of the first run wrote: KIND is arena or output
- *   steps                 also time each step of the timed runs
+ *   steps                 also time each step: after every timed run another one, by an observer; with TIMED by
+ *                         the library's own timers, which time the first run after they are set to 0
+ *   seconds S             fewer runs with their steps, but five, once they took so long together
  *   serve                 then read numbers from standard input, a line each: so many runs, their times told
  *
  * FOLDER/input_I.bin are the inputs, raw.  Written are FOLDER/output_I.bin (the last run's), dump.bin (the
- * copies, one after another, in the order of the steps) and steps.bin (run after run a uint32 a step: nanoseconds).
+ * copies, one after another, in the order of the steps) and steps.bin (run after run a uint64 a step: nanoseconds).
  * Standard output gets one JSON object a line.  Errors go to standard error with exit status 1.
  *
  * NAME is the package's; with LINKED its functions are linked in.
@@ -104,6 +106,7 @@ typedef struct dump {
 static struct {
     char library[4096];
     int threads, warmup, runs, steps, serve;
+    double seconds;
     size_t cpu_count, dump_count;
     int32_t cpus[MOST_CPUS];
     dump *dumps;
@@ -143,6 +146,8 @@ static void read_orders(void) {
             orders.warmup = atoi(values);
         } else if (strcmp(word, "runs") == 0) {
             orders.runs = atoi(values);
+        } else if (strcmp(word, "seconds") == 0) {
+            orders.seconds = atof(values);
         } else if (strcmp(word, "steps") == 0) {
             orders.steps = 1;
         } else if (strcmp(word, "serve") == 0) {
@@ -166,7 +171,7 @@ static void read_orders(void) {
 
 static void *outputs[256];
 static FILE *dump_file;
-static uint32_t *step_ns;
+static uint64_t *step_ns;
 static uint64_t step_start;
 
 static void copy_out(void *context, uint32_t step, const void *arena) {
@@ -186,9 +191,22 @@ static void copy_out(void *context, uint32_t step, const void *arena) {
 static void take_time(void *context, uint32_t step, const void *arena) {
     (void)context, (void)arena;
     uint64_t now = now_ns();
-    uint64_t taken = now - step_start;
-    step_ns[step] = taken > UINT32_MAX ? UINT32_MAX : (uint32_t)taken;
+    step_ns[step] = now - step_start;
     step_start = now;
+}
+
+/* What one look at the clock costs: it is part of every step that is timed. */
+static double timer_ns(void) {
+    uint64_t least = UINT64_MAX;
+    for (int i = 0; i < 50; i++) {
+        const uint64_t start = now_ns();
+        uint64_t end = start;
+        for (int k = 0; k < 20; k++) {
+            end = now_ns();
+        }
+        least = end - start < least ? end - start : least;
+    }
+    return (double)least / 20;
 }
 
 /* ---- the library ---- */
@@ -218,6 +236,10 @@ BIND(output_count);
 BIND(input_info);
 BIND(output_info);
 BIND(last_error);
+#ifdef TIMED
+BIND(profile);
+BIND(profile_reset);
+#endif
 
 static MODEL(handle) *handle;
 static const void *inputs[256];
@@ -240,25 +262,75 @@ static void tell_runs(int count) {
     fflush(stdout);
 }
 
-static void timed_steps(int count) {
-    const size_t steps = call_step_count();
-    FILE *file = fopen("steps.bin", "wb");
-    step_ns = calloc(steps + 1, sizeof *step_ns);
-    if (file == NULL || step_ns == NULL) {
-        fail("steps.bin", "cannot be written");
+#ifdef TIMED
+static MODEL(step_time) *step_times;
+static double run_timed(size_t steps) {
+    if (call_profile_reset(handle) != 0) {
+        fail("profile_reset", call_last_error(handle));
     }
+    const double taken = run_once();
+    if (call_profile(handle, step_times, (uint32_t)steps) != 0) {
+        fail("profile", call_last_error(handle));
+    }
+    for (size_t i = 0; i < steps; i++) {
+        step_ns[i] = step_times[i].total_ns;
+    }
+    return taken;
+}
+#else
+static double run_timed(size_t steps) {
+    (void)steps;
     if (call_observe(handle, take_time, NULL) != 0) {
         fail("observe", call_last_error(handle));
     }
-    printf("{\"observed_us\": [");
+    const double taken = run_once();
+    if (call_observe(handle, NULL, NULL) != 0) {
+        fail("observe", call_last_error(handle));
+    }
+    return taken;
+}
+#endif
+
+static void tell_times(const char *name, const double *times, int count) {
+    printf("\"%s\": [", name);
     for (int i = 0; i < count; i++) {
-        printf("%s%.3f", i ? ", " : "", run_once());
+        printf("%s%.3f", i ? ", " : "", times[i]);
+    }
+    printf("]");
+}
+
+/* Runs with and without an observer take turns, so that what disturbs the machine disturbs both. */
+static void timed_steps(int most) {
+    const size_t steps = call_step_count();
+    FILE *file = fopen("steps.bin", "wb");
+    double *plain = calloc((size_t)most + 1, sizeof *plain), *timed = calloc((size_t)most + 1, sizeof *timed);
+    step_ns = calloc(steps + 1, sizeof *step_ns);
+    if (file == NULL || step_ns == NULL || plain == NULL || timed == NULL) {
+        fail("steps.bin", "cannot be written");
+    }
+#ifdef TIMED
+    step_times = calloc(steps + 1, sizeof *step_times);
+    if (step_times == NULL) {
+        fail("memory", "no room for the times");
+    }
+#endif
+    const double end = now_us() + orders.seconds * 1e6;
+    int count = 0;
+    while (count < most && (orders.seconds <= 0 || count < 5 || now_us() < end)) {
+        plain[count] = run_once();
+        timed[count] = run_timed(steps);
         if (fwrite(step_ns, sizeof *step_ns, steps, file) != steps) {
             fail("steps.bin", "cannot be written");
         }
+        count++;
     }
-    printf("]}\n");
-    if (fclose(file) != 0 || call_observe(handle, NULL, NULL) != 0) {
+    printf("{\"timer_ns\": %.3f, ", timer_ns());
+    tell_times("run_us", plain, count);
+    printf(", ");
+    tell_times("observed_us", timed, count);
+    printf("}\n");
+    fflush(stdout);
+    if (fclose(file) != 0) {
         fail("steps.bin", "cannot be written");
     }
 }
@@ -282,6 +354,10 @@ static void load(void) {
     FIND(input_info);
     FIND(output_info);
     FIND(last_error);
+#ifdef TIMED
+    FIND(profile);
+    FIND(profile_reset);
+#endif
 #endif
     const double loaded = now_us();
     MODEL(options) options = MODEL(OPTIONS_INIT);
@@ -336,9 +412,10 @@ int main(int count, char **words) {
     for (int i = 1; i < orders.warmup; i++) {
         run_once();
     }
-    tell_runs(orders.runs);
     if (orders.steps) {
         timed_steps(orders.runs);
+    } else {
+        tell_runs(orders.runs);
     }
     while (orders.serve && fgets(line, sizeof line, stdin) != NULL) {
         tell_runs(atoi(line));

@@ -21,8 +21,10 @@ class Orders:
     """``warmup`` runs whose time nobody asks for (there is always one), then ``runs`` timed ones.
 
     ``threads`` counts the calling thread.  ``cpus``: it is pinned to the first, the workers to the rest; with
-    none nothing is pinned.  With ``steps`` as many runs follow in which each step is timed.  With ``serve``
-    the program then waits to be asked for more (``Session.ask``).
+    none nothing is pinned.  With ``steps`` each step is timed: each of the ``runs`` is followed by one more
+    whose steps are timed, by the package's own timers where it has them; with ``seconds`` above 0 there
+    are fewer runs, but five, once they took so long together.  With ``serve`` the program then waits to be
+    asked for more (``Session.ask``).
     """
 
     threads: int = 1
@@ -30,6 +32,7 @@ class Orders:
     warmup: int = 1
     runs: int = 0
     steps: bool = False
+    seconds: float = 0.0
     serve: bool = False
     dumps: tuple[Dump, ...] = ()
 
@@ -39,6 +42,7 @@ class Orders:
         lines += [f"threads {self.threads}", f"warmup {self.warmup}", f"runs {self.runs}"]
         if self.cpus:
             lines.append(f"cpus {' '.join(map(str, self.cpus))}")
+        lines += [f"seconds {self.seconds:g}"] * (self.seconds > 0)
         lines += ["steps"] * self.steps + ["serve"] * self.serve
         lines += [
             f"dump {dump.step} {dump.kind} {dump.index} {dump.offset} {dump.nbytes}"

@@ -41,7 +41,8 @@ def driver_for(package: Path, manifest: Mapping[str, Any]) -> Path:
     linked = archive.is_file()
     header = package / "include" / f"{name}.h"
     dynamic = ["-dynamic"] if target["libc"] == "musl" and not linked else []
-    digest = hashlib.sha256("\0".join((target["linker_triple"], name, *_FLAGS, *dynamic)).encode())
+    timed = ["-DTIMED"] if manifest["interface"].get("profile") else []
+    digest = hashlib.sha256("\0".join((target["linker_triple"], name, *_FLAGS, *dynamic, *timed)).encode())
     for path in (SOURCE, header, *([archive] if linked else [])):
         digest.update(path.read_bytes())
     made = cache_directory() / "drivers" / f"{name}-{digest.hexdigest()[:32]}"
@@ -53,7 +54,7 @@ def driver_for(package: Path, manifest: Mapping[str, Any]) -> Path:
         for path in (SOURCE, header, *([archive] if linked else [])):
             shutil.copy(path, scratch / path.name)
         compiler = zig_compiler(target["linker_triple"], "", scratch)
-        arguments = [*_FLAGS, *dynamic, f"-DNAME={name}", f'-DHEADER="{name}.h"', "-I.", SOURCE.name]
+        arguments = [*_FLAGS, *dynamic, *timed, f"-DNAME={name}", f'-DHEADER="{name}.h"', "-I.", SOURCE.name]
         arguments += ["-DLINKED", archive.name, "-lm", "-lpthread"] if linked else ["-ldl"]
         call(compiler, [*arguments, "-o", "driver"], scratch, "compile the program that runs a package")
         os.replace(scratch / "driver", made)

@@ -56,7 +56,8 @@ class Measured:
     """What the driver told.  Times in microseconds, memory in KiB.
 
     ``outputs`` are the last run's; ``dumps`` what each dump of the orders copied, as bytes; ``step_ns`` has a
-    row for each run in which steps were timed (nanoseconds by step), ``observed_us`` these runs' own times.
+    row for each run in which steps were timed (nanoseconds by step), ``observed_us`` these runs' own times,
+    and ``timer_ns`` is what one look at the clock took, which is part of each step's time.
     """
 
     outputs: list[Array]
@@ -69,7 +70,8 @@ class Measured:
     threads: int
     dumps: Mapping[Dump, bytes] = field(default_factory=dict)
     observed_us: list[float] = field(default_factory=list)
-    step_ns: npt.NDArray[np.uint32] | None = None
+    step_ns: npt.NDArray[np.uint64] | None = None
+    timer_ns: float = 0.0
 
 
 def open_package(path: str | Path) -> Package:
@@ -177,6 +179,7 @@ class Session:
             **{key: told[key] for key in ("load_us", "create_us", "first_us", "run_us")},
             **{key: told[key] for key in ("idle_kib", "peak_kib", "threads")},
             observed_us=told.get("observed_us", []),
+            timer_ns=told.get("timer_ns", 0.0),
         )
 
     # ---- the folder ----
@@ -206,11 +209,12 @@ class Session:
             at += dump.nbytes
         return found
 
-    def _steps(self, folder: Path) -> npt.NDArray[np.uint32] | None:
+    def _steps(self, folder: Path) -> npt.NDArray[np.uint64] | None:
         if not self.orders.steps:
             return None
         count = len(self.package.manifest["calls"])
-        return np.fromfile(folder / "steps.bin", np.dtype("<u4")).reshape(self.orders.runs, count)
+        rows = len(self._told["observed_us"])
+        return np.fromfile(folder / "steps.bin", np.dtype("<u8")).astype(np.uint64).reshape(rows, count)
 
     # ---- the conversation ----
 

@@ -77,6 +77,14 @@ typedef struct dcc_watch {
     void *context;
 } dcc_watch;
 
+/* What a step took since its handle was made or its times were reset: nanoseconds. */
+typedef struct dcc_step_time {
+    uint64_t runs; /* that were timed: the first one, and of very short ones not every other */
+    uint64_t total_ns;
+    uint64_t min_ns; /* 0 as long as runs is */
+    uint64_t max_ns;
+} dcc_step_time;
+
 typedef int32_t (*dcc_steps)(const void *const *inputs, void *const *outputs, void *arena, uint32_t *step,
                              const dcc_watch *watch);
 
@@ -93,6 +101,7 @@ typedef struct dcc_model {
     uint64_t workspace_bytes;
     uint64_t thread_workspace_bytes;
     dcc_steps steps;
+    uint32_t timed; /* not 0: its handles count what each step takes */
 } dcc_model;
 
 typedef struct dcc_handle dcc_handle;
@@ -107,6 +116,9 @@ DCC_API dcc_status dcc_destroy(dcc_handle *handle);
 DCC_API int32_t dcc_threads(const dcc_handle *handle);
 /* From the next run on; NULL for none. */
 DCC_API dcc_status dcc_observe(dcc_handle *handle, dcc_observer observer, void *context);
+/* Of a timed model: the times of all steps, `count` of them as it has; and all of them back to 0. */
+DCC_API dcc_status dcc_profile(dcc_handle *handle, dcc_step_time *times, uint32_t count);
+DCC_API dcc_status dcc_profile_reset(dcc_handle *handle);
 /* Of the handle; of the calling thread's last failed create where handle is NULL. */
 DCC_API const char *dcc_last_error(const dcc_handle *handle);
 
@@ -146,6 +158,25 @@ typedef struct dcc_workspace {
 void dcc_workspace_init(dcc_workspace *workspace, void *base, size_t size);
 void *dcc_workspace_take(dcc_workspace *workspace, uint64_t bytes);
 int dcc_workspace_give(dcc_workspace *workspace, const void *block);
+
+/* The timers of a handle; `watch` is whoever watches the run besides, NULL for nobody. */
+typedef struct dcc_timers {
+    const dcc_watch *watch;
+    uint64_t before;   /* when the step that runs began */
+    uint64_t run_ns;   /* what the run's steps took so far */
+    uint64_t look_ns;  /* what one look at the clock takes */
+    uint32_t left_out; /* so many more runs are not timed */
+    dcc_step_time steps[];
+} dcc_timers;
+
+/* `timers` is zeroed. */
+void dcc_timers_init(dcc_timers *timers);
+/* The next run is timed. */
+void dcc_timers_reset(dcc_timers *timers, uint32_t step_count);
+/* 0 when this run is not timed; else dcc_timers_take is its observer, and dcc_timers_end to be called. */
+int dcc_timers_start(dcc_timers *timers, const dcc_watch *watch);
+void dcc_timers_take(void *timers, uint32_t step, const void *arena);
+void dcc_timers_end(dcc_timers *timers, uint32_t step_count);
 
 typedef struct dcc_pool dcc_pool;
 

@@ -22,6 +22,7 @@ struct dcc_handle {
     _Atomic int32_t user; /* process id of the thread inside, 0 for none */
     int32_t threads;
     dcc_watch watch; /* no observer: nobody */
+    dcc_timers *timers; /* NULL for a model without */
     char error[ERROR_BYTES];
     dcc_workspace main_space;
     dcc_workspace worker_spaces[]; /* one for each participant */
@@ -217,6 +218,16 @@ dcc_status dcc_create(const dcc_model *model, const dcc_options *given, dcc_hand
         free(made);
         return fail(create_error(), DCC_ERROR_MEMORY, "no memory for %zu bytes of arena and workspace", sizes.total);
     }
+    if (model->timed) {
+        made->timers = calloc(1, sizeof *made->timers + model->step_count * sizeof made->timers->steps[0]);
+        if (made->timers == NULL) {
+            free(made->owned);
+            free(made);
+            return fail(create_error(), DCC_ERROR_MEMORY, "no memory for the times of %u steps",
+                        (unsigned)model->step_count);
+        }
+        dcc_timers_init(made->timers);
+    }
     made->model = model;
     made->threads = options.threads;
     made->arena = memory;
@@ -229,6 +240,7 @@ dcc_status dcc_create(const dcc_model *model, const dcc_options *given, dcc_hand
     if (options.threads > 1) {
         made->pool = dcc_pool_acquire(options.threads, options.spin_us, options.cpus, options.cpu_count);
         if (made->pool == NULL) {
+            free(made->timers);
             free(made->owned);
             free(made);
             return fail(create_error(), DCC_ERROR_THREAD, "%d threads could not be started or pinned",
@@ -268,6 +280,7 @@ dcc_status dcc_destroy(dcc_handle *handle) {
     if (handle->pool != NULL) {
         dcc_pool_release(handle->pool);
     }
+    free(handle->timers);
     free(handle->owned);
     free(handle);
     return DCC_OK;
@@ -281,6 +294,41 @@ dcc_status dcc_observe(dcc_handle *handle, dcc_observer observer, void *context)
         return DCC_ERROR_BUSY;
     }
     handle->watch = (dcc_watch){observer, context};
+    leave(handle);
+    return DCC_OK;
+}
+
+dcc_status dcc_profile(dcc_handle *handle, dcc_step_time *times, uint32_t count) {
+    if (handle == NULL) {
+        return DCC_ERROR_ARGUMENT;
+    }
+    if (!enter(handle)) {
+        return DCC_ERROR_BUSY;
+    }
+    const uint32_t steps = handle->model->step_count;
+    dcc_status status = DCC_OK;
+    if (handle->timers == NULL) {
+        status = fail(handle->error, DCC_ERROR_ARGUMENT, "the model was built without timers");
+    } else if (count != steps || (times == NULL && steps > 0)) {
+        status = fail(handle->error, DCC_ERROR_ARGUMENT, "%s for the times of %u steps",
+                      times == NULL ? "no room" : "room for another number", (unsigned)steps);
+    } else if (steps > 0) {
+        memcpy(times, handle->timers->steps, steps * sizeof *times);
+    }
+    leave(handle);
+    return status;
+}
+
+dcc_status dcc_profile_reset(dcc_handle *handle) {
+    if (handle == NULL) {
+        return DCC_ERROR_ARGUMENT;
+    }
+    if (!enter(handle)) {
+        return DCC_ERROR_BUSY;
+    }
+    if (handle->timers != NULL) {
+        dcc_timers_reset(handle->timers, handle->model->step_count);
+    }
     leave(handle);
     return DCC_OK;
 }
@@ -341,7 +389,12 @@ static dcc_status run_steps(dcc_handle *handle, const void *const *inputs, void 
     dcc_thread *before = dcc_become(&thread);
     uint32_t step = 0;
     const dcc_watch *watch = handle->watch.observer == NULL ? NULL : &handle->watch;
-    int32_t result = model->steps(inputs, outputs, handle->arena, &step, watch);
+    const dcc_watch timing = {dcc_timers_take, handle->timers};
+    const int timed = handle->timers != NULL && dcc_timers_start(handle->timers, watch);
+    int32_t result = model->steps(inputs, outputs, handle->arena, &step, timed ? &timing : watch);
+    if (timed) {
+        dcc_timers_end(handle->timers, model->step_count);
+    }
     (void)dcc_become(before);
     if (result == 0) {
         return DCC_OK;

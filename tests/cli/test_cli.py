@@ -20,7 +20,9 @@ from deploycc.cli.progress import Progress
 from deploycc.targets import target_names
 from tests.models import BREAKS_THE_PLANNER, write_small_net
 
-COMMANDS = "build completion explain export inspect lint split targets tune verify".split()
+COMMANDS = (
+    "bench build completion diff explain export inspect lint profile report split targets tune verify".split()
+)
 DEPLOYCC = [sys.executable, "-m", "deploycc"]
 
 

@@ -98,7 +98,7 @@ static const char *const names[] = {"first", "second", "third"};
 
 #define MODEL(title, function)                                                                                \
     static const dcc_model title = {DCC_ABI, 1, 1, 3, #title, &input, &output, names, COUNT * sizeof(float), \
-                                    COUNT * sizeof(float), COUNT * sizeof(float), function}
+                                    COUNT * sizeof(float), COUNT * sizeof(float), function, 0}
 MODEL(scale, scale_steps);
 
 static dcc_options threads(int32_t count) {
@@ -702,6 +702,8 @@ static void kept_apart(void) {
     CHECK(dcc_destroy(handle) == DCC_OK);
 }
 
+#include "exercise_timers.h"
+
 static const struct {
     const char *name;
     void (*function)(void);
@@ -723,6 +725,9 @@ static const struct {
     {"no_allocation", no_allocation},
     {"affinity", affinity},
     {"kept_apart", kept_apart},
+    {"observed", observed},
+    {"timers", timers},
+    {"seldom_timed", seldom_timed},
 };
 
 int main(int argc, char **argv) {

@@ -19,6 +19,7 @@ WRAPPED = "-Wl,--wrap=malloc,--wrap=calloc,--wrap=posix_memalign"
 EXERCISES = (
     "results sleeping two_handles misuse contended cycles forked forked_inside nested barrier errors"
     " bad_options workspace own_memory no_allocation affinity kept_apart"
+    " observed timers seldom_timed"
 ).split()
 SANITIZERS = {"plain": "", "address-undefined": "address,undefined", "thread": "thread"}
 POOLS = {"private": [], "shared": ["-DDCC_SHARED_POOL"]}
@@ -120,6 +121,7 @@ def test_on_another_machine(request: pytest.FixtureRequest, tmp_path: Path, targ
     command += [str(EXERCISE), *map(str, runtime_sources()), WRAPPED, "-o", str(program)]
     subprocess.run(command, check=True, timeout=300, env=environment)
     exercises = ["results", "two_handles", "misuse", "nested", "errors", "workspace", "own_memory"]
+    exercises += ["observed", "timers"]
     if request.node.get_closest_marker("slow"):
         # Threads that all wait for each other: on two emulated processors that others use, minutes at worst.
         exercises.append("barrier")
