@@ -50,14 +50,14 @@ def bisect(
 ) -> Bisection:
     """The first step of ``package`` whose own error exceeds what its inputs explain, and why.
 
-    ``model`` is the ONNX file it was built from, ``inputs`` are in the manifest's order (the golden ones unless
-    given), ``runner`` is where the package runs (``deploycc.running.place_of``).  A model reduced to what shows
-    the fault is built with the compiler at hand, for the package's target or ``target``, or by ``builder``; it is
-    written to ``output``, a folder that is ``NAME-bisect`` in the current one unless given.
+    ``model`` is the ONNX file it was built from, ``inputs`` are in the manifest's order (the golden ones
+    unless given), ``runner`` is where the package runs (``deploycc.running.place_of``).  A model reduced to
+    what shows the fault is built with the compiler at hand, for the package's target or ``target``, or by
+    ``builder``; it is written to the folder ``output``, ``./NAME-bisect`` unless given.
 
-    Raises ``DeployccError``: DC821 if the package's tensors are not the model's, DC822 if the reference cannot run
-    the model on these inputs, DC823 if ``output`` holds something else; and what ``open_package``, the place,
-    import and simplify raise.
+    Raises ``DeployccError``: DC821 if the package's tensors are not the model's, DC822 if the reference
+    cannot run the model on these inputs, DC823 if ``output`` holds something else; and what
+    ``open_package``, the place, import and simplify raise.
     """
     opened = package if isinstance(package, Package) else open_package(package)
     place = place_of(runner, opened.manifest)

@@ -1,4 +1,4 @@
-"""Pieces of the model in which the fault may show again, with inputs from the package's run and references."""
+"""Pieces of the model in which the fault may show again, with inputs from the package's run."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ REACHES = (1, 3, 8)
 class Candidate:
     """A folder with ``model.onnx``, ``inputs.npz`` and ``expected.npz`` (the reference's outputs).
 
-    ``nodes`` are those of the model in it.  ``role``: ``step`` for all that the suspect computes, ``node`` for one
-    of its nodes alone, ``prefix`` for those up to one of them, ``grown`` for more.  ``layouts``: transposes at
-    its ends give tensors the layout that they have in the package.
+    ``nodes`` are those of the model in it.  ``role``: ``step`` for all that the suspect computes, ``node``
+    for one of its nodes alone, ``prefix`` for those up to one of them, ``grown`` for more.  ``layouts``:
+    transposes at its ends give tensors the layout that they have in the package.
     """
 
     folder: str
@@ -171,8 +171,8 @@ class Writer:
         feeds = {name: np.ascontiguousarray(value) for name, value in values.items()}
         if layouts:
             images = {w.tensor for w in self.search.writes if w.channels_last}
-            model, feeds = _with_layouts(model, feeds, images)
-            if model is None:
+            feeds = _with_layouts(model, feeds, images)
+            if not feeds:
                 return
         try:
             expected = run_plain(model, list(feeds.values()))
@@ -190,17 +190,18 @@ class Writer:
 
 
 def save_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
-    """An ``.npz`` file.  ``numpy.savez`` takes names as keywords, and some that a model may have are its own."""
+    """An ``.npz`` file.  ``numpy.savez`` takes names as keywords, of which some are its own."""
     with zipfile.ZipFile(path, "w") as archive:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
                 np.lib.format.write_array(file, np.ascontiguousarray(array), allow_pickle=False)
 
 
-def _with_layouts(
-    model: ModelProto, feeds: Mapping[str, Array], images: Iterable[str]
-) -> tuple[ModelProto | None, dict[str, Array]]:
-    """The model with inputs and outputs among ``images`` handed over with their channels last."""
+def _with_layouts(model: ModelProto, feeds: Mapping[str, Array], images: Iterable[str]) -> dict[str, Array]:
+    """Hand the model's inputs and outputs among ``images`` over with their channels last, in place.
+
+    The values of its inputs; none if there are no such tensors.
+    """
     chosen = set(images)
     values: dict[str, Array] = {}
     before, after = [], []
@@ -225,8 +226,8 @@ def _with_layouts(
         else:
             after.append(helper.make_node("Transpose", [inner], [outer], name=outer, perm=[0, 2, 3, 1]))
     if not before and not after:
-        return None, values
+        return {}
     nodes = [*before, *model.graph.node, *after]
     del model.graph.node[:]
     model.graph.node.extend(nodes)
-    return model, values
+    return values

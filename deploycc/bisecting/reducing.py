@@ -31,6 +31,10 @@ _LIKELIEST = 3
 """So many single nodes are tried before prefixes."""
 
 
+Candidates = Sequence[tuple[str, str, tuple[str, ...], bool]]
+"""Folder, role, nodes, and whether it keeps the package's layouts, of each ``Candidate``."""
+
+
 @dataclass(frozen=True)
 class Shown:
     """A candidate, as ``Candidate`` is written, that was built and run."""
@@ -95,13 +99,10 @@ class Reducer:
                 break
         return worst
 
-    def reduce(
-        self, candidates: Sequence[tuple[str, str, tuple[str, ...], bool]], order: Sequence[str]
-    ) -> Reduced:
+    def reduce(self, candidates: Candidates, order: Sequence[str]) -> Reduced:
         """The smallest candidate that shows the fault.
 
-        Candidates are tuples of folder, role, nodes and whether they keep layouts.  ``order`` has the step's
-        nodes, the most suspicious first.
+        ``order`` has the step's nodes, the most suspicious first.
         """
         shown: Shown | None = None
         layouts = False
@@ -124,13 +125,12 @@ class Reducer:
     def _node(
         self,
         shown: Shown,
-        candidates: Sequence[tuple[str, str, tuple[str, ...], bool]],
+        candidates: Candidates,
         order: Sequence[str],
         layouts: bool,
     ) -> Reduced:
-        singles = {
-            nodes: folder for folder, role, nodes, kept in candidates if role == "node" and kept == layouts
-        }
+        alike = [one for one in candidates if one[3] == layouts]
+        singles = {nodes: folder for folder, role, nodes, _ in alike if role == "node"}
         for name in order[:_LIKELIEST]:
             if (name,) not in singles or self.late:
                 continue
@@ -140,8 +140,8 @@ class Reducer:
         prefixes = sorted(
             (
                 (nodes, folder)
-                for folder, role, nodes, kept in candidates
-                if role == "prefix" and kept == layouts and set(nodes) < set(shown.nodes)
+                for folder, role, nodes, _ in alike
+                if role == "prefix" and set(nodes) < set(shown.nodes)
             ),
             key=lambda one: len(one[0]),
         )
