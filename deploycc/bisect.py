@@ -167,9 +167,9 @@ def locate_in_child(message: dict[str, Any], emit: Callable[[Event], None]) -> d
         suspect = simplification_fault(model.proto, graph, watched.names, watched.inputs, search.expected)
     if simplified.sha256 != package.manifest["model"]["sha256"]:
         search.notes.append("the model is another file than the one that the package was built from")
-    candidates = (
-        trace("reduce", Writer(search, located, scratch / "candidates").all) if located is not None else []
-    )
+    writer = Writer(search, located, scratch / "candidates") if located is not None else None
+    candidates = trace("reduce", writer.all) if writer is not None else []
+    gathered = writer.gathered() if writer is not None else None
     order = (
         [graph.nodes[i].name for i in located.order] if located is not None and located.judged.nodes else []
     )
@@ -188,6 +188,8 @@ def locate_in_child(message: dict[str, Any], emit: Callable[[Event], None]) -> d
     return {
         "bisection": asdict(bisection),
         "candidates": [asdict(candidate) for candidate in candidates],
+        "gathered": None if gathered is None else asdict(gathered),
+        "told": suspect is not None and suspect.certainty == "told by its values",
         "order": order,
         "operators": {node.name: node.op_type for node in graph.nodes},
         "threads": located.threads if located is not None else 1,
@@ -251,8 +253,9 @@ def _reduced(
     candidates = [
         (c["folder"], c["role"], tuple(c["nodes"]), bool(c["layouts"])) for c in answer["candidates"]
     ]
-    reduced = reducer.reduce(candidates, answer["order"])
-    if reduced.node and len(answer["order"]) > 1:
+    reduced = reducer.reduce(candidates, answer["order"], answer["gathered"])
+    # What no elementwise node can have done is the operator's, whichever prefix shows it first.
+    if reduced.node and len(answer["order"]) > 1 and not answer["told"]:
         suspect = replace(
             suspect,
             node=reduced.node,
