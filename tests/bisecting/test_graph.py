@@ -9,6 +9,7 @@ import onnx
 
 from deploycc.bisecting.graph import Graph
 from deploycc.bisecting.judging import run_plain
+from deploycc.onnx_graph import Array
 
 
 def test_the_nodes_between_known_tensors_and_a_result(net: Path) -> None:
@@ -25,7 +26,8 @@ def test_pieces_one_after_the_other_compute_what_the_whole_does(net: Path) -> No
     graph = Graph(onnx.load(net))
     x = np.random.default_rng().standard_normal((1, 3, 12, 12)).astype(np.float32)
     whole = run_plain(graph.proto, [x])[0]
-    value, known = x, "x"
+    value: Array = x
+    known = "x"
     for target in ("r0", "h1", "p1", "y"):
         nodes, read = graph.between([target], {known})
         assert read == [known]
