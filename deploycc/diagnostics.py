@@ -251,6 +251,11 @@ CATALOGUE: dict[str, Code] = {
     "DC841": Code("inputs that are not the package's", 2),
     "DC842": Code("target that tells no peak", 2),
     "DC843": Code("profile cannot be written", 2),
+    # DC820-DC829: the search for a wrong layer (verify --bisect)
+    "DC820": Code("search for a wrong layer without a model", 2),
+    "DC821": Code("package of another model", 2),
+    "DC822": Code("reference cannot run the model on these inputs", 1),
+    "DC823": Code("folder that holds no reduced model", 2),
 }
 
 
