@@ -234,6 +234,11 @@ CATALOGUE: dict[str, Code] = {
     "DC803": Code("emulator has no C library", 2),
     "DC804": Code("device cannot be used", 2),
     "DC805": Code("package cannot be run", 1),
+    # DC850-DC859: the report of a package
+    "DC850": Code("what the build told is broken", 2),
+    "DC851": Code("report would change the package", 2),
+    "DC852": Code("file is not what was asked for", 2),
+    "DC853": Code("measured of another package", 2),
 }
 
 

@@ -178,7 +178,7 @@ class Benchmark:
 def from_json(kind: type[Kind], table: Mapping[str, Any]) -> Kind:
     """The dataclass whose ``dataclasses.asdict`` went through JSON.
 
-    Raises ``KeyError`` or ``TypeError`` where the table is none.
+    Raises ``KeyError``, ``TypeError`` or ``ValueError`` where the table is none.
     """
     hints = typing.get_type_hints(kind)
     fields = dataclasses.fields(kind)  # type: ignore[arg-type]
@@ -196,4 +196,7 @@ def _value(hint: Any, value: Any) -> Any:
     if origin is tuple:
         kinds = [parts[0]] * len(value) if parts[-1] is Ellipsis else parts
         return tuple(_value(part, item) for part, item in zip(kinds, value, strict=True))
+    wanted: Any = {float: (int, float), Mapping: dict}.get(origin or hint, hint)
+    if not isinstance(value, wanted) or (isinstance(value, bool) and hint is not bool):
+        raise TypeError(f"{value!r:.60} is no {getattr(hint, '__name__', hint)}")
     return value

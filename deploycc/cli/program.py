@@ -18,6 +18,7 @@ from deploycc.cli.export_command import export_command
 from deploycc.cli.inspect_command import inspect_command
 from deploycc.cli.interrupts import Interrupted
 from deploycc.cli.lint_command import lint_command
+from deploycc.cli.report_command import report_command
 from deploycc.cli.split_command import split_command
 from deploycc.cli.targets_command import targets_command
 from deploycc.cli.tune_command import tune_command
@@ -67,6 +68,7 @@ program.add_command(explain_command)
 program.add_command(export_command)
 program.add_command(inspect_command)
 program.add_command(lint_command)
+program.add_command(report_command)
 program.add_command(split_command)
 program.add_command(targets_command)
 program.add_command(tune_command)
