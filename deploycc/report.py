@@ -42,6 +42,8 @@ def pages_of(facts: Facts) -> Callable[[Path, Mapping[str, Any]], Mapping[str, b
 
     def pages(folder: Path, manifest: Mapping[str, Any]) -> Mapping[str, bytes]:
         told = facts_to_json(facts)
+        # In the order that a reader of the file finds, so that the page can be made again to the byte.
+        manifest = json.loads(json.dumps(manifest, sort_keys=True))
         result = PackageResult(manifest, facts_from_json(told), library_of(folder, manifest))
         return {FILE: told, PAGE: render_package(result).encode("utf-8", "backslashreplace")}
 

@@ -38,6 +38,7 @@ Examples:
   deploycc lint model.onnx --target snpe:htp --target arm64
   deploycc explain DC402
   deploycc inspect model-arm64
+  deploycc report model-arm64
   deploycc targets
 
 Exit codes: 0 done, 1 the model was refused, 2 wrong usage or broken input, 70 a fault of deploycc.""",

@@ -50,7 +50,7 @@ def operators_text(layer: Layer) -> str:
     """What a step computes: ``conv2d + add + relu``; of many operators the first and how many are fused."""
     if len(layer.operators) > _OPERATORS_NAMED:
         return f"{layer.operators[0]} + {len(layer.operators) - 1} fused"
-    return " + ".join(layer.operators) or layer.symbol
+    return " + ".join(layer.operators) or ("copy" if layer.symbol == "memcpy" else layer.symbol)
 
 
 def described(result: PackageResult, layer: Layer) -> str:

@@ -44,7 +44,7 @@ def _output(output: TensorDifference) -> Markup:
             f"{output.nan:,}, {output.infinite:,}" if output.nan or output.infinite else "none",
         ),
         ("unexpected of them", f"{output.unexpected:,}" if output.unexpected else ""),
-        ("worst at", f"[{place}]: {output.worst_got:.6g}, expected {output.worst_expected:.6g}"),
+        ("worst at", f"[{place}]: {output.worst_got:.9g}, expected {output.worst_expected:.9g}"),
     ]
     head = element(
         "div",
