@@ -196,7 +196,9 @@ def _measured(root: Path, given: Measurements) -> Measurements:
     def measured(what: str, front: str) -> Any:
         try:
             return getattr(importlib.import_module(f"deploycc.{front}"), front)(root)
-        except ModuleNotFoundError:
+        except ModuleNotFoundError as error:
+            if error.name != f"deploycc.{front}":
+                raise
             missing[what] = f"This deploycc has no '{front}'."
         except DeployccError as error:
             missing[what] = _reason(error)

@@ -196,7 +196,9 @@ def _value(hint: Any, value: Any) -> Any:
     if origin is tuple:
         kinds = [parts[0]] * len(value) if parts[-1] is Ellipsis else parts
         return tuple(_value(part, item) for part, item in zip(kinds, value, strict=True))
-    wanted: Any = {float: (int, float), Mapping: dict}.get(origin or hint, hint)
+    if hint is float:
+        return float(value)  # JSON has no infinity: files have it as text
+    wanted: Any = {Mapping: dict}.get(origin, origin or hint)
     if not isinstance(value, wanted) or (isinstance(value, bool) and hint is not bool):
         raise TypeError(f"{value!r:.60} is no {getattr(hint, '__name__', hint)}")
     return value

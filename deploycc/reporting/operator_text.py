@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from deploycc.operators import Conv2d
 from deploycc.records import operator_of
 
@@ -13,10 +15,9 @@ def operator_text(text: str) -> str:
     except ValueError:
         return text
     if not isinstance(operator, Conv2d):
-        sizes = ", ".join(
-            f"{name} {value}" for name, value in vars(operator).items() if value not in ("float32", 1, False)
+        return (
+            f"product {math.prod(operator.leading)}x{operator.inner} by {operator.inner}x{operator.columns}"
         )
-        return f"product {sizes}"
     depthwise = operator.groups == operator.in_channels > 1
     words = ["depthwise" if depthwise else "conv", "x".join(map(str, operator.kernel))]
     if operator.strides != (1, 1):

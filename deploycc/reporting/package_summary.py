@@ -15,6 +15,7 @@ from deploycc.result_types import Contest, Layer, TensorDifference
 
 NOT_MEASURED = "not measured"
 _OPERATORS_NAMED = 4
+_LONGEST_NAME = 40
 
 
 @dataclass(frozen=True)
@@ -62,9 +63,13 @@ def described(result: PackageResult, layer: Layer) -> str:
 
 def nodes_text(nodes: Sequence[str], most: int = 3) -> str:
     """The nodes' names, of many the first and the last."""
-    if len(nodes) <= most:
-        return ", ".join(nodes)
-    return f"{nodes[0]} … {nodes[-1]} ({len(nodes)} nodes)"
+    names = [name_text(name) for name in nodes]
+    return ", ".join(names) if len(nodes) <= most else f"{names[0]} … {names[-1]} ({len(nodes)} nodes)"
+
+
+def name_text(name: str) -> str:
+    """A name's end, where exporters put what tells it from others."""
+    return name if len(name) <= _LONGEST_NAME else f"…{name[1 - _LONGEST_NAME :]}"
 
 
 def cost_text(result: PackageResult, layer: Layer) -> str:
@@ -114,6 +119,8 @@ def _slowest(result: PackageResult) -> Highlight | None:
     part = share(layer.share, 1)
     if profile is None:
         lines.append(f"{part} of the estimated cycles: an estimate, {NOT_MEASURED}")
+        if "profile" in result.unmeasured:
+            lines.append(result.unmeasured["profile"])
     else:
         where = f"{profile.place}, {plural(profile.threads, 'thread')}"
         lines.append(f"{cost_text(result, layer)}, {part} of the layers' time ({where})")
@@ -131,7 +138,9 @@ def _memory(result: PackageResult) -> Highlight:
         layer = result.layers[flow.peak]
         used = f"{nbytes(flow.live[flow.peak])} in use"
         lines.append(f"the arena is fullest in step {flow.peak} ({operators_text(layer)}): {used}")
-        names = [f"{life.tensor or 'a tensor in between'} {nbytes(life.nbytes)}" for life in held[:3]]
+        names = [
+            f"{name_text(life.tensor) or 'a tensor in between'} {nbytes(life.nbytes)}" for life in held[:3]
+        ]
         rest = f" and {len(held) - 3} more" if len(held) > 3 else ""
         lines.append(f"made up of {', '.join(names)}{rest}")
     return Highlight("peak memory", nbytes(total), tuple(lines), "memory")
@@ -145,7 +154,7 @@ def _error(result: PackageResult) -> Highlight:
         return Highlight("worst error", NOT_MEASURED, (reason,), "verification")
     lines = [
         f"output {worst.tensor}, tolerance {worst.tolerance:.3g}: {'passes' if worst.ok else 'FAILS'}",
-        f"against {verification.engine} on {verification.place}, {verification.inputs} inputs",
+        f"against {verification.engine} on {verification.place}, inputs: {verification.inputs}",
     ]
     if worst.reason:
         lines.insert(1, worst.reason)

@@ -19,7 +19,7 @@ from deploycc.reporting.html.package_page import package_sections, render_packag
 from deploycc.reporting.html.page import Section, page
 from deploycc.reporting.operator_text import operator_text
 from deploycc.reporting.package_result import PackageResult
-from deploycc.reporting.package_summary import highlights, summary_text
+from deploycc.reporting.package_summary import highlights, nodes_text, summary_text
 from deploycc.reporting.reasons import why
 from deploycc.result_types import Ceilings
 from tests.reporting import packages
@@ -232,7 +232,16 @@ def test_operators_in_words() -> None:
     assert operator_text(depthwise.replace("strides=(1, 1)", "strides=(2, 2)")) == (
         "depthwise 3x3 stride 2, 8 channels at 16x16"
     )
+    product = "MatMul(leading=(2, 3), inner=5, columns=7, dtype='float32')"
+    assert operator_text(product) == "product 6x5 by 5x7"
     assert operator_text("anything") == "anything"
+
+
+def test_long_names_keep_their_end() -> None:
+    long = f"{'scope/' * 20}conv"
+    assert nodes_text([long]).endswith("scope/conv")
+    assert len(nodes_text([long])) == 40
+    assert nodes_text(["a", "b", "c", "d"]) == "a … d (4 nodes)"
 
 
 @pytest.mark.parametrize(
@@ -241,6 +250,7 @@ def test_operators_in_words() -> None:
         (Scale(0, 92, 0, 1), [0, 20, 40, 60, 80]),
         (Scale(0.5, 200, 0, 1, logarithmic=True), [1, 10, 100]),
         (Scale(3, 40, 0, 1, logarithmic=True), [5, 10, 20]),
+        (Scale(1800, 6100, 0, 1, logarithmic=True), [2000, 3000, 4000, 5000, 6000]),
         (Scale(1, 1, 0, 1), [1]),
     ],
 )

@@ -32,17 +32,13 @@ class Scale:
         return math.log10(max(value, 1e-30)) if self.logarithmic else value
 
     def ticks(self, most: int = 6) -> list[float]:
-        """Round values within: powers of ten where logarithmic, else multiples of 1, 2 or 5."""
+        """Round values within: powers of ten where logarithmic and wide, else multiples of 1, 2 or 5."""
         if self.logarithmic:
-            powers = range(
-                math.ceil(math.log10(self.low) - 1e-9), math.floor(math.log10(self.high) + 1e-9) + 1
-            )
-            ticks = [10.0**power for power in powers]
-            if len(ticks) < 3:
-                ticks = sorted(
-                    {f * 10.0**p for p in range(powers.start - 1, powers.stop + 1) for f in (1, 2, 5)}
-                )
-            return [tick for tick in ticks if self.low <= tick <= self.high]
+            first, last = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
+            for factors in ((1,), (1, 2, 5)):
+                ticks = [f * 10.0**power for power in range(first, last + 1) for f in factors]
+                if len(found := [tick for tick in ticks if self.low <= tick <= self.high]) >= 3:
+                    return found
         raw = (self.high - self.low) / most
         if raw <= 0:
             return [self.low]

@@ -19,8 +19,8 @@ def verification(result: PackageResult) -> Section:
         text = f"Not measured. {reason} The package has golden outputs of {golden['engine']} to compare with."
         return Section("verification", "Verification", element("p", text, class_="note"))
     note = (
-        f"On {found.place}, against {found.engine}, {found.inputs} inputs, "
-        f"{plural(found.runs, 'set')} of them: the worst of each output."
+        f"On {found.place}, against {found.engine}, inputs: {found.inputs}; "
+        f"of {plural(found.runs, 'set')} the worst for each output."
     )
     cards = [_output(output) for output in found.outputs]
     body = joined(element("p", note, class_="note"), element("div", *cards, class_="cards"))

@@ -12,7 +12,8 @@ from deploycc.reporting.quantities import plural, share
 from deploycc.result_types import Ceilings, Layer
 
 _WIDTH, _HEIGHT = 620, 420
-_NAMED = 5
+_NAMED, _LEAST_NAMED = 5, 0.02
+"""Steps whose numbers are written, and the share from which a circle has room for one."""
 
 
 def roofline(result: PackageResult) -> Section | None:
@@ -59,6 +60,7 @@ def roofline(result: PackageResult) -> Section | None:
             class_="inside middle",
         )
         for layer in counted[:_NAMED]
+        if layer.share >= _LEAST_NAMED
     ]
     roof = Markup() if ceilings is None else _roof(ceilings, x, y)
     drawing = chart(

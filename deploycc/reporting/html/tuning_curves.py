@@ -96,7 +96,8 @@ def _curve(name: str, records: Sequence[Record], part: float, result: PackageRes
         return element("article", *head, element("p", "No candidate gave a right result."), class_="card")
     x = Scale(0, max(1, len(records) - 1), LEFT, _WIDTH - RIGHT)
     y = Scale(min(values) * 0.9, max(values) * 1.1, _HEIGHT - BOTTOM, TOP + 12, logarithmic=True)
-    points, line = [], []
+    points: list[Markup] = []
+    line: list[str] = []
     best = float("inf")
     for index, record in enumerate(records):
         value = record.value * (1e6 if record.unit == "seconds" else 1)
@@ -108,16 +109,16 @@ def _curve(name: str, records: Sequence[Record], part: float, result: PackageRes
         if ok:
             best = min(best, value)
         if best < float("inf"):
-            line.append(f"{x(index):.1f} {y(best):.1f}")
+            line.append(f"H{x(index):.1f}V{y(best):.1f}" if line else f"M{x(index):.1f} {y(best):.1f}")
     drawing = chart(
         "Tuning",
         _WIDTH,
         _HEIGHT,
         axes(x, y, ("candidate", "µs" if right[0].unit == "seconds" else "instructions"), x_ticks=_whole(x)),
-        element("path", d="M" + "L".join(line), class_="best"),
+        element("path", d="".join(line), class_="best"),
         *points,
         told="The line is the best so far; the full point is in the package."
-        if chosen
+        if any(record.candidate == chosen for record in right)
         else "The line is the best so far.",
     )
     return element("article", *head, drawing, class_="card")

@@ -88,8 +88,8 @@
     if (state.node !== null) words.push("of the selected node");
     else if (places.size) words.push(`at ${places.size} ${places.size === 1 ? "node" : "nodes"}`);
     if (state.query) words.push(`, ${nodes} ${nodes === 1 ? "node matches" : "nodes match"} “${state.query}”`);
-    if (target().heat && !findings.length) words.shift();
-    one(".found").textContent = words.join(" ").replace(" ,", ",");
+    if (target().heat && !findings.length) words.splice(0, words.length - (state.query ? 1 : 0));
+    one(".found").textContent = words.join(" ").replace(" ,", ",").replace(/^, /, "");
     drawOverview();
   }
 
