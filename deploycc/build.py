@@ -382,9 +382,14 @@ def build_in_child(message: dict[str, Any], emit: Callable[[Event], None]) -> di
 
         reference = trace("golden", golden, model, request.seed)
 
+        from deploycc.facts import gather
         from deploycc.packaging import package
+        from deploycc.report import pages_of
 
-        result = trace("package", package, planned, request, model, reference, Path(message["staging"]))
+        pages = pages_of(gather(request, model, report, program))
+        result = trace(
+            "package", package, planned, request, model, reference, Path(message["staging"]), pages
+        )
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise disk_full(request.output) from None

@@ -256,6 +256,11 @@ CATALOGUE: dict[str, Code] = {
     "DC821": Code("package of another model", 2),
     "DC822": Code("reference cannot run the model on these inputs", 1),
     "DC823": Code("folder that holds no reduced model", 2),
+    # DC850-DC859: the report of a package
+    "DC850": Code("what the build told is broken", 2),
+    "DC851": Code("report would change the package", 2),
+    "DC852": Code("file is not what was asked for", 2),
+    "DC853": Code("measured of another package", 2),
 }
 
 

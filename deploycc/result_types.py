@@ -184,7 +184,7 @@ class Benchmark:
 def from_json(kind: type[Kind], table: Mapping[str, Any]) -> Kind:
     """The dataclass whose ``dataclasses.asdict`` went through JSON.
 
-    Raises ``KeyError`` or ``TypeError`` where the table is none.
+    Raises ``KeyError``, ``TypeError`` or ``ValueError`` where the table is none.
     """
     hints = typing.get_type_hints(kind)
     fields = dataclasses.fields(kind)  # type: ignore[arg-type]
@@ -204,4 +204,7 @@ def _value(hint: Any, value: Any) -> Any:
         return tuple(_value(part, item) for part, item in zip(kinds, value, strict=True))
     if hint is float:
         return float(value)  # JSON has no infinity: files have it as text
+    wanted: Any = {Mapping: dict}.get(origin, origin or hint)
+    if not isinstance(value, wanted) or (isinstance(value, bool) and hint is not bool):
+        raise TypeError(f"{value!r:.60} is no {getattr(hint, '__name__', hint)}")
     return value

@@ -200,6 +200,14 @@ class TensorInfo:
 
 
 @dataclass(frozen=True)
+class PassCount:
+    """What a pass over the graph did: in how many ``places``, or how many nodes fewer onnxsim left."""
+
+    name: str
+    places: int
+
+
+@dataclass(frozen=True)
 class Model:
     """A checked ONNX model, all shapes static, no weights among ``inputs``."""
 
@@ -212,6 +220,8 @@ class Model:
     diagnostics: tuple[Diagnostic, ...] = ()
     original: onnx.ModelProto | None = None
     """The graph as it was read, with names, bound shapes and inferred types: rules about form read it."""
+    passes: tuple[PassCount, ...] = ()
+    """What simplifying did, in the order it did it."""
 
 
 @dataclass(frozen=True)

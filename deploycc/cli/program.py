@@ -19,6 +19,7 @@ from deploycc.cli.inspect_command import inspect_command
 from deploycc.cli.interrupts import Interrupted
 from deploycc.cli.lint_command import lint_command
 from deploycc.cli.profile_command import profile_command
+from deploycc.cli.report_command import report_command
 from deploycc.cli.split_command import split_command
 from deploycc.cli.targets_command import targets_command
 from deploycc.cli.tune_command import tune_command
@@ -41,6 +42,7 @@ Examples:
   deploycc inspect model-arm64
   deploycc verify model-arm64 --model model.onnx
   deploycc profile model-host
+  deploycc report model-arm64
   deploycc targets
 
 Exit codes: 0 done, 1 the model was refused, 2 wrong usage or broken input, 70 a fault of deploycc.""",
@@ -72,6 +74,7 @@ program.add_command(export_command)
 program.add_command(inspect_command)
 program.add_command(lint_command)
 program.add_command(profile_command)
+program.add_command(report_command)
 program.add_command(split_command)
 program.add_command(targets_command)
 program.add_command(tune_command)

@@ -7,7 +7,7 @@ import hashlib
 import importlib.metadata
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from deploycc.packaging.interface import Interface, interface_of
 from deploycc.packaging.libraries import BuiltLibrary, build_library
 from deploycc.packaging.licences import licence_files
 from deploycc.packaging.listings import LISTINGS, write_listings
-from deploycc.packaging.manifest import write_manifest
+from deploycc.packaging.manifest import files_of, manifest_of, write_manifest
 from deploycc.packaging.toolchain import runtime_headers, runtime_sources
 from deploycc.types import BuildRequest, DeployccError, Diagnostic, Golden, Model, Package, Plan
 
@@ -25,8 +25,22 @@ WEIGHT_LIMIT = (2 << 30) - (64 << 20)
 """Bytes.  Code reaches data by 32-bit signed offsets; 64 MiB are left for code and the rest."""
 
 
-def package(plan: Plan, request: BuildRequest, model: Model, golden: Golden, staging: Path) -> Package:
+Pages = Callable[[Path, Mapping[str, Any]], Mapping[str, bytes]]
+"""What is written of a package beside its manifest, by file name: a function of its folder and manifest."""
+
+
+def package(
+    plan: Plan,
+    request: BuildRequest,
+    model: Model,
+    golden: Golden,
+    staging: Path,
+    pages: Pages | None = None,
+) -> Package:
     """Write the complete package into the empty folder ``staging`` and return it.
+
+    ``pages`` gets the folder and the manifest when all but its own files are there; the manifest lists those
+    too in the end.
 
     The caller renames ``staging`` to its final place when this returns, and removes it when this
     raises.  The bytes depend on the arguments and installed versions only.
@@ -36,12 +50,14 @@ def package(plan: Plan, request: BuildRequest, model: Model, golden: Golden, sta
     a full disk and a folder that cannot be written.
     """
     try:
-        return _package(plan, request, model, golden, staging)
+        return _package(plan, request, model, golden, staging, pages)
     except OSError as error:
         raise _write_error(error) from error
 
 
-def _package(plan: Plan, request: BuildRequest, model: Model, golden: Golden, staging: Path) -> Package:
+def _package(
+    plan: Plan, request: BuildRequest, model: Model, golden: Golden, staging: Path, pages: Pages | None
+) -> Package:
     interface = interface_of(plan, request)
     _check_request(plan, request)
     kernels = check_kernels(plan.kernels, request.target)
@@ -73,16 +89,13 @@ def _package(plan: Plan, request: BuildRequest, model: Model, golden: Golden, st
     (share / "licenses").mkdir(parents=True)
     for name, text in licence_files(request.target).items():
         (share / "licenses" / name).write_bytes(text)
-    manifest = write_manifest(
-        staging,
-        interface,
-        plan,
-        request,
-        model,
-        golden,
-        _library_entry(built, plan, staging),
-        _versions(request),
-    )
+    library, versions = _library_entry(built, plan, staging), _versions(request)
+    manifest = manifest_of(interface, plan, request, model, golden, library, versions)
+    if pages is not None:
+        for name, content in pages(staging, manifest).items():
+            (share / name).write_bytes(content)
+    manifest["files"] = files_of(staging)
+    write_manifest(staging, manifest)
     return Package(path=staging, manifest=manifest)
 
 

@@ -149,6 +149,8 @@ def _memory(plan: Plan) -> dict[str, Any]:
 
 
 def _files(root: Path) -> dict[str, Any]:
+def files_of(root: Path) -> dict[str, Any]:
+    """Every file under ``root`` with its size and hash, links with where they lead."""
     found: dict[str, Any] = {}
     for path in sorted(root.rglob("*")):
         name = path.relative_to(root).as_posix()
@@ -159,8 +161,7 @@ def _files(root: Path) -> dict[str, Any]:
     return found
 
 
-def write_manifest(
-    root: Path,
+def manifest_of(
     interface: Interface,
     plan: Plan,
     request: BuildRequest,
@@ -169,7 +170,7 @@ def write_manifest(
     library: Mapping[str, Any],
     versions: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Describe everything under ``root`` and write the manifest there; no times, no paths of this machine.
+    """The manifest without its files; no times, no paths of this machine.
 
     ``library`` is what the linker step found out; see ``package``.  All sizes in bytes.
     """
@@ -177,10 +178,10 @@ def write_manifest(
         f"{node.domain}::{node.op_type}" if node.domain not in ("", "ai.onnx") else node.op_type
         for node in model.proto.graph.node
     )
-    manifest: dict[str, Any] = {
+    return {
         "calls": [_call(call) for call in plan.calls],
         "deploycc": versions["deploycc"],
-        "files": _files(root),
+        "files": {},
         "format": FORMAT,
         "golden": {
             "engine": golden.engine,
@@ -208,11 +209,12 @@ def write_manifest(
         "target": _target(request.target),
         "versions": dict(versions),
     }
-    path = root / "share" / interface.name / "manifest.json"
-    path.write_text(
-        json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=True) + "\n", encoding="ascii"
-    )
-    return manifest
+
+
+def write_manifest(root: Path, manifest: Mapping[str, Any]) -> None:
+    """Write it where readers look for it."""
+    text = json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=True) + "\n"
+    (root / "share" / manifest["name"] / "manifest.json").write_text(text, encoding="ascii")
 
 
 # ---- reading ----

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -12,7 +13,10 @@ from deploycc.onnx_graph import Array, checker_complaint, is_bare, tensor_info
 from deploycc.reference import ReferenceFailed, compare, run, sample
 from deploycc.simplifying.folding import FoldingFailed, fold
 from deploycc.simplifying.passes import CLEANING, FOLDING, LOWERING, Pass
-from deploycc.types import Diagnostic, Limits, Model
+from deploycc.types import Diagnostic, Limits, Model, PassCount
+
+Rewritten = tuple[ModelProto, tuple[PassCount, ...]]
+"""A graph and what the passes did that made it, in the order they ran."""
 
 _SLACK = 10.0
 """Folding and fusing round in another order; a wrong rewrite is off by far more."""
@@ -33,20 +37,21 @@ def simplify(model: Model, limits: Limits, *, compiled: bool = True) -> Model:
     DC154 the models could not be compared.
     """
     notes: list[Diagnostic] = list(model.diagnostics)
-    best = _passes(model.proto, CLEANING)
+    best = _passes((model.proto, ()), CLEANING)
     if any(-1 in info.shape for info in model.inputs):
-        return replace(model, proto=best)
+        return replace(model, proto=best[0], passes=best[1])
     check = _Check(model, notes)
     # onnxsim refuses a model whose outputs have no shape; what leads to one is often a reshape to sizes
     # that are computed from sizes.
-    bare = any(is_bare(info) for info in best.graph.output)
+    bare = any(is_bare(info) for info in best[0].graph.output)
     shaped = _passes(best, (*CLEANING, *FOLDING), limits.folded_bytes) if bare else best
     folded = _folded(shaped, limits, notes, compiled)
     candidates = _candidates(best, folded, limits, LOWERING if compiled else ())
-    proto = next((candidate for candidate in candidates if check.same(candidate)), model.proto)
+    proto, passes = next((found for found in candidates if check.same(found[0])), (model.proto, ()))
     return replace(
         model,
         proto=proto,
+        passes=passes,
         inputs=tuple(tensor_info(info) for info in proto.graph.input),
         outputs=tuple(tensor_info(info) for info in proto.graph.output),
         diagnostics=tuple(notes),
@@ -56,12 +61,13 @@ def simplify(model: Model, limits: Limits, *, compiled: bool = True) -> Model:
 def clean(model: Model, limits: Limits) -> Model:
     """The model as it was read, folded and cleaned by our own passes alone and not run: for a look at it."""
     proto = model.proto if model.original is None else model.original
-    return replace(model, proto=_passes(proto, (*CLEANING, *FOLDING), limits.folded_bytes))
+    proto, passes = _passes((proto, ()), (*CLEANING, *FOLDING), limits.folded_bytes)
+    return replace(model, proto=proto, passes=passes)
 
 
 def _candidates(
-    cleaned: ModelProto, folded: ModelProto | None, limits: Limits, lowering: tuple[Pass, ...]
-) -> Iterator[ModelProto]:
+    cleaned: Rewritten, folded: Rewritten | None, limits: Limits, lowering: tuple[Pass, ...]
+) -> Iterator[Rewritten]:
     """From the best to the plainest; after that only the model as it came is left."""
     if folded is not None:
         yield _passes(folded, (*CLEANING, *lowering))
@@ -71,8 +77,9 @@ def _candidates(
     yield cleaned
 
 
-def _passes(proto: ModelProto, passes: tuple[Pass, ...], budget: int = 0) -> ModelProto:
-    editor = Editor(proto, budget)
+def _passes(given: Rewritten, passes: tuple[Pass, ...], budget: int = 0) -> Rewritten:
+    editor = Editor(given[0], budget)
+    counts: Counter[str] = Counter()
     for _ in range(_ROUNDS):
         changed = 0
         for run_pass in passes:
@@ -80,9 +87,10 @@ def _passes(proto: ModelProto, passes: tuple[Pass, ...], budget: int = 0) -> Mod
             if count:
                 editor.refresh()
                 changed += count
+                counts[run_pass.__name__] += count
         if not changed:
             break
-    return editor.write_back()
+    return editor.write_back(), (*given[1], *(PassCount(name, places) for name, places in counts.items()))
 
 
 def _weight_bytes(proto: ModelProto) -> int:
@@ -94,7 +102,8 @@ def _weight_bytes(proto: ModelProto) -> int:
     return total
 
 
-def _folded(proto: ModelProto, limits: Limits, notes: list[Diagnostic], compiled: bool) -> ModelProto | None:
+def _folded(given: Rewritten, limits: Limits, notes: list[Diagnostic], compiled: bool) -> Rewritten | None:
+    proto, passes = given
     try:
         folded = fold(proto, limits) if compiled else fold(proto, limits, fuse=False)
     except FoldingFailed as failure:
@@ -121,7 +130,8 @@ def _folded(proto: ModelProto, limits: Limits, notes: list[Diagnostic], compiled
             )
         )
         return None
-    return folded
+    removed = len(proto.graph.node) - len(folded.graph.node)
+    return folded, (*passes, PassCount("onnxsim", removed))
 
 
 class _Check:

@@ -41,14 +41,14 @@ def browser() -> str:
     pytest.skip("no Chromium here: pages are not opened")
 
 
-def open_page(path: Path) -> Opened:
+def open_page(path: Path, window: str = "1280,900") -> Opened:
     command = [
         browser(),
         "--headless=new",
         "--no-sandbox",
         "--disable-gpu",
         "--disable-dev-shm-usage",
-        "--window-size=1280,900",
+        f"--window-size={window}",
         "--virtual-time-budget=5000",
         "--enable-logging=stderr",
         f"--user-data-dir={path.parent / 'profile'}",

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from deploycc import __version__
+from deploycc.reporting.html.explorer import explorer
 from deploycc.reporting.html.markup import element
 from deploycc.reporting.html.page import Section, page
-from deploycc.reporting.html.sections import costly, explorer, hints, summary, support
+from deploycc.reporting.html.sections import costly, hints, summary, support
 from deploycc.reporting.options import Options
 
 if TYPE_CHECKING:

@@ -56,7 +56,8 @@
       if (figure().zoom < 0.75) zoomTo(0.75 / figure().zoom);
       if (graph().nodes.length) centre(0);
     }
-    figure().boxes.forEach((box, i) => box.setAttribute("class", `n ${verdict(i)}`));
+    const heat = target().heat;
+    figure().boxes.forEach((box, i) => box.setAttribute("class", `n ${verdict(i)}${heat ? ` h${heat[i]}` : ""}`));
     for (const input of all("input[name=verdict]")) {
       const count = findings.filter((f) => f.target === number && f.verdict === input.value).length;
       one(".count", input.parentNode).textContent = count;
@@ -87,7 +88,8 @@
     if (state.node !== null) words.push("of the selected node");
     else if (places.size) words.push(`at ${places.size} ${places.size === 1 ? "node" : "nodes"}`);
     if (state.query) words.push(`, ${nodes} ${nodes === 1 ? "node matches" : "nodes match"} “${state.query}”`);
-    one(".found").textContent = words.join(" ").replace(" ,", ",");
+    if (target().heat && !findings.length) words.splice(0, words.length - (state.query ? 1 : 0));
+    one(".found").textContent = words.join(" ").replace(" ,", ",").replace(/^, /, "");
     drawOverview();
   }
 
@@ -111,10 +113,10 @@
     const micros = target().micros[i], taken = target().taken[i] === "1";
     const total = target().micros.reduce((sum, each) => sum + (each ?? 0), 0);
     const rows = [
-      ["operator", op], ["output", shape], ["multiply-adds", macs.toLocaleString("en")],
-      ["bytes moved", bytes.toLocaleString("en")],
-      ["time at least", micros === null ? "" : `${micros.toLocaleString("en")} µs, ${(100 * micros / total || 0).toFixed(1)} %`],
-      ["verdict", (verdict(i) === "ok" ? "no findings" : verdict(i)) + (taken ? "" : ", not run by the target")],
+      ["operator", op], ["output", shape], ["multiply-adds", macs < 0 ? "" : macs.toLocaleString("en")],
+      ["bytes moved", bytes < 0 ? "" : bytes.toLocaleString("en")],
+      [data.time, micros === null ? "" : `${micros.toLocaleString("en")} µs, ${(100 * micros / total || 0).toFixed(1)} %`],
+      ["verdict", target().heat && verdict(i) === "ok" ? "" : (verdict(i) === "ok" ? "no findings" : verdict(i)) + (taken ? "" : ", not run by the target")],
     ];
     card.replaceChildren(make("h3", name), make("button", "×", { type: "button", class: "close", "aria-label": "show all" }));
     const list = make("dl", "");
@@ -127,6 +129,11 @@
       }
       if (others.length > 12) places.append(`and ${others.length - 12} more`);
       list.append(make("dt", label), places);
+    }
+    for (const [label, text, where, i2] of target().rows?.[i] ?? []) {
+      const value = make("dd", where === undefined ? text : "");
+      if (where !== undefined) value.append(make("button", text, { type: "button", class: "node", "data-where": where, "data-i": i2 }));
+      list.append(make("dt", label), value);
     }
     card.append(list);
   }
@@ -214,9 +221,10 @@
       select(null);
       scroller.focus();
     } else if (node) {
+      if (node.dataset.where !== undefined) chooseTarget(Number(node.dataset.where));
       const i = Number(node.dataset.i), inGraph = node.closest("svg");
       select(inGraph && state.node === i ? null : i, !inGraph);
-      if (node.closest("table")) one(".explorer").scrollIntoView();
+      if (!node.closest(".explorer")) one(".explorer").scrollIntoView();
       else if (inGraph && !card.hidden) card.scrollIntoView({ block: "nearest" });
     }
   });
@@ -263,5 +271,6 @@
   addEventListener("resize", drawOverview);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawOverview);
 
-  chooseTarget(0);
+  chooseTarget(data.start ? data.start[0] : 0);
+  if (data.start) select(data.start[1]);
 })();
