@@ -167,4 +167,4 @@ def _result(marks: Any, kind: Any, tensors: Sequence[ModelTensor]) -> Result | N
         return None
     number, last = named[-1]
     shape = tuple(int(extent) for extent in kind.shape.values)
-    return Result(tensors[number].name, shape, channels_last=last)
+    return Result(tensors[number].name, shape, channels_last=last, dtype=str(kind.dtype))
