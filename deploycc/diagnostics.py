@@ -234,6 +234,10 @@ CATALOGUE: dict[str, Code] = {
     "DC803": Code("emulator has no C library", 2),
     "DC804": Code("device cannot be used", 2),
     "DC805": Code("package cannot be run", 1),
+    # DC860-DC869: packages beside each other
+    "DC860": Code("packages that cannot be compared in this", 2),
+    "DC861": Code("model that neither package was built from", 2),
+    "DC862": Code("inputs that do not fit the packages", 2),
 }
 
 
