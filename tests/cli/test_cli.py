@@ -20,7 +20,9 @@ from deploycc.cli.progress import Progress
 from deploycc.targets import target_names
 from tests.models import BREAKS_THE_PLANNER, write_small_net
 
-COMMANDS = ["build", "completion", "explain", "export", "inspect", "lint", "split", "targets", "tune"]
+COMMANDS = [
+    *("bench", "build", "completion", "explain", "export", "inspect", "lint", "split", "targets", "tune"),
+]
 DEPLOYCC = [sys.executable, "-m", "deploycc"]
 
 
