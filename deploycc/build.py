@@ -66,6 +66,7 @@ def build(
     records: Sequence[str | Path] = (),
     shipped_records: bool = True,
     tune: str | None = None,
+    verify: bool = False,
     on_event: Callable[[Event], None] | None = None,
 ) -> Package:
     """Compile an ONNX file into a package folder and return it.
@@ -81,8 +82,10 @@ def build(
     ``shipped_records`` false those alone count.
     ``tune`` is a budget (``60s``, ``500trials``): the network's operators are tuned first, into the last of
     ``records`` or the default database, and what is found is used unless the network comes out slower with
-    it.  Without either a build depends on its arguments alone.  ``on_event`` gets the stages as they pass
-    (see ``Trace``), and of tuning (``deploycc.tuning``), in the calling thread.
+    it.  Without either a build depends on its arguments alone.
+    With ``verify`` the package is run on its golden inputs before it appears (natively, or under the emulator
+    of its processor), and a build whose outputs are beyond the tolerance fails.  ``on_event`` gets the stages
+    as they pass (see ``Trace``), and of tuning (``deploycc.tuning``), in the calling thread.
 
     Raises ``DeployccError`` for everything that is wrong with the input, the target or the
     machine, and ``InternalError`` for faults of our own.  Nothing is left behind in either case.
@@ -104,11 +107,17 @@ def build(
         records=records if tune is None else records[:-1],
         shipped_records=shipped_records,
     )
+    if verify:
+        from deploycc.verify import check_runnable, verify_staged
+
+        check_runnable(request)
     found: tuple[Diagnostic, ...] = ()
     if tune is not None:
         request, found = _tuned(request, target, tune, records[-1] if records else None, on_event)
     with staging(request.output) as place:
         answer = _run(request, reproduce_command(request, target), place.folder, on_event)
+        if verify:
+            verify_staged(place.folder, request.limits, on_event)
         place.commit()
     return Package(
         path=request.output,

@@ -234,10 +234,15 @@ CATALOGUE: dict[str, Code] = {
     "DC803": Code("emulator has no C library", 2),
     "DC804": Code("device cannot be used", 2),
     "DC805": Code("package cannot be run", 1),
-    # DC860-DC869: packages beside each other
-    "DC860": Code("packages that cannot be compared in this", 2),
-    "DC861": Code("model that neither package was built from", 2),
-    "DC862": Code("inputs that do not fit the packages", 2),
+    # DC810-DC819: verifying a package
+    "DC810": Code("output beyond its tolerance", 1),
+    "DC811": Code("output NaN or infinite where it must not be", 1),
+    "DC812": Code("inputs cannot be read", 2),
+    "DC813": Code("inputs are not the package's", 2),
+    "DC814": Code("nothing to compare with", 2),
+    "DC815": Code("model is not the package's", 0),
+    "DC816": Code("model has other inputs or outputs", 2),
+    "DC817": Code("bad tolerance", 2),
     # DC830-DC839: packages timed beside others
     "DC830": Code("no such engine, or not installed", 2),
     "DC831": Code("engines need the model", 2),
@@ -249,6 +254,10 @@ CATALOGUE: dict[str, Code] = {
     "DC837": Code("baseline that cannot be compared", 2),
     "DC838": Code("slower than the baseline", 1),
     "DC839": Code("inputs that do not fit the package", 2),
+    # DC860-DC869: packages beside each other
+    "DC860": Code("packages that cannot be compared in this", 2),
+    "DC861": Code("model that neither package was built from", 2),
+    "DC862": Code("inputs that do not fit the packages", 2),
 }
 
 

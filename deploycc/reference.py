@@ -18,6 +18,7 @@ from onnx import ModelProto
 from onnx.reference import ReferenceEvaluator
 
 from deploycc.onnx_graph import Array, opset_of
+from deploycc.tolerances import RELATIVE_TOLERANCE, SHARP
 from deploycc.types import DeployccError, Diagnostic, Golden, Model, TensorInfo
 
 # What ONNX Runtime has to say comes as an exception; its warnings about old operators are noise here.
@@ -28,17 +29,6 @@ ORT_NEWEST_OPSET = 26
 
 ORT_NEWEST_IR = 13
 """The newest IR version ONNX Runtime 1.31.1 loads."""
-
-RELATIVE_TOLERANCE: Mapping[str, float] = {
-    "float16": 1e-2,
-    "float32": 1e-4,
-    "float64": 1e-6,
-}
-"""Largest absolute error allowed, as a share of the reference's largest finite absolute value.
-
-float16 has 11 significant bits (one unit is 4.9e-4 of the value); 1e-2 leaves about twenty
-units for what accumulates through a network.  Integers and booleans must be equal.
-"""
 
 
 @dataclass(frozen=True)
@@ -151,10 +141,6 @@ class Sample:
 
 SPREADS = (10.0, 3.0)
 """Standard deviations of float inputs tried after 1, in this order, until the reference is sharp."""
-
-SHARP = 0.25
-"""The reference is sharp where its own rounding takes at most this share of the tolerance."""
-
 
 INTEGER_RANGES = ((0, 3), (0, 1), (0, 0))
 """Closed ranges of integer inputs tried in this order until the model runs: they may be indices."""

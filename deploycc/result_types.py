@@ -205,4 +205,6 @@ def _value(hint: Any, value: Any) -> Any:
     if origin is tuple:
         kinds = [parts[0]] * len(value) if parts[-1] is Ellipsis else parts
         return tuple(_value(part, item) for part, item in zip(kinds, value, strict=True))
+    if hint is float:
+        return float(value)  # JSON has no infinity: files have it as text
     return value

@@ -98,6 +98,11 @@ is interrupted leaves nothing.""",
     metavar="TIME|TRIALS",
     help="Tune first, for 60s or 500trials, into the last of --records or the default database.",
 )
+@click.option(
+    *("--verify", "verified"),
+    is_flag=True,
+    help="Run the package on its golden inputs before it appears; fail where it is wrong.",
+)
 @limit_options("the build")
 @click.option("--quiet", "-q", is_flag=True, help="Errors only.")
 @click.option("--verbose", "-v", is_flag=True, help="Also findings that are only for information.")
@@ -116,6 +121,7 @@ def build_command(
     records: tuple[Path, ...],
     shipped_records: bool,
     tune: str | None,
+    verified: bool,
     stage_seconds: float,
     memory_mib: int,
     quiet: bool,
@@ -150,6 +156,7 @@ def build_command(
             records=records,
             shipped_records=shipped_records,
             tune=tune,
+            verify=verified,
             on_event=progress,
         )
     finally:

@@ -23,6 +23,7 @@ from deploycc.cli.lint_command import lint_command
 from deploycc.cli.split_command import split_command
 from deploycc.cli.targets_command import targets_command
 from deploycc.cli.tune_command import tune_command
+from deploycc.cli.verify_command import verify_command
 from deploycc.diagnostics import exit_code, render
 from deploycc.types import DeployccError
 
@@ -39,6 +40,7 @@ Examples:
   deploycc lint model.onnx --target snpe:htp --target arm64
   deploycc explain DC402
   deploycc inspect model-arm64
+  deploycc verify model-arm64 --model model.onnx
   deploycc targets
 
 Exit codes: 0 done, 1 the model was refused, 2 wrong usage or broken input, 70 a fault of deploycc.""",
@@ -74,6 +76,7 @@ program.add_command(lint_command)
 program.add_command(split_command)
 program.add_command(targets_command)
 program.add_command(tune_command)
+program.add_command(verify_command)
 
 
 def main(arguments: list[str] | None = None) -> None:
