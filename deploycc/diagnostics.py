@@ -257,7 +257,6 @@ CATALOGUE: dict[str, Code] = {
     # DC860-DC869: packages beside each other
     "DC860": Code("packages that cannot be compared in this", 2),
     "DC861": Code("model that neither package was built from", 2),
-    "DC862": Code("inputs that do not fit the packages", 2),
 }
 
 

@@ -42,7 +42,7 @@ from deploycc.request import request_from_json, request_to_json
 from deploycc.running import Package, Place, open_package, place_of
 from deploycc.supervise import ChildFailed, run_child
 from deploycc.timing.pinning import processors
-from deploycc.timing.schedule import Effort
+from deploycc.timing.schedule import SECONDS, Effort
 from deploycc.trace import Trace
 from deploycc.types import DeployccError, Diagnostic, Limits
 
@@ -89,8 +89,8 @@ def diff(
 ) -> Difference:
     """Compare package ``a`` (before) with ``b`` (after).
 
-    ``inputs`` are arrays in the order of the inputs, ``golden`` (A's), ``random`` or ``random:SEED``, an
-    ``.npz`` file with an array for each input by name, or a folder with ``INPUT.npy`` files.
+    ``inputs`` are arrays in the order of the inputs, ``golden`` (A's), ``random`` or ``random:SEED``, or an
+    ``.npz`` file or folder as ``deploycc verify`` takes them.
     ``runners`` is one for both or one for each (``deploycc.running.place_of``).  Without ``run`` nothing is
     run.  With ``model``, the ONNX file, tensors are also compared with its own values by ONNX Runtime.
     ``tolerance`` replaces that of the outputs' types, as a share of A's largest magnitude; 0 asks for equal
@@ -100,8 +100,8 @@ def diff(
     ``times`` takes turns of both in one place, for about ``effort.seconds``.
 
     Raises ``DeployccError``: DC700 to DC703 for a folder that is no package, DC860 where what was asked for
-    cannot be compared, DC861 for a model that neither was built from, DC862 for inputs that do not fit,
-    DC800 to DC805 where a package cannot be run.
+    cannot be compared, DC861 for a model that neither was built from, DC812 and DC813 for inputs that cannot
+    be read or do not fit, DC800 to DC805 where a package cannot be run.
     """
     if len(runners) > 2:
         raise ValueError(f"{len(runners)} runners for two packages")
@@ -135,23 +135,21 @@ def diff(
             times=times,
             tolerance=tolerance,
             threads=threads,
-            effort=effort or Effort(),
+            effort=effort or Effort(seconds=SECONDS),
             limits=limits or Limits(),
         )
     except DeployccError as error:
         if asked:
             raise
-        why = "; ".join(
-            f"{d.message} ({d.got})" if d.got else d.message for d in error.diagnostics
-        )
+        why = "; ".join(f"{d.message} ({d.got})" if d.got else d.message for d in error.diagnostics)
         return replace(found, left_out=(f"numbers: {why}", *found.left_out))
 
 
 def failures(difference: Difference, fail_on: Collection[FailOn], growth: float = 0.0) -> list[str]:
     """Which of ``fail_on`` hold, a line each: what a build in CI ends with.
 
-    ``numbers``: an output differs by more than its tolerance, or the two have not the same outputs.  ``layers``:
-    any layer is another.  ``sizes``: one of ``GROWING`` is larger in B by more than ``growth`` (0.01 is 1 %).
+    ``numbers``: an output differs by more than its tolerance, or is another.  ``layers``: any layer
+    is another.  ``sizes``: one of ``GROWING`` is larger in B by more than ``growth`` (0.01 is 1 %).
     ``times``: B is slower.  Raises ``DeployccError`` (DC860) for numbers and times that were not compared.
     """
     lines: list[str] = []
@@ -223,9 +221,7 @@ def _at_work(
             f"A on {places[0].shown}, B on {places[1].shown}",
         )
     here = places[0].shown == "this machine"
-    timed = time_both(
-        packages, placing[0], arrays, effort, threads, processors(threads) if here else ()
-    )
+    timed = time_both(packages, placing[0], arrays, effort, threads, processors(threads) if here else ())
     return replace(found, times=timed.whole, layers=with_times(found.layers, timed.steps))
 
 
@@ -241,6 +237,7 @@ def _of_model(
         np.savez(Path(folder) / "inputs.npz", *arrays)
         message = {
             "request": request_to_json(request),
+            "shown": model.name,
             "known": known,
             "tensors": sorted(set().union(*map(_tensors, manifests))),
             "folder": folder,
@@ -273,7 +270,7 @@ def model_in_child(message: dict[str, Any], emit: Callable[[Event], None]) -> di
         raise DeployccError(
             Diagnostic(
                 "DC861",
-                f"{Path(message['request']['model']).name} is not the model that the packages were built from",
+                f"{message['shown']} is not the model that the packages were built from",
                 got=f"SHA-256 {model.sha256[:12]}",
                 need=" or ".join(known[:12] for known in message["known"]),
                 help="give the file that one of them was built from, or leave --model out",

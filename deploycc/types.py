@@ -237,7 +237,8 @@ class Result:
     """A tensor of the model as a step leaves it in memory, densely, in ``shape``.
 
     With ``channels_last`` an image of the model, which is NCHW, lies as NHWC; else the elements have the
-    model's order.  ``shape`` may have more or fewer extents of 1 than the model's.  ``dtype`` is numpy's name.
+    model's order.  ``shape`` may have more or fewer extents of 1 than the model's.  ``dtype`` is numpy's
+    name.
     """
 
     tensor: str

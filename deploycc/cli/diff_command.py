@@ -44,7 +44,7 @@ Exit codes: 0 compared, 1 something of --fail-on holds or a package failed, 2 wr
     default="golden",
     show_default=True,
     metavar="WHAT",
-    help="What both run on: golden (A's), random[:SEED], an .npz file, or a folder with NAME.npy files.",
+    help="What both run on: golden (A's), random[:SEED], or an .npz file or a folder as verify takes it.",
 )
 @click.option(
     *("--runner", "runners"),

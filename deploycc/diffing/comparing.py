@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from deploycc.diffing.types import TensorPair
-from deploycc.reference import RELATIVE_TOLERANCE
 from deploycc.running import Dump, Measured, Orders, Package, Place, run
+from deploycc.tolerances import RELATIVE_TOLERANCE
 from deploycc.verifying.numbers import difference
 
 Array = npt.NDArray[Any]

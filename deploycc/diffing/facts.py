@@ -16,7 +16,7 @@ _MEMORY = {
     "thread_workspace_bytes": "workspace a thread",
 }
 _NAMELESS = "NAME"
-"""Stands for a package's own name in the names of its files and symbols: they are the same file to a reader."""
+"""Stands for a package's own name in those of its files and symbols: to a reader they are the same file."""
 
 
 def facts_of(a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[Fact, ...]:
@@ -125,7 +125,7 @@ def _bytes(entry: Mapping[str, Any] | None) -> int | None:
 
 
 def interface_same(a: Sequence[Mapping[str, Any]], b: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether two lists of inputs or outputs take each other's arrays: names, types and shapes are the same."""
+    """Whether two lists of inputs or outputs are the same: names, types and shapes."""
     keys = ("name", "dtype", "shape")
     return all(
         one is not None and other is not None and [one[k] for k in keys] == [other[k] for k in keys]

@@ -1,4 +1,4 @@
-"""Which steps of two plans compute the same: by the model's nodes and tensors, wherever kernels begin and end.
+"""Which steps of two plans compute the same: by the model's nodes and tensors, wherever kernels end.
 
 Steps that name the same nodes and tensors are pairs.  Of the rest, those that share a node or a tensor belong
 together, directly or through others: where a boundary between kernels moved, both sides of it are in one

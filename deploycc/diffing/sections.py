@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from deploycc.diffing.layers import nodes_of
-from deploycc.diffing.types import Difference, Fact, Layer, Numbers, Size, Step, TensorPair, Times
+from deploycc.diffing.types import Difference, Fact, Kind, Layer, Numbers, Size, Step, TensorPair, Times
 from deploycc.reporting.names import shortened_list
 from deploycc.reporting.quantities import duration, nbytes, plural
 
@@ -15,7 +15,7 @@ NAME_WIDTH = 48
 """Characters that a layer's nodes take at most, unless everything is to be shown."""
 
 _NOTHING = "-"
-_KINDS = ("same", "changed", "added", "removed", "merged", "split", "regrouped")
+_KINDS: tuple[Kind, ...] = ("same", "changed", "added", "removed", "merged", "split", "regrouped")
 _UNNAMED = "(no node of the model)"
 
 
@@ -218,7 +218,9 @@ def _tensors(numbers: Numbers, everything: bool) -> Section:
 
 def _told(pair: TensorPair) -> str:
     nodes = f" of {shortened_list(pair.nodes, NAME_WIDTH)}" if pair.nodes else ""
-    steps = [f"{step} of {name}" for step, name in ((pair.step_a, "A"), (pair.step_b, "B")) if step is not None]
+    steps = [
+        f"{step} of {name}" for step, name in ((pair.step_a, "A"), (pair.step_b, "B")) if step is not None
+    ]
     return f"'{pair.difference.tensor}'{nodes}" + (f" (step {', '.join(steps)})" if steps else "")
 
 

@@ -111,7 +111,7 @@ class TensorPair:
     """One tensor of the model in both packages: ``difference`` takes A's as the reference.
 
     ``step_a`` and ``step_b`` write it, ``None`` for an output whose steps are not known.  ``bitwise``: the
-    bytes are the same.  ``from_model`` has how far A's and B's are from the model's own, where that was asked.
+    bytes are the same.  ``from_model`` has how far A's and B's are from the model's own, if that was asked.
     """
 
     nodes: tuple[str, ...]
@@ -155,10 +155,10 @@ class Numbers:
 
 @dataclass(frozen=True)
 class Times:
-    """Both packages in turns at one place.  Microseconds; ``ratio`` is A's time over B's, above 1: B is faster.
+    """Both packages in turns at one place.  Microseconds; ``ratio`` is A's time over B's: above 1, B wins.
 
-    ``launches`` are fresh pairs of processes, ``runs`` those timed of each package.  ``low`` and ``high`` bound
-    the ratio, ``verdict`` is about B, by the test that ``test`` describes.
+    ``launches`` are fresh pairs of processes, ``runs`` those timed of each package.  ``low`` and ``high``
+    bound the ratio, ``verdict`` is about B, by the test that ``test`` describes.
     """
 
     place: str

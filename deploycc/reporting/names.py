@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def shortened(name: str, width: int) -> str:
-    """``name`` in at most ``width`` characters, its middle left out: scopes begin alike, and the end says what."""
+    """``name`` in at most ``width`` characters, its middle left out: scopes begin alike."""
     if len(name) <= width:
         return name
     if width < 3:
@@ -16,7 +16,7 @@ def shortened(name: str, width: int) -> str:
 
 
 def shortened_list(names: Sequence[str], width: int, between: str = " + ") -> str:
-    """Several names in at most ``width`` characters: as many as there is room for, and how many more there are.
+    """Several names in at most ``width`` characters: as many as have room, and how many more there are.
 
     Each gets at least sixteen characters; the first is always there.
     """

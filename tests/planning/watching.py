@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import onnx
 
+from deploycc.reference import run
 from deploycc.types import Buffer, Call, Plan, Result, Target, TensorInfo
 from tests.planning.harness import X86_64, run_plan
-from tests.scheduling.graphs import error_of, reference
+from tests.scheduling.graphs import error_of
 
 Array = np.ndarray[Any, Any]
 
@@ -31,7 +32,7 @@ class Seen:
 
 
 def watched(plan: Plan) -> tuple[Plan, list[tuple[int, Result, Buffer]]]:
-    """``plan`` with an output of bytes for each tensor of the model that a step writes, and which these are."""
+    """``plan`` with an output of bytes for each tensor of the model that a step writes, and these."""
     calls: list[Call] = []
     outputs = list(plan.outputs)
     found: list[tuple[int, Result, Buffer]] = []
@@ -59,13 +60,14 @@ def seen(
 
 
 def tensors_of(proto: onnx.ModelProto, feeds: Mapping[str, Array]) -> dict[str, Array]:
-    """Every tensor that a node of ``proto`` computes, by ONNX Runtime without its optimisations."""
+    """Every tensor that a node of ``proto`` computes, by the reference without optimisations."""
     names = list(dict.fromkeys(name for node in proto.graph.node for name in node.output if name))
     bare = onnx.ModelProto()
     bare.CopyFrom(proto)
     del bare.graph.output[:]
     bare.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in names)
-    return dict(zip(names, reference(bare, dict(feeds)), strict=True))
+    values, _ = run(bare, [feeds[info.name] for info in proto.graph.input], plain=True)
+    return dict(zip(names, values, strict=True))
 
 
 def differences(
@@ -80,8 +82,7 @@ def differences(
     lines = [
         f"step {step} writes {buffer.nbytes} bytes as {result}, of {want[result.tensor].nbytes} in the model"
         for step, result, buffer in watched(plan)[1]
-        if buffer.nbytes != want[result.tensor].nbytes
-        or math.prod(result.shape) != want[result.tensor].size
+        if buffer.nbytes != want[result.tensor].nbytes or math.prod(result.shape) != want[result.tensor].size
     ]
     if lines:
         return lines
@@ -95,11 +96,15 @@ def differences(
             continue
         error = error_of(one.value[finite], expected[finite])
         if not error <= tolerance:
-            lines.append(f"step {one.step} {plan.calls[one.step].operators}: {one.result} is off by {error:.2g}")
+            lines.append(
+                f"step {one.step} {plan.calls[one.step].operators}: {one.result} is off by {error:.2g}"
+            )
     return lines
 
 
-VIEWS = frozenset("Concat Flatten Identity Reshape Slice Split Squeeze Transpose Unsqueeze Cast Expand".split())
+VIEWS = frozenset(
+    "Concat Flatten Identity Reshape Slice Split Squeeze Transpose Unsqueeze Cast Expand".split()
+)
 """Operators that may cost no step: their results are parts of others, or others are parts of theirs."""
 
 
