@@ -165,7 +165,7 @@ def failures(difference: Difference, fail_on: Collection[FailOn], growth: float 
     if "layers" in fail_on:
         count = sum(layer.kind != "same" for layer in difference.layers)
         if count:
-            lines.append(f"layers: {count} of {len(difference.layers)} are others")
+            lines.append(f"layers: {count} of {len(difference.layers)} differ")
     if "sizes" in fail_on:
         lines += [
             f"sizes: {size.name} grew from {size.a} to {size.b} bytes"

@@ -36,10 +36,13 @@ class Section:
 def sections(found: Difference, everything: bool = False) -> Iterator[Section]:
     """What differs, or all that was compared."""
     yield _layers(found, everything)
-    yield _sizes("sizes", found.sizes, everything)
-    yield _sizes("files", found.sizes, everything)
+    said = [_sizes("sizes", found.sizes, everything), _sizes("files", found.sizes, everything)]
     for title in dict.fromkeys(fact.section for fact in found.facts):
-        yield _facts(title, [fact for fact in found.facts if fact.section == title], everything)
+        said.append(_facts(title, [fact for fact in found.facts if fact.section == title], everything))
+    yield from (section for section in said if section.rows)
+    alike = [section.title for section in said if not section.rows]
+    if alike:
+        yield Section("the same in both", ", ".join(alike))
     if found.numbers is not None:
         yield _outputs(found.numbers, everything)
         yield _tensors(found.numbers, everything)
@@ -59,7 +62,7 @@ def _layers(found: Difference, everything: bool) -> Section:
         f"{counts[kind]} {'the same' if kind == 'same' else kind}" for kind in _KINDS if counts[kind]
     )
     steps = [sum(len(side) for side in sides) for sides in zip(*((x.a, x.b) for x in layers), strict=True)]
-    many = f"{plural(steps[0], 'step')} and {steps[1]}" if layers else "no steps"
+    many = f"{plural(steps[0], 'step')} in A, {steps[1]} in B" if layers else "no steps"
     notes = (
         ("No node or tensor is in both: steps were matched by their operators, in order.",)
         if found.matched_by == "order" and layers
@@ -70,7 +73,7 @@ def _layers(found: Difference, everything: bool) -> Section:
         return Section("layers", f"{many}: {told or 'nothing to compare'}", notes=notes)
     timed = any(layer.times for layer in layers)
     estimated = any(_cycles(layer.a) != _cycles(layer.b) for layer in shown)
-    heads = ["", "A", "B", "layer", "what is another"]
+    heads = ["", "A", "B", "layer", "what differs"]
     heads += ["kcycles A", "B"] * estimated + ["time A", "B", "B is"] * timed
     rows = [tuple(heads)]
     for layer in shown:
@@ -144,7 +147,7 @@ def _sizes(title: str, sizes: Sequence[Size], everything: bool) -> Section:
     of = [size for size in sizes if size.section == title]
     others = [size for size in of if not size.same]
     shown = of if everything else others
-    sentence = f"{len(others)} of {len(of)} others" if others else "the same"
+    sentence = f"{len(others)} of {len(of)} differ" if others else "the same"
     if not shown:
         return Section(title, sentence)
     rows = [("", "A", "B", "change"), *(_size_row(size) for size in shown)]
@@ -167,7 +170,7 @@ def _size_row(size: Size) -> tuple[str, ...]:
 def _facts(title: str, facts: Sequence[Fact], everything: bool) -> Section:
     others = [fact for fact in facts if not fact.same]
     shown = facts if everything else others
-    sentence = f"{len(others)} of {len(facts)} others" if others else "the same"
+    sentence = f"{len(others)} of {len(facts)} differ" if others else "the same"
     if not shown:
         return Section(title, sentence)
     rows = [("", "A", "B"), *((fact.name, _fact(fact.a), _fact(fact.b)) for fact in shown)]

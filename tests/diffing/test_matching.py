@@ -123,8 +123,12 @@ def test_copies_have_no_names_and_are_aligned() -> None:
 
 
 def test_a_model_of_other_names_is_matched_by_order() -> None:
-    a = numbered([step(0, [name], [name], [kind]) for name, kind in zip("xyz", ("conv2d", "add", "pool"), strict=True)])
-    b = numbered([step(0, [name], [name], [kind]) for name, kind in zip("pq", ("conv2d", "pool"), strict=True)])
+    a = numbered(
+        [step(0, [name], [name], [kind]) for name, kind in zip("xyz", ("conv2d", "add", "pool"), strict=True)]
+    )
+    b = numbered(
+        [step(0, [name], [name], [kind]) for name, kind in zip("pq", ("conv2d", "pool"), strict=True)]
+    )
     groups, matched_by = match(a, b)
     assert matched_by == "order"
     assert groups == (Group((0,), (0,)), Group((1,), ()), Group((2,), (1,)))
