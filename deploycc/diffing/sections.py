@@ -211,7 +211,8 @@ def _tensors(numbers: Numbers, everything: bool) -> Section:
     different, wrong = numbers.first_different, numbers.first_wrong
     notes = []
     if different is not None:
-        notes.append(f"They differ first in {_told(different)}.")
+        far = "" if different is not wrong else ", by more than the tolerance"
+        notes.append(f"They differ first in {_told(different)}{far}.")
     if wrong is not None and wrong is not different:
         notes.append(f"They differ by more than the tolerance first in {_told(wrong)}.")
     first = [pair for pair in (different, wrong) if pair is not None and pair in pairs]
