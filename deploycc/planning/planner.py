@@ -16,7 +16,7 @@ from deploycc.planning.joins import place_parts, whole
 from deploycc.planning.listing import list_kernels
 from deploycc.planning.memory import Layout, Tensor, assign
 from deploycc.planning.network import COPY, Network, Storage, View, no_kernel, read_network
-from deploycc.types import JOINED, Buffer, Call, DeployccError, Origin, Plan, Program, Target
+from deploycc.types import JOINED, Buffer, Call, DeployccError, Origin, Plan, Program, Result, Target
 
 
 def plan(program: Program, target: Target, *, prefix: str = "deploycc", listings: bool = False) -> Plan:
@@ -85,7 +85,9 @@ def plan(program: Program, target: Target, *, prefix: str = "deploycc", listings
         source = buffer(view)
         if (source.kind, source.index) != ("output", index):
             destination = Buffer("output", index, 0, view.nbytes)
-            calls.append(Call(COPY, (destination, source), ("Identity",)))
+            info = program.outputs[index]
+            shown = Origin(results=(Result(info.name, info.shape, dtype=info.dtype),))
+            calls.append(Call(COPY, (destination, source), ("Identity",), origin=shown))
     return Plan(
         kernels=kernels.code,
         calls=tuple(calls),

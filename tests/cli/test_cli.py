@@ -21,7 +21,19 @@ from deploycc.targets import target_names
 from tests.models import BREAKS_THE_PLANNER, write_small_net
 
 COMMANDS = [
-    *("bench", "build", "completion", "diff", "explain", "export", "inspect", "lint", "split", "targets", "tune"),
+    *(
+        "bench",
+        "build",
+        "completion",
+        "diff",
+        "explain",
+        "export",
+        "inspect",
+        "lint",
+        "split",
+        "targets",
+        "tune",
+    ),
 ]
 DEPLOYCC = [sys.executable, "-m", "deploycc"]
 

@@ -159,7 +159,10 @@ def test_packages_of_other_inputs_say_what_was_left_out(folder: Path, tmp_path: 
 def test_on_the_command_line(folder: Path) -> None:
     done = deploycc("diff", "before", "wrong", cwd=folder)
     assert done.returncode == 0, done.stderr
-    assert "They differ first in 'c2' of second (step 1 of A, 1 of B), by more than the tolerance." in done.stdout
+    assert (
+        "They differ first in 'c2' of second (step 1 of A, 1 of B), by more than the tolerance."
+        in done.stdout
+    )
     failed = deploycc("diff", "before", "wrong", "--fail-on", "numbers", "--json", "-", cwd=folder)
     assert failed.returncode == 1
     assert failed.stderr == "failed: numbers: y differ by more than the tolerance\n"

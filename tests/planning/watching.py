@@ -60,14 +60,15 @@ def seen(
 
 
 def tensors_of(proto: onnx.ModelProto, feeds: Mapping[str, Array]) -> dict[str, Array]:
-    """Every tensor that a node of ``proto`` computes, by the reference without optimisations."""
+    """Every tensor of ``proto``, computed by the reference without optimisations."""
     names = list(dict.fromkeys(name for node in proto.graph.node for name in node.output if name))
     bare = onnx.ModelProto()
     bare.CopyFrom(proto)
     del bare.graph.output[:]
     bare.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in names)
     values, _ = run(bare, [feeds[info.name] for info in proto.graph.input], plain=True)
-    return dict(zip(names, values, strict=True))
+    weights = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in proto.graph.initializer}
+    return weights | dict(feeds) | dict(zip(names, values, strict=True))
 
 
 def differences(
