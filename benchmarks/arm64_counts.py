@@ -112,8 +112,8 @@ class Counter:
         model, key = str(self._model), self._model.read_bytes()
         if peer == "ncnn":
             from benchmarks.peers import EngineFailed
-            from benchmarks.peers.ncnn import converted
             from benchmarks.run import static_model
+            from deploycc.timing.peers.ncnn import converted
 
             try:
                 files = converted(onnx.load(static_model(self.name)).graph, static_model(self.name))

@@ -261,6 +261,20 @@ CATALOGUE: dict[str, Code] = {
     "DC851": Code("report would change the package", 2),
     "DC852": Code("file is not what was asked for", 2),
     "DC853": Code("measured of another package", 2),
+    # DC830-DC839: packages timed beside others
+    "DC830": Code("no such engine, or not installed", 2),
+    "DC831": Code("engines need the model", 2),
+    "DC832": Code("engine does not run at that place", 2),
+    "DC833": Code("results do not agree", 1),
+    "DC834": Code("engine does not run the model", 1),
+    "DC835": Code("model or package with other inputs or outputs", 2),
+    "DC836": Code("not a saved benchmark", 2),
+    "DC837": Code("baseline that cannot be compared", 2),
+    "DC838": Code("slower than the baseline", 1),
+    "DC839": Code("inputs that do not fit the package", 2),
+    # DC860-DC869: packages beside each other
+    "DC860": Code("packages that cannot be compared in this", 2),
+    "DC861": Code("model that neither package was built from", 2),
 }
 
 

@@ -138,7 +138,8 @@ class Timed:
     """One contestant of a benchmark: medians in microseconds with a confidence interval, memory in KiB.
 
     ``name`` is ``deploycc`` or the peer's, ``version`` its version.  ``cold_us`` is the first run,
-    ``load_us`` loading the library or the model, ``create_us`` making a handle or a session.
+    ``load_us`` loading the library or importing the engine, ``create_us`` making a handle or a session.
+    ``runs`` counts the timed ones of all launches, ``launch_us`` has each launch's own median.
     """
 
     name: str
@@ -151,13 +152,15 @@ class Timed:
     create_us: float
     peak_kib: int
     runs: int
+    launch_us: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
 class Contest:
     """The package beside one peer: ``ratio`` is the peer's time over ours (above 1: we are faster).
 
-    ``verdict`` is ``faster``, ``slower`` or ``no difference seen`` by the test that ``test`` names.
+    ``verdict`` is ``faster``, ``slower`` or ``no difference seen`` by the test that ``test`` names;
+    ``launch_ratios`` are the ratios in each launch, which it judges.
     """
 
     peer: str
@@ -166,11 +169,15 @@ class Contest:
     high: float
     verdict: str
     test: str
+    launch_ratios: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A package's times on ``place`` with ``threads``, and beside its peers."""
+    """A package's times on ``place`` with ``threads``, and beside its peers.
+
+    ``machine`` is the kind of machine, ``inputs`` what the inputs were.
+    """
 
     package: str
     place: str
@@ -179,6 +186,8 @@ class Benchmark:
     ours: Timed
     peers: tuple[Timed, ...]
     contests: tuple[Contest, ...]
+    machine: str = ""
+    inputs: str = ""
 
 
 def from_json(kind: type[Kind], table: Mapping[str, Any]) -> Kind:

@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from deploycc.tvm_api import ir, relax
+from deploycc.tvm_api import ir, relax, tirx
 from deploycc.types import ModelTensor, Origin, Result
 
 _MARK = re.compile(r"tensor(\d+)x(_last)?(?=_?\d*$)")
@@ -163,8 +163,10 @@ def _result(marks: Any, kind: Any, tensors: Sequence[ModelTensor]) -> Result | N
     if not marks:
         return None
     named = [(number, last) for number, last in marks if tensors[number].name]
-    if not named:
+    if not named or kind.shape is None:
         return None
+    if not all(isinstance(extent, tirx.IntImm) for extent in kind.shape.values):
+        return None  # a shape that the network computes; planning has more to say about it
     number, last = named[-1]
     shape = tuple(int(extent) for extent in kind.shape.values)
-    return Result(tensors[number].name, shape, channels_last=last)
+    return Result(tensors[number].name, shape, channels_last=last, dtype=str(kind.dtype))

@@ -254,12 +254,14 @@ class Result:
     """A tensor of the model as a step leaves it in memory, densely, in ``shape``.
 
     With ``channels_last`` an image of the model, which is NCHW, lies as NHWC; else the elements have the
-    model's order.  ``shape`` may have more or fewer extents of 1 than the model's.
+    model's order.  ``shape`` may have more or fewer extents of 1 than the model's.  ``dtype`` is numpy's
+    name.
     """
 
     tensor: str
     shape: tuple[int, ...]
     channels_last: bool = False
+    dtype: str = "float32"
 
 
 @dataclass(frozen=True)

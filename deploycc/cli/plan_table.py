@@ -6,12 +6,21 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from deploycc.packaging.listings import number_of
+from deploycc.reporting.names import shortened_list
 
-_HEADINGS = ("step", "kernel", "layout", "MFLOP", "kcycles", "share", "measured", "schedule", "operators")
+_HEADINGS = (
+    *("step", "kernel", "layout", "MFLOP", "kcycles", "share", "measured"),
+    *("schedule", "operators", "nodes"),
+)
 _NUMBERS = frozenset({"step", "kernel", "MFLOP", "kcycles", "share", "measured"})
-_LAST = 2
-"""So many columns at the end hold words, and give way where the terminal is narrow."""
+_WORDS = frozenset({"schedule", "operators", "nodes"})
+"""Columns at the end that give way where the terminal is narrow."""
 _NARROWEST = 16
+_NODES_FROM = 24
+"""Characters for each column of words from which on there is room for the model's nodes as well."""
+_NODES_AT_MOST = 72
+"""In a file or a pipe: exporters write whole scopes into names, and a kernel may have many nodes."""
+_BETWEEN = " + "
 
 
 def plan_lines(calls: Sequence[Mapping[str, Any]], width: int | None) -> list[str]:
@@ -22,13 +31,16 @@ def plan_lines(calls: Sequence[Mapping[str, Any]], width: int | None) -> list[st
     """
     total = sum(float(call.get("cycles", 0)) for call in calls)
     rows = [_row(number, call, total) for number, call in enumerate(calls)]
-    shown = [name for name in _HEADINGS if name != "measured" or any(row[name] for row in rows)]
+    optional = ("measured", "nodes")
+    shown = [name for name in _HEADINGS if name not in optional or any(row[name] for row in rows)]
     widths = {
         name: max(len(name), *(len(row[name]) for row in rows)) if rows else len(name) for name in shown
     }
+    if "nodes" in widths:
+        widths["nodes"] = min(widths["nodes"], _NODES_AT_MOST)
     if width is not None:
         _narrow(widths, width)
-    heading = _line({name: name for name in shown}, widths)
+    heading = _line({name: name for name in widths}, widths)
     return [heading, *(_line(row, widths) for row in rows), *_totals(calls, total)]
 
 
@@ -46,6 +58,7 @@ def _row(number: int, call: Mapping[str, Any], total: float) -> dict[str, str]:
         "measured": "" if measured is None else f"{_figure(measured)} us",
         "schedule": " ".join([call["schedule"], *knobs]),
         "operators": " ".join(call["operators"]),
+        "nodes": _BETWEEN.join(call.get("nodes", ())),
     }
 
 
@@ -54,10 +67,17 @@ def _figure(value: float) -> str:
 
 
 def _narrow(widths: dict[str, int], width: int) -> None:
-    """Give the columns of words what the others leave, the wider one giving way first."""
-    words = list(widths)[-_LAST:]
-    room = width - sum(size + 2 for name, size in widths.items() if name not in words) - 2
-    while sum(widths[name] for name in words) > max(room, _LAST * _NARROWEST):
+    """Give the columns of words what the others leave, the widest one giving way first.
+
+    Without room for all of them the nodes are left out.
+    """
+    words = [name for name in widths if name in _WORDS]
+    others = sum(size + 2 for name, size in widths.items() if name not in _WORDS)
+    if "nodes" in words and (width - others - 2 * (len(words) - 1)) < _NODES_FROM * len(words):
+        words.remove("nodes")
+        del widths["nodes"]
+    room = width - others - 2 * (len(words) - 1)
+    while sum(widths[name] for name in words) > max(room, len(words) * _NARROWEST):
         widths[max(words, key=lambda name: widths[name])] -= 1
 
 
@@ -65,7 +85,9 @@ def _line(row: Mapping[str, str], widths: Mapping[str, int]) -> str:
     cells = []
     for name, size in widths.items():
         text = row[name]
-        if len(text) > size:
+        if name == "nodes" and len(text) > size:
+            text = shortened_list(text.split(_BETWEEN), size, _BETWEEN)
+        elif len(text) > size:
             text = text[: size - 3] + "..."
         cells.append(text.rjust(size) if name in _NUMBERS else text.ljust(size))
     return "  ".join(cells).rstrip()
@@ -82,11 +104,13 @@ def _totals(calls: Sequence[Mapping[str, Any]], total: float) -> list[str]:
 def kernel_lines(calls: Sequence[Mapping[str, Any]], symbol: str) -> list[str]:
     """What is known of one kernel."""
     steps = [str(number) for number, call in enumerate(calls) if call["symbol"] == symbol]
-    call = calls[int(steps[0])]
+    used = [calls[int(step)] for step in steps]
+    call = used[0]
     known = {
         "symbol": symbol,
         "steps": ", ".join(steps),
         "operators": " ".join(call["operators"]),
+        "nodes": " ".join(dict.fromkeys(node for one in used for node in one.get("nodes", ()))),
         "operator": call.get("operator", ""),
         "schedule": call["schedule"],
         "knobs": " ".join(f"{name}={value}" for name, value in call["knobs"].items()),

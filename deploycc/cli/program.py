@@ -12,7 +12,9 @@ from click.shell_completion import get_completion_class
 
 from deploycc import __version__
 from deploycc.build import InternalError
+from deploycc.cli.bench_command import bench_command
 from deploycc.cli.build_command import build_command
+from deploycc.cli.diff_command import diff_command
 from deploycc.cli.explain_command import explain_command
 from deploycc.cli.export_command import export_command
 from deploycc.cli.inspect_command import inspect_command
@@ -68,7 +70,9 @@ def completion_command(shell: str) -> None:
     click.echo(kind(program, {}, "deploycc", "_DEPLOYCC_COMPLETE").source())
 
 
+program.add_command(bench_command)
 program.add_command(build_command)
+program.add_command(diff_command)
 program.add_command(explain_command)
 program.add_command(export_command)
 program.add_command(inspect_command)

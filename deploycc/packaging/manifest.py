@@ -122,6 +122,7 @@ def _result(result: Result | None) -> dict[str, Any]:
     if result is None:
         return {}
     return {
+        "dtype": result.dtype,
         "layout": "channels last" if result.channels_last else "row-major",
         "shape": list(result.shape),
         "tensor": result.tensor,

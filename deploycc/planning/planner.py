@@ -18,6 +18,9 @@ from deploycc.planning.limit import check_memory
 from deploycc.planning.listing import list_kernels
 from deploycc.planning.network import COPY, Network, View, no_kernel, read_network
 from deploycc.types import JOINED, Buffer, Call, DeployccError, Origin, Plan, Program, Target
+from deploycc.planning.memory import Layout, Tensor, assign
+from deploycc.planning.network import COPY, Network, Storage, View, no_kernel, read_network
+from deploycc.types import JOINED, Buffer, Call, DeployccError, Origin, Plan, Program, Result, Target
 
 
 def plan(
@@ -98,7 +101,9 @@ def plan(
         source = buffer(view)
         if (source.kind, source.index) != ("output", index):
             destination = Buffer("output", index, 0, view.nbytes)
-            calls.append(Call(COPY, (destination, source), ("Identity",)))
+            info = program.outputs[index]
+            shown = Origin(results=(Result(info.name, info.shape, dtype=info.dtype),))
+            calls.append(Call(COPY, (destination, source), ("Identity",), origin=shown))
     return Plan(
         kernels=kernels.code,
         calls=tuple(calls),

@@ -148,6 +148,8 @@ class Session:
             self._process.stdin.flush()
         except OSError:
             raise self._failed() from None
+        if self.orders.steps and "observed_us" not in self._told:
+            self._line()
         return list(self._line(served=True)["run_us"])
 
     def finish(self) -> Measured:

@@ -1,4 +1,4 @@
-"""benchmarks/peers, options.py, dense.py, machine.py: what each engine is given, and that it computes it."""
+"""The peers, options.py, dense.py, machine.py: what each engine is given, and that it computes it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from benchmarks.contest import _error
 from benchmarks.convs import Conv
 from benchmarks.dense import Share, channels_last, line_of
 from benchmarks.peers import PEERS, EngineFailed
-from benchmarks.peers import ncnn as ncnn_peer
 from benchmarks.reference import OnnxRuntime, relative_error
 from deploycc.scheduling.library import load_schedules
+from deploycc.timing.peers import ncnn as ncnn_peer
 
 CONVS = [
     Conv("plain", (1, 5, 9, 7), 6, (3, 2), pads=(1, 0, 2, 1), strides=(2, 1)),

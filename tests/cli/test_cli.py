@@ -25,6 +25,20 @@ COMMANDS = (
 )
 COMMANDS = [
     *("build", "completion", "explain", "export", "inspect", "lint", "report", "split", "targets", "tune")
+COMMANDS = [
+    *(
+        "bench",
+        "build",
+        "completion",
+        "diff",
+        "explain",
+        "export",
+        "inspect",
+        "lint",
+        "split",
+        "targets",
+        "tune",
+    ),
 ]
 DEPLOYCC = [sys.executable, "-m", "deploycc"]
 

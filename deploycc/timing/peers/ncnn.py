@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnx
-from onnx import helper, numpy_helper
 
-from benchmarks.peers import EngineFailed
-from benchmarks.reference import Array
+from deploycc.timing.peers import Array, EngineFailed
+
+if TYPE_CHECKING:  # a process that measures has no use for it
+    import onnx
 
 _MAGIC = 7767517
 _OFF = (
@@ -86,11 +87,25 @@ class Ncnn:
 
 
 def load(model: Path, threads: int) -> Ncnn:
-    """``model`` converted and loaded.  Raises EngineFailed."""
+    """``model`` loaded, converted before unless that was done.  Raises EngineFailed."""
+    return Ncnn(convert(model), threads)
+
+
+def convert(model: Path) -> Files:
+    """The files beside ``model``, written unless they are there and newer.  Raises EngineFailed."""
+    names = model.with_suffix(".ncnn.json")
+    if names.is_file() and names.stat().st_mtime_ns >= model.stat().st_mtime_ns:
+        known = json.loads(names.read_text(encoding="utf-8"))
+        return Files(
+            Path(known["param"]), Path(known["weights"]), tuple(known["inputs"]), tuple(known["outputs"])
+        )
+    import onnx
+
     graph = onnx.load(str(model)).graph
     kinds = [node.op_type for node in graph.node]
     files = written(graph, model) if kinds in (["Conv"], ["Conv", "Relu"]) else converted(graph, model)
-    return Ncnn(files, threads)
+    names.write_text(json.dumps(asdict(files), default=str), encoding="utf-8")
+    return files
 
 
 def written(graph: onnx.GraphProto, model: Path) -> Files:
@@ -99,6 +114,8 @@ def written(graph: onnx.GraphProto, model: Path) -> Files:
     The parameters' numbers are those of ncnn's documentation (operators.md, Convolution and
     ConvolutionDepthWise); weights are tagged 0 for plain float32, the bias has no tag.
     """
+    from onnx import helper, numpy_helper
+
     node = graph.node[0]
     attribute = {item.name: helper.get_attribute_value(item) for item in node.attribute}
     weight, bias = (numpy_helper.to_array(tensor) for tensor in graph.initializer)

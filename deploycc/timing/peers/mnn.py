@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import subprocess
 import sys
@@ -12,8 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.peers import EngineFailed
-from benchmarks.reference import Array
+from deploycc.timing.peers import Array, EngineFailed
 
 # The converter's extension module itself: its wrapper (MNN.tools.mnnconvert) installs packages and reports
 # each use to its makers.
@@ -23,12 +23,12 @@ _CONVERT = "import sys, _tools; _tools.mnnconvert(['mnnconvert', *sys.argv[1:]])
 class Mnn:
     """A session whose input and output tensors are MNN's own, in the order of the ONNX file."""
 
-    def __init__(self, model: Path, threads: int) -> None:
+    def __init__(self, model: Path, inputs: Sequence[str], outputs: Sequence[str], threads: int) -> None:
         with _silent():
             import MNN
 
             self._mnn: Any = MNN
-            self._interpreter = MNN.Interpreter(str(converted(model)))
+            self._interpreter = MNN.Interpreter(str(model.with_suffix(".mnn")))
             self._session = self._interpreter.createSession(
                 {
                     "backend": "CPU", "numThread": threads,
@@ -37,7 +37,6 @@ class Mnn:
             )  # fmt: skip
         if self._session is None:
             raise EngineFailed("createSession refused the model")
-        inputs, outputs = _interface(model)
         self._inputs = [self._interpreter.getSessionInput(self._session, name) for name in inputs]
         self._outputs = [self._interpreter.getSessionOutput(self._session, name) for name in outputs]
 
@@ -70,15 +69,20 @@ class Mnn:
 
 
 def load(model: Path, threads: int) -> Mnn:
-    """``model`` converted and loaded.  Raises EngineFailed."""
-    return Mnn(model, threads)
+    """``model`` loaded, converted before unless that was done.  Raises EngineFailed."""
+    inputs, outputs = convert(model)
+    return Mnn(model, inputs, outputs, threads)
 
 
-def converted(model: Path) -> Path:
-    """The MNN file beside ``model``, converted unless it is there and newer.  Raises EngineFailed."""
-    file = model.with_suffix(".mnn")
-    if file.is_file() and file.stat().st_mtime_ns >= model.stat().st_mtime_ns:
-        return file
+def convert(model: Path) -> tuple[list[str], list[str]]:
+    """Write the MNN file beside ``model`` unless it is there and newer; names of inputs and outputs.
+
+    Raises EngineFailed.
+    """
+    file, names = model.with_suffix(".mnn"), model.with_suffix(".mnn.json")
+    if names.is_file() and names.stat().st_mtime_ns >= model.stat().st_mtime_ns:
+        inputs, outputs = json.loads(names.read_text(encoding="utf-8"))
+        return inputs, outputs
     words = ["-f", "ONNX", "--modelFile", str(model), "--MNNModel", str(file), "--bizCode", "benchmark"]
     done = subprocess.run(
         [sys.executable, "-c", _CONVERT, *words], check=False, capture_output=True, text=True, timeout=600
@@ -86,15 +90,13 @@ def converted(model: Path) -> Path:
     if done.returncode != 0 or not file.is_file():
         last = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()][-1:]
         raise EngineFailed(f"mnnconvert: exit status {done.returncode}: {' '.join(last)}")
-    return file
-
-
-def _interface(model: Path) -> tuple[list[str], list[str]]:
     import onnx
 
     graph = onnx.load(str(model), load_external_data=False).graph
     weights = {tensor.name for tensor in graph.initializer}
-    return [v.name for v in graph.input if v.name not in weights], [v.name for v in graph.output]
+    found = [v.name for v in graph.input if v.name not in weights], [v.name for v in graph.output]
+    names.write_text(json.dumps(found), encoding="utf-8")
+    return found
 
 
 @contextlib.contextmanager

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 import openvino
 
-from benchmarks.peers import EngineFailed
-from benchmarks.reference import Array
+from deploycc.timing.peers import Array, EngineFailed
 
 _DTYPES = {
     1: np.bool_, 3: np.float16, 4: np.float32, 5: np.float64, 7: np.int8, 8: np.int16, 9: np.int32,
@@ -84,7 +83,8 @@ class OpenVino:
         _library().ov_shape_free(ctypes.byref(shape))
         _library().ov_tensor_free(tensor)
         raw = (ctypes.c_uint8 * count).from_address(data.value or 0)
-        return np.frombuffer(raw, dtype).reshape(extents)
+        view: Array = np.ctypeslib.as_array(raw).view(dtype).reshape(extents)
+        return view
 
 
 def load(model: Path, threads: int) -> OpenVino:

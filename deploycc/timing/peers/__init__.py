@@ -1,7 +1,8 @@
 """The other engines: each one opens an ONNX file, takes inputs in the network's own layout and runs.
 
 All compute in float32 with the settings a user gets who asks for speed and the right result, on as many
-threads as they are told.  An engine that is not installed (extra ``bench``) is left out.
+threads as they are told.  ONNX Runtime comes with deploycc, the others are imported where they are installed.
+An engine's module is loaded in processes that measure only.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-from benchmarks.reference import Array
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
 
 
 class EngineFailed(Exception):
@@ -25,7 +28,7 @@ class Engine(Protocol):
     """A loaded network with inputs and outputs of its own."""
 
     def bind(self, inputs: Sequence[Array]) -> list[Array]:
-        """Fix the inputs for ``run`` and return the outputs they give."""
+        """Fix the inputs for ``run`` and return the outputs they give, both in the model's order."""
 
     def run(self) -> None:
         """One run on the bound inputs."""
@@ -33,7 +36,10 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class Peer:
-    """An engine by the name tables and options use; ``settings`` is what it was told, for the tables."""
+    """An engine by the name that tables and options use; ``settings`` is what it was told, for the tables.
+
+    ``distribution`` is what pip calls it, ``module`` what Python does.
+    """
 
     name: str
     title: str
@@ -53,19 +59,24 @@ class Peer:
 
     def open(self, model: Path, threads: int) -> Engine:
         """Load ``model``, an ONNX file with static shapes.  Raises EngineFailed."""
-        if self.name == "ort":
-            from benchmarks.reference import OnnxRuntime
-
-            return OnnxRuntime(model, threads)
-        engine: Engine = importlib.import_module(f"benchmarks.peers.{self.name}").load(model, threads)
+        engine: Engine = importlib.import_module(f"{__name__}.{self.module.lower()}").load(model, threads)
         return engine
+
+    def convert(self, model: Path) -> None:
+        """Write the engine's own form beside ``model`` where it has one; ``open`` then finds it.
+
+        Raises EngineFailed.
+        """
+        module = importlib.import_module(f"{__name__}.{self.module.lower()}")
+        if hasattr(module, "convert"):
+            module.convert(model)
 
 
 PEERS = {
     peer.name: peer
     for peer in (
         Peer(
-            "ort", "ONNX Runtime", "onnxruntime", "onnxruntime",
+            "onnxruntime", "ONNX Runtime", "onnxruntime", "onnxruntime",
             "CPU provider, all graph optimisations, one inter-op thread, inputs and outputs bound",
         ),
         Peer(
