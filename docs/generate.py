@@ -24,6 +24,7 @@ _GROUPS = (
     ("5", "Targets and planning"),
     ("6", "Tuning"),
     ("7", "Packages, the machine, PyTorch export"),
+    ("8", "Packages at work"),
 )
 _MEANS = {
     0: "noted only",

@@ -58,7 +58,8 @@ def test_an_emulator_is_another_machine() -> None:
 def test_a_device_is_asked_for_its_processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A program called ssh that stands in for one."""
     ssh = tmp_path / "ssh"
-    ssh.write_text('#!/bin/sh\nprintf "aarch64\\nprocessor : 0\\nmodel name : Chip\\n"\n')
+    told = r"Welcome!\n\n-- deploycc --\naarch64\nprocessor : 0\nmodel name : Chip\n"
+    ssh.write_text(f"#!/bin/sh\nprintf -- '{told}'\n")
     ssh.chmod(0o755)
     assert machine(f"{ssh} board", f"{ssh} board") == "Chip, 1 processors, aarch64"
     ssh.write_text("#!/bin/sh\nexit 255\n")
