@@ -13,7 +13,7 @@ export ZIG_GLOBAL_CACHE_DIR ?= $(CACHE)/zig
 
 .DEFAULT_GOAL := help
 .PHONY: help demo conformance test test-all test-torch lint type fmt golden docs bench bench-convs bench-drawn
-.PHONY: bench-dense bench-arm bench-untuned bench-budgets performance table records clean
+.PHONY: bench-agreement bench-dense bench-arm bench-untuned bench-budgets performance table records clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -74,6 +74,9 @@ bench-convs: $(PEERS) ## the convolution suite beside the other engines (BENCH="
 
 bench: $(PEERS) ## the networks beside the other engines (BENCH="--networks a,b --threads 1,2 --peers ort --keep")
 	$(MEASURE) benchmarks.run $(BENCH)
+
+bench-agreement: $(STAMP) ## deploycc bench 20 times a network: are verdicts the same? (BENCH="--networks a,b --twin")
+	$(RUN) benchmarks.agreement $(BENCH)
 
 bench-arm: $(PEERS) ## arm64 without a board: inner loops under llvm-mca, instructions under QEMU (an hour at first)
 	$(MEASURE) benchmarks.arm64_loops

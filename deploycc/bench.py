@@ -243,8 +243,9 @@ def convert_in_child(message: dict[str, Any], emit: Callable[[Event], None]) -> 
     for name in message["peers"]:
         try:
             trace("convert", PEERS[name].convert, path)
-        except EngineFailed as error:
-            raise engine_failed(PEERS[name], str(error)) from None
+        except Exception as error:  # converters raise whatever they like
+            said = str(error) if isinstance(error, EngineFailed) else f"{type(error).__name__}: {error}"
+            raise engine_failed(PEERS[name], said[:400]) from None
     return {
         "model": str(path),
         "inputs": [message["inputs"].index(name) for name in mine],

@@ -231,7 +231,9 @@ _HEADER = ("", "median", f"{SHOWN_LEVEL:.0%} interval", "first run", "load", "cr
 def benchmark_lines(benchmark: Benchmark) -> list[str]:
     """A table of the contestants and a line for each verdict."""
     pinned = "pinned" if benchmark.pinned else "not pinned"
-    where = benchmark.machine if benchmark.place == "this machine" else benchmark.place
+    where = benchmark.machine
+    if benchmark.place not in ("this machine", benchmark.machine):
+        where += f" ({benchmark.place})"
     title = f"{benchmark.package} on {where}, {threads_text(benchmark.threads)}, {pinned}"
     if benchmark.inputs != "golden":
         title += f", inputs: {benchmark.inputs}"

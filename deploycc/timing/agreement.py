@@ -50,6 +50,9 @@ def _as(got: Array, want: Array) -> Array:
     plain = [tuple(extent for extent in array.shape if extent != 1) for array in (got, want)]
     if plain[0] == plain[1]:
         got = got.reshape(want.shape)
-    if want.dtype.kind != "f" and got.dtype != want.dtype and np.array_equal(got.astype(want.dtype), got):
-        got = got.astype(want.dtype)
+    if want.dtype.kind != "f" and got.dtype != want.dtype:
+        with np.errstate(invalid="ignore"):
+            cast = got.astype(want.dtype)
+        if np.array_equal(cast, got):
+            return cast
     return got

@@ -47,9 +47,10 @@ def _find(path: Path, number: int, tensor: Mapping[str, Any]) -> Array | None:
     names = (tensor["name"], tensor["identifier"], f"input_{number}")
     try:
         if not path.is_dir():
-            with np.load(path, allow_pickle=False) as arrays:
-                if not hasattr(arrays, "files"):
-                    raise ValueError("one array, not an .npz file")
+            arrays = np.load(path, allow_pickle=False)
+            if isinstance(arrays, np.ndarray):
+                raise ValueError("a single array, not an .npz file")
+            with arrays:
                 return next((np.asarray(arrays[name]) for name in names if name in arrays.files), None)
         for name in names:
             # A tensor's name may hold anything; only a file of this folder is meant.

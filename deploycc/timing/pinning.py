@@ -12,6 +12,8 @@ from pathlib import Path
 
 _CPUS = Path("/sys/devices/system/cpu")
 _ASK_SECONDS = 60.0
+_MARK = "-- deploycc --"
+"""Comes before what was asked for: a login shell may print something first."""
 
 
 def processors(threads: int, allowed: Collection[int] | None = None, sysfs: Path = _CPUS) -> tuple[int, ...]:
@@ -51,9 +53,10 @@ def machine(runner: str | None, shown: str) -> str:
     words = shlex.split(runner) if runner else []
     if not words or Path(words[0]).name != "ssh":
         return f"{Path(shlex.split(shown)[0]).name} on {here}"
+    quietly = () if "batchmode" in (runner or "").lower() else ("-o", "BatchMode=yes")
     try:
         done = subprocess.run(
-            [*words, "uname -m; cat /proc/cpuinfo"],
+            [words[0], *quietly, *words[1:], f"echo; echo {_MARK}; uname -m; cat /proc/cpuinfo"],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=_ASK_SECONDS,
@@ -61,7 +64,8 @@ def machine(runner: str | None, shown: str) -> str:
         )
     except subprocess.TimeoutExpired:
         return shown
-    architecture, _, cpuinfo = done.stdout.decode(errors="replace").partition("\n")
+    told = done.stdout.decode(errors="replace").partition(f"\n{_MARK}\n")[2]
+    architecture, _, cpuinfo = told.partition("\n")
     return _kind(cpuinfo, architecture.strip()) if cpuinfo else shown
 
 

@@ -102,10 +102,18 @@ def convert(model: Path) -> Files:
     import onnx
 
     graph = onnx.load(str(model)).graph
-    kinds = [node.op_type for node in graph.node]
-    files = written(graph, model) if kinds in (["Conv"], ["Conv", "Relu"]) else converted(graph, model)
+    files = written(graph, model) if _is_convolution(graph) else converted(graph, model)
     names.write_text(json.dumps(asdict(files), default=str), encoding="utf-8")
     return files
+
+
+def _is_convolution(graph: onnx.GraphProto) -> bool:
+    """Whether it is one convolution of images with a bias, and no more than an activation behind it."""
+    if [node.op_type for node in graph.node] not in (["Conv"], ["Conv", "Relu"]):
+        return False
+    sizes = [len(tensor.dims) for tensor in graph.initializer]
+    named = {item.name for item in graph.node[0].attribute}
+    return sizes == [4, 1] and {"pads", "strides", "dilations", "group"} <= named and "auto_pad" not in named
 
 
 def written(graph: onnx.GraphProto, model: Path) -> Files:
