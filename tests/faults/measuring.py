@@ -1,0 +1,254 @@
+"""Thirty faults, and how many of them the search finds: ``make faults``.
+
+A case is a kind of fault, a network and a place, drawn by its seed.  A draw that changes no output of the
+network beyond its tolerance is no fault that anybody would search for, and is drawn again.  ``prepare`` builds
+the wrong packages and finds out by comparing with the sound ones where they go wrong; ``search`` gives one of
+them to ``deploycc.bisect`` with nothing but the model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from random import Random
+
+from benchmarks.networks import fetch, networks
+from deploycc.build import InternalError, build
+from deploycc.result_types import from_json
+from deploycc.running import open_package
+from deploycc.types import DeployccError
+from tests.faults.checking import effect, outputs_wrong, same_steps
+from tests.faults.planting import KINDS, Fault, faulty, planted_in
+
+LEFT_OUT = ("easyocr_recognition_g2",)
+"""Its recurrent layers are 2,874 steps, which take minutes to build."""
+
+SECONDS = 60.0
+"""What a search may take."""
+
+RACE_RUNS = 5
+"""A race counts as a fault where it shows in this many runs, each in a process of its own."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A fault that shows: ``step`` is the first wrong one, ``nodes`` its nodes, ``guilty`` those at fault.
+
+    ``redrawn`` counts the draws before it that had no place or changed no output.
+    """
+
+    seed: int
+    network: str
+    kind: str
+    fault_seed: int
+    place: str
+    what: str
+    step: int
+    nodes: tuple[str, ...]
+    guilty: tuple[str, ...]
+    redrawn: int
+
+    @property
+    def fault(self) -> Fault:
+        """As it is planted again in builds of reduced models."""
+        return Fault(self.kind, self.fault_seed, self.place)
+
+    @property
+    def threads(self) -> int:
+        """What its package is run with."""
+        return 2 if self.kind == "race" else 1
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the search said of a case.
+
+    ``right_step``: it named the first wrong step; ``right``: a node at fault as well.  ``reduced``: the model
+    it reduced to, built by the same compiler, is still wrong by this module's own comparison.
+    """
+
+    seed: int
+    named: str
+    right_step: bool
+    right: bool
+    seconds: float
+    reduced: bool
+    reduced_nodes: int
+    remark: str = ""
+
+
+def prepare(seed: int, folder: Path, names: Sequence[str]) -> Case:
+    """Draw, build and check the case of ``seed`` in ``folder / "NN"``; sound packages are in ``folder``."""
+    own = folder / f"{seed:02d}"
+    if (own / "case.json").exists():
+        return from_json(Case, json.loads((own / "case.json").read_text(encoding="utf-8")))
+    kind = KINDS[seed % len(KINDS)]
+    order = list(names)
+    Random(f"networks {seed}").shuffle(order)
+    for attempt in range(10 * len(order)):
+        network = order[attempt % len(order)]
+        case = _attempt(Fault(kind, 1000 * seed + attempt), seed, network, attempt, own, folder)
+        if case is not None:
+            (own / "case.json").write_text(json.dumps(asdict(case), indent=1) + "\n", encoding="utf-8")
+            return case
+    raise RuntimeError(f"no fault of kind '{kind}' shows in any network")
+
+
+def _attempt(
+    fault: Fault, seed: int, network: str, attempt: int, own: Path, folder: Path
+) -> Case | None:
+    shutil.rmtree(own, ignore_errors=True)
+    own.mkdir(parents=True)
+    sound = _sound(network, folder)
+    wrong, record = own / "package", own / "record.jsonl"
+    try:
+        with faulty(fault, record):
+            build(fetch(network), "host", wrong, shapes=networks()[network].inputs, name=network)
+    except DeployccError as error:
+        if [diagnostic.code for diagnostic in error.diagnostics] != ["DC758"]:
+            raise
+        return None
+    planted = planted_in(record)[-1]
+    if not same_steps(open_package(sound).manifest, open_package(wrong).manifest):
+        return None  # the schedule could not take the changed kernel: another fault than was meant
+    threads = 2 if fault.kind == "race" else 1
+    seen = effect(sound, wrong, threads)
+    if not seen.shows or not seen.steps or seen.steps[0] not in planted.steps:
+        return None
+    if fault.kind == "race" and not all(outputs_wrong(wrong, threads) for _ in range(RACE_RUNS)):
+        return None
+    number = planted.steps.index(seen.steps[0])
+    return Case(
+        seed=seed,
+        network=network,
+        kind=fault.kind,
+        fault_seed=fault.seed,
+        place=planted.place,
+        what=planted.what,
+        step=seen.steps[0],
+        nodes=planted.nodes[number],
+        guilty=planted.guilty[number],
+        redrawn=attempt,
+    )
+
+
+def _sound(network: str, folder: Path) -> Path:
+    package = folder / "sound" / network
+    if not package.exists():
+        build(fetch(network), "host", package, shapes=networks()[network].inputs, name=network)
+    return package
+
+
+def search(case: Case, folder: Path) -> Answer:
+    """Bisect the package of ``case`` with the compiler that has the fault."""
+    from deploycc.bisect import bisect
+
+    own = folder / f"{case.seed:02d}"
+    reduced = own / "reduced"
+    shutil.rmtree(reduced, ignore_errors=True)
+    began = time.perf_counter()
+    with faulty(case.fault, own / "reduced.jsonl"):
+        try:
+            found = bisect(own / "package", fetch(case.network), threads=case.threads, output=reduced)
+        except (DeployccError, InternalError) as error:
+            return Answer(case.seed, "", False, False, time.perf_counter() - began, False, 0, str(error)[:200])
+        seconds = time.perf_counter() - began
+        suspect = found.suspect
+        model = reduced / "model.onnx"
+        still = model.exists() and _still_wrong(model, own, case.threads)
+    reduction = found.reduction
+    remark = "; ".join(found.notes)
+    if reduction is not None and reduction.reason:
+        remark = "; ".join(filter(None, (reduction.reason, remark)))
+    return Answer(
+        seed=case.seed,
+        named=suspect.node if suspect else "",
+        right_step=suspect is not None and suspect.step == case.step,
+        right=suspect is not None and suspect.node in case.guilty,
+        seconds=seconds,
+        reduced=still,
+        reduced_nodes=len(reduction.nodes) if reduction else 0,
+        remark=remark,
+    )
+
+
+def _still_wrong(model: Path, own: Path, threads: int) -> bool:
+    import numpy as np
+
+    package = own / "reduced-package"
+    shutil.rmtree(package, ignore_errors=True)
+    build(model, "host", package, name="reduced")
+    opened = open_package(package)
+    from deploycc.reference import compare, run
+    from deploycc.running import Orders, place_of
+    from deploycc.running import run as run_package
+    import onnx
+
+    with np.load(model.parent / "inputs.npz") as data:
+        inputs = [data[tensor["name"]] for tensor in opened.manifest["inputs"]]
+    want, _ = run(onnx.load(model), inputs)
+    ran = run_package(opened, place_of(None, opened.manifest), inputs, Orders(threads=threads, warmup=2))
+    return any(not compare(a, b).ok for a, b in zip(want, ran.outputs, strict=True))
+
+
+def row(case: Case, answer: Answer) -> str:
+    """A line of the table."""
+    verdict = "right" if answer.right else "right step" if answer.right_step else "WRONG"
+    reduced = f"{answer.reduced_nodes} nodes, wrong" if answer.reduced else "NOT SHOWN"
+    return (
+        f"{case.seed:4} {case.network:24} {case.kind:17} {','.join(case.guilty)[:40]:40} {answer.named[:40]:40} "
+        f"{verdict:10} {answer.seconds:6.1f} s  {reduced}" + (f"  ({answer.remark})" if answer.remark else "")
+    )
+
+
+def main() -> int:
+    """Prepare and search the cases of the seeds; exit status 1 where fewer are found than the share asks."""
+    parser = argparse.ArgumentParser(prog="python -m tests.faults.measuring")
+    parser.add_argument("--seeds", default="0-29", help="first-last, or numbers with commas")
+    parser.add_argument("--folder", type=Path, default=Path(".cache/faults"))
+    parser.add_argument("--networks", default="", help="names with commas; all but one unless given")
+    parser.add_argument("--prepare", action="store_true", help="draw and build the cases only")
+    given = parser.parse_args()
+    names = given.networks.split(",") if given.networks else [n for n in networks() if n not in LEFT_OUT]
+    folder = given.folder.absolute()
+    answers: list[tuple[Case, Answer]] = []
+    for seed in _numbers(given.seeds):
+        case = prepare(seed, folder, names)
+        if given.prepare:
+            print(seed, case.network, case.kind, case.what, case.guilty, f"redrawn {case.redrawn}", flush=True)
+            continue
+        answer = search(case, folder)
+        answers.append((case, answer))
+        print(row(case, answer), flush=True)
+    if given.prepare:
+        return 0
+    right = sum(answer.right and answer.seconds <= SECONDS for _, answer in answers)
+    steps = sum(answer.right_step for _, answer in answers)
+    shown = sum(answer.reduced for _, answer in answers)
+    slowest = max(answer.seconds for _, answer in answers)
+    redrawn = sum(case.redrawn for case, _ in answers)
+    print(
+        f"{right} of {len(answers)} nodes right within {SECONDS:g} s ({steps} steps right), {shown} reduced models "
+        f"still wrong, slowest search {slowest:.1f} s, {redrawn} draws without a visible fault"
+    )
+    table = [{"case": asdict(case), "answer": asdict(answer)} for case, answer in answers]
+    (folder / "results.json").write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+    return 0 if 15 * right >= 14 * len(answers) else 1
+
+
+def _numbers(text: str) -> list[int]:
+    if "-" in text:
+        first, last = map(int, text.split("-"))
+        return list(range(first, last + 1))
+    return [int(number) for number in text.split(",")]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
