@@ -32,7 +32,9 @@ class Effect:
 
 def same_steps(sound: Mapping[str, Any], wrong: Mapping[str, Any]) -> bool:
     """Whether two packages have the same call list, apart from what their kernels do."""
-    shapes = [[(c["nodes"], c["reads"], c["writes"]) for c in manifest["calls"]] for manifest in (sound, wrong)]
+    shapes = [
+        [(c["nodes"], c["reads"], c["writes"]) for c in manifest["calls"]] for manifest in (sound, wrong)
+    ]
     return bool(shapes[0] == shapes[1])
 
 

@@ -1,24 +1,34 @@
 """Ways to make one kernel wrong: functions from a PrimFunc to another one of the same interface.
 
-Each takes the function and a generator of random numbers and returns the wrong one with a word on what was
-done, or ``None`` where the function has nothing of the kind.  ``BEFORE`` change what is computed, before a
-schedule is applied; ``AFTER`` change the loops that a schedule made.  A place is chosen by numbers of the
-kernel alone, so that the same kernel in a smaller network is made wrong in the same way.
+Each takes the function and lists the wrong ones it could be made into.  ``BEFORE`` change what is computed,
+before a schedule is applied; ``AFTER`` change the loops that a schedule made.  A change has a name that holds
+in another kernel of the same operator too, where less may be fused behind it, so that a smaller network is made
+wrong in the same way or not at all.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
-from random import Random
+from dataclasses import dataclass
 from typing import Any
 
 from deploycc.scheduling.kernel import TASK_ANNOTATION
 from deploycc.tvm_api import ir, s_tir, structural_map, structural_walk, tirx
 
-Wrong = tuple[Any, str] | None
-Mutation = Callable[[Any, Random], Wrong]
 
-OVERFLOW_BITS = (8, 12)
+@dataclass(frozen=True)
+class Change:
+    """One way to make a kernel wrong: ``name`` tells it from others, ``block`` the one that it is in."""
+
+    name: str
+    block: str
+    make: Callable[[], Any]
+
+
+Changes = Callable[[Any], list[Change]]
+
+OVERFLOW_BITS = (8, 10, 12)
 """Powers of two that a value is multiplied by before it passes through float16."""
 
 
@@ -32,15 +42,6 @@ def _found(function: Any, kind: Any) -> list[Any]:
     return nodes
 
 
-def _with_statement(function: Any, old: Any, new: Any, kind: Any) -> Any:
-    """``function`` with one statement or block for another one, which is known by itself."""
-
-    def replace(node: Any) -> Any:
-        return new if node.same_as(old) else node
-
-    return function.with_body(structural_map(function.body, (kind, replace), order="pre"))
-
-
 def _int(value: Any) -> int | None:
     return int(value) if isinstance(value, tirx.IntImm) else None
 
@@ -48,26 +49,29 @@ def _int(value: Any) -> int | None:
 # ---- wrong schedules ----
 
 
-def shorter_loop(function: Any, random: Random) -> Wrong:
+def shorter_loop(function: Any) -> list[Change]:
     """A loop over tiles, rows or a reduction that ends one step early."""
-    loops = [
-        loop
-        for loop in _found(function, tirx.For)
+    return [
+        Change(
+            f"loop {number} '{loop.loop_var.name}' of {int(loop.extent)} ends one step early",
+            "",
+            lambda loop=loop: _with_loop(function, loop, extent=int(loop.extent) - 1),
+        )
+        for number, loop in enumerate(_found(function, tirx.For))
         if loop.kind in (tirx.ForKind.SERIAL, tirx.ForKind.PARALLEL) and (_int(loop.extent) or 0) > 1
     ]
-    if not loops:
-        return None
-    chosen = random.choice(loops)
-    extent = int(chosen.extent)
+
+
+def _with_loop(function: Any, chosen: Any, *, extent: int | None = None, kind: Any = None) -> Any:
+    """``function`` with one loop of another extent or kind."""
 
     def replace(loop: Any) -> Any:
         if not loop.loop_var.same_as(chosen.loop_var):
             return loop
-        shorter = tirx.IntImm(str(loop.extent.ty.dtype), extent - 1)
-        return tirx.For(loop.loop_var, loop.min, shorter, loop.kind, loop.body)
+        steps = loop.extent if extent is None else tirx.IntImm(str(loop.extent.ty.dtype), extent)
+        return tirx.For(loop.loop_var, loop.min, steps, loop.kind if kind is None else kind, loop.body)
 
-    body = structural_map(function.body, (tirx.For, replace), order="post")
-    return function.with_body(body), f"loop '{chosen.loop_var.name}' of {extent} ends one step early"
+    return function.with_body(structural_map(function.body, (tirx.For, replace), order="post"))
 
 
 # ---- wrong epilogues ----
@@ -113,7 +117,9 @@ def _wrong_values(store: Any) -> list[tuple[str, Any]]:
         found.append(("a selection takes its first value always", value.true_value))
     if isinstance(value, ir.Call) and getattr(value.op, "name", "") in ("tirx.sigmoid", "tirx.tanh"):
         halved = tirx.Mul(value.args[0], tirx.const(0.5, "float32"))
-        found.append((f"{value.op.name[5:]} of half its operand", tirx.call_intrin("float32", value.op.name, halved)))
+        found.append(
+            (f"{value.op.name[5:]} of half its operand", tirx.call_intrin("float32", value.op.name, halved))
+        )
     return found
 
 
@@ -134,44 +140,65 @@ def _next_channel(load: Any) -> Any | None:
     return tirx.BufferLoad(load.source, indices)
 
 
-def wrong_epilogue(function: Any, random: Random) -> Wrong:
+def wrong_epilogue(function: Any) -> list[Change]:
     """What follows a convolution or matrix product in its kernel computes something else."""
-    places = [
-        (block, what, value) for block in _epilogue_blocks(function) for what, value in _wrong_values(block.body)
+    return [
+        Change(
+            f"{_block_name(number, block)}: {what}",
+            block.name_hint,
+            lambda block=block, value=value: _with_value(function, block, value),
+        )
+        for number, block in enumerate(_epilogue_blocks(function))
+        for what, value in _wrong_values(block.body)
     ]
-    if not places:
-        return None
-    block, what, value = random.choice(places)
+
+
+def _block_name(number: int, block: Any) -> str:
+    """A block by its place behind the operator: names are numbered by the kernel as a whole."""
+    return f"block {number} '{re.sub(r'(_intermediate.*|_[0-9]+)$', '', block.name_hint)}'"
+
+
+def _with_value(function: Any, block: Any, value: Any) -> Any:
+    """``function`` in which a block stores another value."""
     store = tirx.BufferStore(block.body.buffer, value, block.body.indices)
-    changed = _with_statement(function, block.body, store, tirx.BufferStore)
-    return changed, f"block '{block.name_hint}': {what}"
+
+    def replace(node: Any) -> Any:
+        return store if node.same_as(block.body) else node
+
+    return function.with_body(structural_map(function.body, (tirx.BufferStore, replace), order="pre"))
 
 
-def overflowing(function: Any, random: Random) -> Wrong:
-    """A value of the epilogue, or the operator's own sum, passes through float16, scaled."""
+def overflowing(function: Any) -> list[Change]:
+    """A value behind the operator, or one of a kernel without, passes through float16, scaled."""
     blocks = _epilogue_blocks(function) or [
         block
         for block in _found(function, s_tir.SBlock)
         if isinstance(block.body, tirx.BufferStore) and not _reduces(block)
     ]
-    blocks = [block for block in blocks if str(block.body.buffer.ty.dtype) == "float32"]
-    if not blocks:
-        return None
-    block = random.choice(blocks)
-    bits = random.randint(*OVERFLOW_BITS)
-    scaled = block.body.value * tirx.const(2.0**bits, "float32")
-    value = scaled.astype("float16").astype("float32") * tirx.const(2.0**-bits, "float32")
-    store = tirx.BufferStore(block.body.buffer, value, block.body.indices)
-    changed = _with_statement(function, block.body, store, tirx.BufferStore)
-    return changed, f"block '{block.name_hint}' passes through float16, scaled by 2^{bits}"
+    return [
+        Change(
+            f"{_block_name(number, block)} passes through float16, scaled by 2^{bits}",
+            block.name_hint,
+            lambda block=block, bits=bits: _with_value(
+                function, block, _through_float16(block.body.value, bits)
+            ),
+        )
+        for number, block in enumerate(blocks)
+        if str(block.body.buffer.ty.dtype) == "float32"
+        for bits in OVERFLOW_BITS
+    ]
+
+
+def _through_float16(value: Any, bits: int) -> Any:
+    scaled = value * tirx.const(2.0**bits, "float32")
+    return scaled.astype("float16").astype("float32") * tirx.const(2.0**-bits, "float32")
 
 
 # ---- wrong padding ----
 
 
-def padded_before(function: Any, random: Random) -> Wrong:
-    """Padding of the program itself is 1 where it should be 0."""
-    del random
+def padded_by_condition(function: Any) -> list[Change]:
+    """Padding that the program chooses by a condition is 1 where it should be 0."""
     pads: list[Any] = []
 
     def visit(call: Any) -> None:
@@ -181,22 +208,24 @@ def padded_before(function: Any, random: Random) -> Wrong:
     structural_walk(function.body, (ir.Call, visit), order="pre")
     pads = [call for call in pads if isinstance(call.args[1], ir.TensorLoad)]
     if not pads:
-        return None
+        return []
 
     def replace(call: Any) -> Any:
         if getattr(call.op, "name", "") == "tirx.if_then_else" and _is_float(call.args[2], 0.0):
             return tirx.if_then_else(call.args[0], call.args[1], _like(call.args[2], 1.0))
         return call
 
-    body = structural_map(function.body, (ir.Call, replace), order="post")
-    return function.with_body(body), "padding is 1"
+    def make() -> Any:
+        return function.with_body(structural_map(function.body, (ir.Call, replace), order="post"))
+
+    return [Change("padding is 1", "", make)]
 
 
-def padded_after(function: Any, random: Random) -> Wrong:
+def padded(function: Any) -> list[Change]:
     """Zeros that a written kernel stores around the input that it packs are 1."""
     zeros: list[Any] = []
     accumulated: set[Any] = set()
-    parameters = {variable for variable in function.params}
+    parameters = set(function.params)
 
     def visit(store: Any) -> None:
         if store.buffer.scope() != "local" and store.buffer not in parameters and _is_zero(store.value):
@@ -209,7 +238,7 @@ def padded_after(function: Any, random: Random) -> Wrong:
     structural_walk(function.body, (tirx.BufferStore, visit), order="pre")
     zeros = [store for store in zeros if store.buffer not in accumulated]
     if not zeros:
-        return padded_before(function, random)
+        return padded_by_condition(function)
     buffers = {store.buffer for store in zeros}
 
     def replace(store: Any) -> Any:
@@ -217,8 +246,10 @@ def padded_after(function: Any, random: Random) -> Wrong:
             return tirx.BufferStore(store.buffer, _one(store.value), store.indices)
         return store
 
-    body = structural_map(function.body, (tirx.BufferStore, replace), order="post")
-    return function.with_body(body), "the border of the packed input is 1"
+    def make() -> Any:
+        return function.with_body(structural_map(function.body, (tirx.BufferStore, replace), order="post"))
+
+    return [Change("padding is 1", "", make)]
 
 
 def _is_zero(value: Any) -> bool:
@@ -234,87 +265,78 @@ def _one(value: Any) -> Any:
 # ---- wrong layout transforms ----
 
 
-def transposed_wrong(function: Any, random: Random) -> Wrong:
+def transposed_wrong(function: Any) -> list[Change]:
     """A transpose that exchanges two axes of one extent, or is one row off."""
-    blocks = [
-        block
-        for block in _found(function, s_tir.SBlock)
-        if "transpose" in block.name_hint
-        and isinstance(block.body, tirx.BufferStore)
-        and isinstance(block.body.value, ir.TensorLoad)
-    ]
-    if not blocks:
-        return None
-    block = random.choice(blocks)
-    load = block.body.value
-    shape = [int(extent) for extent in load.source.ty.shape]
-    axes = [axis for axis, extent in enumerate(shape) if extent > 1]
-    pairs = [(a, b) for a in axes for b in axes if a < b and shape[a] == shape[b]]
-    indices = list(load.indices)
-    if pairs and random.random() < 0.6:
-        one, other = random.choice(pairs)
-        indices[one], indices[other] = indices[other], indices[one]
-        what = f"axes {one} and {other} are exchanged"
-    else:
-        axis = random.choice(axes)
-        indices[axis] = tirx.FloorMod(indices[axis] + 1, tirx.IntImm("int64", shape[axis]))
-        what = f"axis {axis} is shifted by one"
-    store = tirx.BufferStore(block.body.buffer, tirx.BufferLoad(load.source, indices), block.body.indices)
-    return _with_statement(function, block.body, store, tirx.BufferStore), f"block '{block.name_hint}': {what}"
+    found = []
+    blocks = [block for block in _found(function, s_tir.SBlock) if "transpose" in block.name_hint]
+    for number, block in enumerate(blocks):
+        if not isinstance(block.body, tirx.BufferStore) or not isinstance(block.body.value, ir.TensorLoad):
+            continue
+        load = block.body.value
+        shape = [int(extent) for extent in load.source.ty.shape]
+        axes = [axis for axis, extent in enumerate(shape) if extent > 1]
+        places: list[tuple[str, list[Any]]] = []
+        for axis in axes:
+            indices = list(load.indices)
+            indices[axis] = tirx.FloorMod(indices[axis] + 1, tirx.IntImm("int64", shape[axis]))
+            places.append((f"axis {axis} is shifted by one", indices))
+        for one, other in ((a, b) for a in axes for b in axes if a < b and shape[a] == shape[b]):
+            indices = list(load.indices)
+            indices[one], indices[other] = indices[other], indices[one]
+            places.append((f"axes {one} and {other} are exchanged", indices))
+        for what, chosen in places:
+            value = tirx.BufferLoad(load.source, chosen)
+            found.append(
+                Change(
+                    f"transpose {number}: {what}",
+                    block.name_hint,
+                    lambda block=block, value=value: _with_value(function, block, value),
+                )
+            )
+    return found
 
 
 # ---- races ----
 
 
-def racing(function: Any, random: Random) -> Wrong:
+def racing(function: Any) -> list[Change]:
     """A scratch that every thread should have for itself is shared, or threads gather in one sum."""
-    shared = _shared_scratch(function)
-    return shared if shared is not None else _gathered_by_threads(function, random)
-
-
-def _shared_scratch(function: Any) -> Wrong:
-    moved: list[Any] = []
-
-    def hoist(loop: Any) -> Any:
-        if loop.kind != tirx.ForKind.PARALLEL or not isinstance(loop.body, tirx.SeqStmt):
-            return loop
-        own = [s for s in loop.body.seq if isinstance(s, tirx.AllocBuffer) and s.buffer.scope() != "local"]
-        if not own:
-            return loop
-        moved.extend(own)
-        rest = [s for s in loop.body.seq if not any(s.same_as(one) for one in own)]
-        inner = tirx.For(loop.loop_var, loop.min, loop.extent, loop.kind, tirx.SeqStmt(rest))
-        return tirx.SeqStmt([*own, inner])
-
-    body = structural_map(function.body, (tirx.For, hoist), order="post")
-    if not moved:
-        return None
-    return function.with_body(body), f"{len(moved)} scratch buffers are shared by the threads"
-
-
-def _gathered_by_threads(function: Any, random: Random) -> Wrong:
-    """A serial loop in which something is summed up becomes a parallel one."""
-    if any(loop.kind == tirx.ForKind.PARALLEL for loop in _found(function, tirx.For)):
-        return None
-    loops = [
-        loop
-        for loop in _found(function, tirx.For)
+    loops = _found(function, tirx.For)
+    if any(_own_scratch(loop) for loop in loops):
+        return [Change("scratch is shared by the threads", "", lambda: _shared_scratch(function))]
+    if any(loop.kind == tirx.ForKind.PARALLEL for loop in loops):
+        return []
+    return [
+        Change(
+            f"threads sum up over loop {number} '{loop.loop_var.name}' without waiting",
+            "",
+            lambda loop=loop: _with_loop(function, loop, kind=tirx.ForKind.PARALLEL),
+        )
+        for number, loop in enumerate(loops)
         if loop.kind == tirx.ForKind.SERIAL
         and (_int(loop.extent) or 0) > 7
         and _sums(loop)
         and _work(loop) >= RACING_WORK
     ]
-    if not loops:
-        return None
-    chosen = random.choice(loops)
 
-    def replace(loop: Any) -> Any:
-        if not loop.loop_var.same_as(chosen.loop_var):
+
+def _own_scratch(loop: Any) -> list[Any]:
+    """The buffers in memory that every thread of a parallel loop has for itself."""
+    if loop.kind != tirx.ForKind.PARALLEL or not isinstance(loop.body, tirx.SeqStmt):
+        return []
+    return [s for s in loop.body.seq if isinstance(s, tirx.AllocBuffer) and s.buffer.scope() != "local"]
+
+
+def _shared_scratch(function: Any) -> Any:
+    def hoist(loop: Any) -> Any:
+        own = _own_scratch(loop)
+        if not own:
             return loop
-        return tirx.For(loop.loop_var, loop.min, loop.extent, tirx.ForKind.PARALLEL, loop.body)
+        rest = [s for s in loop.body.seq if not any(s.same_as(one) for one in own)]
+        inner = tirx.For(loop.loop_var, loop.min, loop.extent, loop.kind, tirx.SeqStmt(rest))
+        return tirx.SeqStmt([*own, inner])
 
-    body = structural_map(function.body, (tirx.For, replace), order="post")
-    return function.with_body(body), f"threads sum up over '{chosen.loop_var.name}' without waiting"
+    return function.with_body(structural_map(function.body, (tirx.For, hoist), order="post"))
 
 
 def _work(loop: Any) -> int:
@@ -346,9 +368,9 @@ def _sums(loop: Any) -> bool:
     return any(found)
 
 
-BEFORE: Mapping[str, Mutation] = {
+BEFORE: Mapping[str, Changes] = {
     "epilogue": wrong_epilogue,
     "fp16 overflow": overflowing,
     "layout transform": transposed_wrong,
 }
-AFTER: Mapping[str, Mutation] = {"schedule": shorter_loop, "padding": padded_after, "race": racing}
+AFTER: Mapping[str, Changes] = {"schedule": shorter_loop, "padding": padded, "race": racing}

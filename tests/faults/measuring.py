@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import sys
 import time
@@ -49,6 +48,7 @@ class Case:
     kind: str
     fault_seed: int
     place: str
+    change: str
     what: str
     step: int
     nodes: tuple[str, ...]
@@ -58,7 +58,7 @@ class Case:
     @property
     def fault(self) -> Fault:
         """As it is planted again in builds of reduced models."""
-        return Fault(self.kind, self.fault_seed, self.place)
+        return Fault(self.kind, self.fault_seed, self.place, self.change)
 
     @property
     def threads(self) -> int:
@@ -101,9 +101,7 @@ def prepare(seed: int, folder: Path, names: Sequence[str]) -> Case:
     raise RuntimeError(f"no fault of kind '{kind}' shows in any network")
 
 
-def _attempt(
-    fault: Fault, seed: int, network: str, attempt: int, own: Path, folder: Path
-) -> Case | None:
+def _attempt(fault: Fault, seed: int, network: str, attempt: int, own: Path, folder: Path) -> Case | None:
     shutil.rmtree(own, ignore_errors=True)
     own.mkdir(parents=True)
     sound = _sound(network, folder)
@@ -131,6 +129,7 @@ def _attempt(
         kind=fault.kind,
         fault_seed=fault.seed,
         place=planted.place,
+        change=planted.change,
         what=planted.what,
         step=seen.steps[0],
         nodes=planted.nodes[number],
@@ -156,9 +155,11 @@ def search(case: Case, folder: Path) -> Answer:
     began = time.perf_counter()
     with faulty(case.fault, own / "reduced.jsonl"):
         try:
-            found = bisect(own / "package", fetch(case.network), threads=case.threads, output=reduced)
+            found = bisect(own / "package", fetch(case.network), output=reduced)
         except (DeployccError, InternalError) as error:
-            return Answer(case.seed, "", False, False, time.perf_counter() - began, False, 0, str(error)[:200])
+            return Answer(
+                case.seed, "", False, False, time.perf_counter() - began, False, 0, str(error)[:200]
+            )
         seconds = time.perf_counter() - began
         suspect = found.suspect
         model = reduced / "model.onnx"
@@ -186,10 +187,11 @@ def _still_wrong(model: Path, own: Path, threads: int) -> bool:
     shutil.rmtree(package, ignore_errors=True)
     build(model, "host", package, name="reduced")
     opened = open_package(package)
+    import onnx
+
     from deploycc.reference import compare, run
     from deploycc.running import Orders, place_of
     from deploycc.running import run as run_package
-    import onnx
 
     with np.load(model.parent / "inputs.npz") as data:
         inputs = [data[tensor["name"]] for tensor in opened.manifest["inputs"]]
@@ -222,7 +224,9 @@ def main() -> int:
     for seed in _numbers(given.seeds):
         case = prepare(seed, folder, names)
         if given.prepare:
-            print(seed, case.network, case.kind, case.what, case.guilty, f"redrawn {case.redrawn}", flush=True)
+            print(
+                seed, case.network, case.kind, case.what, case.guilty, f"redrawn {case.redrawn}", flush=True
+            )
             continue
         answer = search(case, folder)
         answers.append((case, answer))

@@ -31,13 +31,15 @@ KINDS = (
     *("fp16 overflow", "bad constant", "layout transform", "race"),
 )
 
+
 @dataclass(frozen=True)
 class Fault:
-    """What is wrong in the compiler: drawn by ``seed`` until ``place`` is known."""
+    """What is wrong in the compiler: drawn by ``seed`` until ``place`` and ``change`` are known."""
 
     kind: str
     seed: int
     place: str = ""
+    change: str = ""
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class Planted:
     """
 
     place: str
+    change: str
     what: str
     steps: tuple[int, ...]
     nodes: tuple[tuple[str, ...], ...]
@@ -106,6 +109,7 @@ class _Planter:
     def __init__(self, fault: Fault) -> None:
         self.fault = fault
         self.place = fault.place
+        self.change = fault.change
         self.what = ""
         self.block = ""
         self.types: dict[str, str] = {}
@@ -113,7 +117,9 @@ class _Planter:
         self.functions: set[str] = set()
         self.offsets: set[int] = set()
         self.calls: tuple[Any, ...] = ()
-        self.packs = fault.kind == "swapped channels" or (fault.kind == "bad constant" and fault.seed % 2 == 0)
+        self.packs = fault.kind == "swapped channels" or (
+            fault.kind == "bad constant" and fault.seed % 2 == 0
+        )
         self.lays_out = fault.kind == "bad constant" and not self.packs
 
     def plant(self) -> None:
@@ -142,7 +148,7 @@ class _Planter:
         steps = [number for number, call in enumerate(self.calls) if self.is_wrong(call, wrong)]
         nodes = tuple(self.calls[step].origin.nodes for step in steps)
         guilty = tuple(guilty_nodes(self.block, one, self.types) for one in nodes)
-        return Planted(self.place, self.what, tuple(steps), nodes, guilty)
+        return Planted(self.place, self.change, self.what, tuple(steps), nodes, guilty)
 
     def is_wrong(self, call: Any, symbols: set[str]) -> bool:
         if self.packs:
@@ -175,7 +181,9 @@ class _Planter:
     def schedule_with(self, own: Callable[..., Any], program: Any, target: Any, *others: Any) -> Any:
         if self.packs and not self.place:
             schedules, selections = others
-            computed = [program.tasks[n].func for n, s in selections.items() if s.schedule.compute is not None]
+            computed = [
+                program.tasks[n].func for n, s in selections.items() if s.schedule.compute is not None
+            ]
             wide = [
                 operator
                 for operator in computed
@@ -217,7 +225,13 @@ class _Planter:
         return made
 
     def schedule_kernels(
-        self, own: Callable[..., Any], module: Any, schedules: Any, selections: Any, target: Any, operators: Any
+        self,
+        own: Callable[..., Any],
+        module: Any,
+        schedules: Any,
+        selections: Any,
+        target: Any,
+        operators: Any,
     ) -> Any:
         from deploycc.scheduling import apply
         from deploycc.tvm_api import tirx
@@ -257,19 +271,28 @@ class _Planter:
         if self.places[name] != self.place:
             return own(name, function, schedules, selections, target)
         if self.fault.kind in BEFORE:
-            wrong = BEFORE[self.fault.kind](function, self.random())
-            if wrong is None:
+            change = self.chosen(BEFORE[self.fault.kind](function))
+            if change is None:
                 return own(name, function, schedules, selections, target)
-            made = own(name, wrong[0], schedules, selections, target)
-            self.what = f"{made[1].schedule}: {wrong[1]}"
-            self.block = wrong[1].partition("'")[2].partition("'")[0]
-            return made
-        scheduled, choice = own(name, function, schedules, selections, target)
-        wrong = AFTER[self.fault.kind](scheduled, self.random())
-        if wrong is None:
-            return scheduled, choice
-        self.what = f"{choice.schedule}: {wrong[1]}"
-        return wrong[0], choice
+            scheduled, choice = own(name, change.make(), schedules, selections, target)
+        else:
+            scheduled, choice = own(name, function, schedules, selections, target)
+            change = self.chosen(AFTER[self.fault.kind](scheduled))
+            if change is None:
+                return scheduled, choice
+            scheduled = change.make()
+        self.change, self.what = change.name, f"{choice.schedule}: {change.name}"
+        self.block = change.block
+        return scheduled, choice
+
+    def chosen(self, changes: list[Any]) -> Any:
+        """The change by its name; drawn where there is none yet, or where other loops have other names."""
+        named = [change for change in changes if change.name == self.change]
+        if named:
+            return named[0]
+        if not changes or (self.change and self.fault.kind not in ("schedule", "race")):
+            return None
+        return self.random().choice(changes)
 
     def place_of(self, function: Any, selections: Any) -> str:
         """What a kernel computes, whatever is fused around it and whatever layouts it has."""
