@@ -234,6 +234,11 @@ CATALOGUE: dict[str, Code] = {
     "DC803": Code("emulator has no C library", 2),
     "DC804": Code("device cannot be used", 2),
     "DC805": Code("package cannot be run", 1),
+    # DC820-DC829: the search for a wrong layer (verify --bisect)
+    "DC820": Code("search for a wrong layer without a model", 2),
+    "DC821": Code("package of another model", 2),
+    "DC822": Code("reference cannot run the model on these inputs", 1),
+    "DC823": Code("folder that holds no reduced model", 2),
 }
 
 
