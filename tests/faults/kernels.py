@@ -1,9 +1,9 @@
 """Ways to make one kernel wrong: functions from a PrimFunc to another one of the same interface.
 
 Each takes the function and lists the wrong ones it could be made into.  ``BEFORE`` change what is computed,
-before a schedule is applied; ``AFTER`` change the loops that a schedule made.  A change has a name that holds
-in another kernel of the same operator too, where less may be fused behind it, so that a smaller network is made
-wrong in the same way or not at all.
+before a schedule is applied; ``AFTER`` change the loops that a schedule made.  A change has a name that
+holds in another kernel of the same operator too, where less may be fused behind it, so that a smaller network
+is made wrong in the same way or not at all.
 """
 
 from __future__ import annotations

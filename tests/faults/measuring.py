@@ -1,15 +1,16 @@
 """Thirty faults, and how many of them the search finds: ``make faults``.
 
 A case is a kind of fault, a network and a place, drawn by its seed.  A draw that changes no output of the
-network beyond its tolerance is no fault that anybody would search for, and is drawn again.  ``prepare`` builds
-the wrong packages and finds out by comparing with the sound ones where they go wrong; ``search`` gives one of
-them to ``deploycc.bisect`` with nothing but the model.
+network beyond its tolerance is no fault that anybody would search for, and is drawn again.  ``prepare``
+builds the wrong packages and finds out by comparing with the sound ones where they go wrong; ``search`` gives
+one of them to ``deploycc.bisect`` with nothing but the model.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import resource
 import shutil
 import sys
 import time
@@ -18,10 +19,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
 
+import numpy as np
+import onnx
+
 from benchmarks.networks import fetch, networks
+from deploycc.bisect import bisect
 from deploycc.build import InternalError, build
+from deploycc.reference import compare, run
 from deploycc.result_types import from_json
-from deploycc.running import open_package
+from deploycc.running import Orders, open_package, place_of
+from deploycc.running import run as run_package
 from deploycc.types import DeployccError
 from tests.faults.checking import effect, outputs_wrong, same_steps
 from tests.faults.planting import KINDS, Fault, faulty, planted_in
@@ -71,16 +78,22 @@ class Answer:
     """What the search said of a case.
 
     ``right_step``: it named the first wrong step; ``right``: a node at fault as well.  ``reduced``: the model
-    it reduced to, built by the same compiler, is still wrong by this module's own comparison.
+    it reduced to is wrong by this module's own comparison if the same compiler builds it, and right if the
+    sound one does.  ``processor_seconds`` are those of the search and its builds, on all processors: what
+    ``seconds`` would be about on a machine with nothing else to do.
     """
 
     seed: int
-    named: str
-    right_step: bool
-    right: bool
-    seconds: float
-    reduced: bool
-    reduced_nodes: int
+    named: str = ""
+    step: int = -1
+    told: str = ""
+    right_step: bool = False
+    right: bool = False
+    seconds: float = 0.0
+    processor_seconds: float = 0.0
+    reduced: bool = False
+    reduced_nodes: int = 0
+    builds: int = 0
     remark: str = ""
 
 
@@ -147,66 +160,70 @@ def _sound(network: str, folder: Path) -> Path:
 
 def search(case: Case, folder: Path) -> Answer:
     """Bisect the package of ``case`` with the compiler that has the fault."""
-    from deploycc.bisect import bisect
-
     own = folder / f"{case.seed:02d}"
     reduced = own / "reduced"
     shutil.rmtree(reduced, ignore_errors=True)
-    began = time.perf_counter()
+    began, used = time.perf_counter(), _processor_seconds()
     with faulty(case.fault, own / "reduced.jsonl"):
         try:
             found = bisect(own / "package", fetch(case.network), output=reduced)
         except (DeployccError, InternalError) as error:
-            return Answer(
-                case.seed, "", False, False, time.perf_counter() - began, False, 0, str(error)[:200]
-            )
-        seconds = time.perf_counter() - began
-        suspect = found.suspect
-        model = reduced / "model.onnx"
-        still = model.exists() and _still_wrong(model, own, case.threads)
-    reduction = found.reduction
-    remark = "; ".join(found.notes)
-    if reduction is not None and reduction.reason:
-        remark = "; ".join(filter(None, (reduction.reason, remark)))
+            return Answer(case.seed, seconds=time.perf_counter() - began, remark=str(error)[:300])
+        seconds, used = time.perf_counter() - began, _processor_seconds() - used
+        still = (reduced / "model.onnx").exists() and _wrong_built(reduced, own / "again", case.threads)
+    still = still and not _wrong_built(reduced, own / "again", case.threads)
+    suspect, reduction = found.suspect, found.reduction
+    remarks = (*found.notes, reduction.reason if reduction else "", suspect.reason if suspect else "")
     return Answer(
         seed=case.seed,
         named=suspect.node if suspect else "",
+        step=suspect.step if suspect else -1,
+        told=f"{suspect.kind}, {suspect.certainty}" if suspect else "",
         right_step=suspect is not None and suspect.step == case.step,
         right=suspect is not None and suspect.node in case.guilty,
         seconds=seconds,
+        processor_seconds=used,
         reduced=still,
         reduced_nodes=len(reduction.nodes) if reduction else 0,
-        remark=remark,
+        builds=reduction.builds if reduction else 0,
+        remark="; ".join(filter(None, remarks)),
     )
 
 
-def _still_wrong(model: Path, own: Path, threads: int) -> bool:
-    import numpy as np
+def _processor_seconds() -> float:
+    of = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in of)
 
-    package = own / "reduced-package"
+
+def _wrong_built(reduced: Path, package: Path, threads: int) -> bool:
+    """Whether the reduced model is wrong, built by the compiler as it is now."""
     shutil.rmtree(package, ignore_errors=True)
-    build(model, "host", package, name="reduced")
-    opened = open_package(package)
-    import onnx
-
-    from deploycc.reference import compare, run
-    from deploycc.running import Orders, place_of
-    from deploycc.running import run as run_package
-
-    with np.load(model.parent / "inputs.npz") as data:
-        inputs = [data[tensor["name"]] for tensor in opened.manifest["inputs"]]
-    want, _ = run(onnx.load(model), inputs)
-    ran = run_package(opened, place_of(None, opened.manifest), inputs, Orders(threads=threads, warmup=2))
-    return any(not compare(a, b).ok for a, b in zip(want, ran.outputs, strict=True))
+    model = reduced / "model.onnx"
+    opened = open_package(build(model, "host", package, name="reduced").path)
+    with np.load(reduced / "inputs.npz") as data:
+        given = {name: data[name] for name in data.files}
+    proto = onnx.load(model)
+    want, _ = run(proto, [given[info.name] for info in proto.graph.input])
+    expected = dict(zip((info.name for info in proto.graph.output), want, strict=True))
+    place = place_of(None, opened.manifest)
+    inputs = [given[tensor["name"]] for tensor in opened.manifest["inputs"]]
+    for _ in range(RACE_RUNS if threads > 1 else 1):
+        ran = run_package(opened, place, inputs, Orders(threads=threads))
+        pairs = zip(opened.manifest["outputs"], ran.outputs, strict=True)
+        if any(not compare(expected[tensor["name"]], got).ok for tensor, got in pairs):
+            return True
+    return False
 
 
 def row(case: Case, answer: Answer) -> str:
     """A line of the table."""
     verdict = "right" if answer.right else "right step" if answer.right_step else "WRONG"
     reduced = f"{answer.reduced_nodes} nodes, wrong" if answer.reduced else "NOT SHOWN"
+    truth = f"{case.step}:{','.join(case.guilty)}"[-36:]
+    named = f"{answer.step}:{answer.named}"[-36:]
     return (
-        f"{case.seed:4} {case.network:24} {case.kind:17} {','.join(case.guilty)[:40]:40} {answer.named[:40]:40} "
-        f"{verdict:10} {answer.seconds:6.1f} s  {reduced}" + (f"  ({answer.remark})" if answer.remark else "")
+        f"{case.seed:4} {case.network:23} {case.kind:16} {truth:36} {named:36} {verdict:10} "
+        f"{answer.seconds:6.1f} s ({answer.processor_seconds:5.1f})  {reduced}, {answer.builds} builds"
     )
 
 
@@ -224,13 +241,15 @@ def main() -> int:
     for seed in _numbers(given.seeds):
         case = prepare(seed, folder, names)
         if given.prepare:
-            print(
-                seed, case.network, case.kind, case.what, case.guilty, f"redrawn {case.redrawn}", flush=True
-            )
+            words = (seed, case.network, case.kind, case.what, case.guilty, f"redrawn {case.redrawn}")
+            print(*words, flush=True)
             continue
         answer = search(case, folder)
         answers.append((case, answer))
         print(row(case, answer), flush=True)
+        if not answer.right or not answer.reduced:
+            print(f"     planted: {case.what}, step {case.step} of {', '.join(case.nodes)}")
+            print(f"     told: {answer.told}; {answer.remark}", flush=True)
     if given.prepare:
         return 0
     right = sum(answer.right and answer.seconds <= SECONDS for _, answer in answers)
@@ -239,8 +258,8 @@ def main() -> int:
     slowest = max(answer.seconds for _, answer in answers)
     redrawn = sum(case.redrawn for case, _ in answers)
     print(
-        f"{right} of {len(answers)} nodes right within {SECONDS:g} s ({steps} steps right), {shown} reduced models "
-        f"still wrong, slowest search {slowest:.1f} s, {redrawn} draws without a visible fault"
+        f"{right} of {len(answers)} nodes right within {SECONDS:g} s, {steps} steps right, {shown} reduced "
+        f"models still wrong, slowest search {slowest:.1f} s, {redrawn} draws without a visible fault"
     )
     table = [{"case": asdict(case), "answer": asdict(answer)} for case, answer in answers]
     (folder / "results.json").write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")

@@ -180,7 +180,7 @@ class _Planter:
 
     def schedule_with(self, own: Callable[..., Any], program: Any, target: Any, *others: Any) -> Any:
         if self.packs and not self.place:
-            schedules, selections = others
+            selections = others[1]
             computed = [
                 program.tasks[n].func for n, s in selections.items() if s.schedule.compute is not None
             ]

@@ -21,7 +21,8 @@ def test_a_fault_makes_the_step_wrong_that_it_is_recorded_for(
     wrong, planted = wrong_package(Fault("swapped channels", 0))
     assert same_steps(open_package(sound_package).manifest, open_package(wrong).manifest)
     seen = effect(sound_package, wrong)
-    assert seen.shows and seen.steps == planted.steps == (0,)
+    assert seen.shows
+    assert seen.steps == planted.steps == (0,)
     assert planted.nodes == (("conv0", "relu0"),)
     assert planted.guilty == (("conv0",),)
 
