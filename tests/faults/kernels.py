@@ -19,11 +19,15 @@ from deploycc.tvm_api import ir, s_tir, structural_map, structural_walk, tirx
 
 @dataclass(frozen=True)
 class Change:
-    """One way to make a kernel wrong: ``name`` tells it from others, ``block`` the one that it is in."""
+    """One way to make a kernel wrong: ``name`` tells it from others, ``block`` is the one that it is in.
+
+    ``behind`` has the names of the blocks after that one.
+    """
 
     name: str
     block: str
     make: Callable[[], Any]
+    behind: tuple[str, ...] = ()
 
 
 Changes = Callable[[Any], list[Change]]
@@ -32,7 +36,7 @@ OVERFLOW_BITS = (8, 10, 12)
 """Powers of two that a value is multiplied by before it passes through float16."""
 
 
-RACING_WORK = 1 << 9
+RACING_WORK = 1 << 14
 """Iterations below which one thread would be done before another has begun."""
 
 
@@ -142,13 +146,15 @@ def _next_channel(load: Any) -> Any | None:
 
 def wrong_epilogue(function: Any) -> list[Change]:
     """What follows a convolution or matrix product in its kernel computes something else."""
+    blocks = _epilogue_blocks(function)
     return [
         Change(
             f"{_block_name(number, block)}: {what}",
             block.name_hint,
             lambda block=block, value=value: _with_value(function, block, value),
+            tuple(other.name_hint for other in blocks[number + 1 :]),
         )
-        for number, block in enumerate(_epilogue_blocks(function))
+        for number, block in enumerate(blocks)
         for what, value in _wrong_values(block.body)
     ]
 
@@ -182,6 +188,7 @@ def overflowing(function: Any) -> list[Change]:
             lambda block=block, bits=bits: _with_value(
                 function, block, _through_float16(block.body.value, bits)
             ),
+            tuple(other.name_hint for other in blocks[number + 1 :]),
         )
         for number, block in enumerate(blocks)
         if str(block.body.buffer.ty.dtype) == "float32"
@@ -340,15 +347,13 @@ def _shared_scratch(function: Any) -> Any:
 
 
 def _work(loop: Any) -> int:
-    """Iterations of the innermost loops in a loop, its own counted; unrolled statements are not."""
-    most = 1
-
-    def visit(inner: Any) -> None:
-        nonlocal most
-        most = max(most, _int(inner.extent) or 1)
-
-    structural_walk(loop.body, (tirx.For, visit), order="pre")
-    return most * int(loop.extent)
+    """Iterations of a loop and those nested in it; statements that were unrolled are not counted."""
+    inner: list[Any] = []
+    structural_walk(loop.body, (tirx.For, inner.append), order="pre")
+    steps = int(loop.extent)
+    for other in inner:
+        steps = max(steps, int(loop.extent) * (_int(other.extent) or 1))
+    return steps
 
 
 def _sums(loop: Any) -> bool:

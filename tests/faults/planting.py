@@ -111,7 +111,7 @@ class _Planter:
         self.place = fault.place
         self.change = fault.change
         self.what = ""
-        self.block = ""
+        self.block, self.behind = "", ()
         self.types: dict[str, str] = {}
         self.symbols: dict[str, str] = {}
         self.functions: set[str] = set()
@@ -147,7 +147,7 @@ class _Planter:
         wrong = {self.symbols[name] for name in self.functions if name in self.symbols}
         steps = [number for number, call in enumerate(self.calls) if self.is_wrong(call, wrong)]
         nodes = tuple(self.calls[step].origin.nodes for step in steps)
-        guilty = tuple(guilty_nodes(self.block, one, self.types) for one in nodes)
+        guilty = tuple(guilty_nodes(self.block, self.behind, one, self.types) for one in nodes)
         return Planted(self.place, self.change, self.what, tuple(steps), nodes, guilty)
 
     def is_wrong(self, call: Any, symbols: set[str]) -> bool:
@@ -282,7 +282,7 @@ class _Planter:
                 return scheduled, choice
             scheduled = change.make()
         self.change, self.what = change.name, f"{choice.schedule}: {change.name}"
-        self.block = change.block
+        self.block, self.behind = change.block, change.behind
         return scheduled, choice
 
     def chosen(self, changes: list[Any]) -> Any:
@@ -321,7 +321,7 @@ class _Planter:
 
 OPERATORS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 BLOCKS = {
-    "add": ("Add", "Sub", "Sum", "BatchNormalization"),
+    "add": ("Add", "Sub", "Sum", "BatchNormalization", "HardSwish", "HardSigmoid"),
     "subtract": ("Sub", "Add"),
     "multiply": ("Mul", "HardSwish", "BatchNormalization"),
     "divide": ("Div", "HardSwish", "HardSigmoid"),
@@ -337,11 +337,27 @@ BLOCKS = {
 """Operators of ONNX that the blocks of the fused kernels come from, by a word in the block's name."""
 
 
-def guilty_nodes(block: str, nodes: tuple[str, ...], types: Mapping[str, str]) -> tuple[str, ...]:
-    """Which of a step's ``nodes`` a wrong ``block`` belongs to; without one the operator of the kernel."""
-    word = next((word for word in BLOCKS if word in block.lower()), "")
-    found = tuple(node for node in nodes if types.get(node) in BLOCKS.get(word, ()))
-    return found or tuple(node for node in nodes if types.get(node) in OPERATORS) or nodes
+def guilty_nodes(
+    block: str, behind: tuple[str, ...], nodes: tuple[str, ...], types: Mapping[str, str]
+) -> tuple[str, ...]:
+    """Which of a step's ``nodes`` a wrong ``block`` belongs to; without one the operator of the kernel.
+
+    Among several of one type it is the one with as many after it as there are such blocks ``behind``.
+    """
+    word = _word(block)
+    found = [node for node in nodes if types.get(node) in BLOCKS.get(word, ())]
+    later = sum(_word(other) == word for other in behind)
+    if found:
+        return (found[-1 - later],) if later < len(found) else _operator(nodes, types)
+    return _operator(nodes, types)
+
+
+def _operator(nodes: tuple[str, ...], types: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(node for node in nodes if types.get(node) in OPERATORS) or nodes
+
+
+def _word(block: str) -> str:
+    return next((word for word in BLOCKS if word in block.lower()), "")
 
 
 def _block_place(block: Any) -> str:
