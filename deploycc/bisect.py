@@ -50,14 +50,14 @@ def bisect(
 ) -> Bisection:
     """The first step of ``package`` whose own error exceeds what its inputs explain, and why.
 
-    ``model`` is the ONNX file it was built from, ``inputs`` are in the manifest's order (the golden ones unless
-    given), ``runner`` is where the package runs (``deploycc.running.place_of``).  A model reduced to what shows
-    the fault is built with the compiler at hand, for the package's target or ``target``, or by ``builder``; it is
-    written to ``output``, a folder that is ``NAME-bisect`` in the current one unless given.
+    ``model`` is the ONNX file it was built from, ``inputs`` are in the manifest's order (the golden ones
+    unless given), ``runner`` is where the package runs (``deploycc.running.place_of``).  A model reduced to
+    what shows the fault is built with the compiler at hand, for the package's target or ``target``, or by
+    ``builder``; it is written to the folder ``output``, ``./NAME-bisect`` unless given.
 
-    Raises ``DeployccError``: DC821 if the package's tensors are not the model's, DC822 if the reference cannot run
-    the model on these inputs, DC823 if ``output`` holds something else; and what ``open_package``, the place,
-    import and simplify raise.
+    Raises ``DeployccError``: DC821 if the package's tensors are not the model's, DC822 if the reference
+    cannot run the model on these inputs, DC823 if ``output`` holds something else; and what
+    ``open_package``, the place, import and simplify raise.
     """
     opened = package if isinstance(package, Package) else open_package(package)
     place = place_of(runner, opened.manifest)
@@ -167,9 +167,9 @@ def locate_in_child(message: dict[str, Any], emit: Callable[[Event], None]) -> d
         suspect = simplification_fault(model.proto, graph, watched.names, watched.inputs, search.expected)
     if simplified.sha256 != package.manifest["model"]["sha256"]:
         search.notes.append("the model is another file than the one that the package was built from")
-    candidates = (
-        trace("reduce", Writer(search, located, scratch / "candidates").all) if located is not None else []
-    )
+    writer = Writer(search, located, scratch / "candidates") if located is not None else None
+    candidates = trace("reduce", writer.all) if writer is not None else []
+    gathered = writer.gathered() if writer is not None else None
     order = (
         [graph.nodes[i].name for i in located.order] if located is not None and located.judged.nodes else []
     )
@@ -188,6 +188,8 @@ def locate_in_child(message: dict[str, Any], emit: Callable[[Event], None]) -> d
     return {
         "bisection": asdict(bisection),
         "candidates": [asdict(candidate) for candidate in candidates],
+        "gathered": None if gathered is None else asdict(gathered),
+        "told": suspect is not None and suspect.certainty == "told by its values",
         "order": order,
         "operators": {node.name: node.op_type for node in graph.nodes},
         "threads": located.threads if located is not None else 1,
@@ -251,8 +253,9 @@ def _reduced(
     candidates = [
         (c["folder"], c["role"], tuple(c["nodes"]), bool(c["layouts"])) for c in answer["candidates"]
     ]
-    reduced = reducer.reduce(candidates, answer["order"])
-    if reduced.node and len(answer["order"]) > 1:
+    reduced = reducer.reduce(candidates, answer["order"], answer["gathered"])
+    # What no elementwise node can have done is the operator's, whichever prefix shows it first.
+    if reduced.node and len(answer["order"]) > 1 and not answer["told"]:
         suspect = replace(
             suspect,
             node=reduced.node,

@@ -1,4 +1,4 @@
-"""Which of a step's nodes is wrong, as far as the values tell: a step fuses several, and leaves one result."""
+"""Which of a step's nodes is wrong, as far as values tell: a step fuses several, and leaves one result."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def attribute(
     return Attribution(
         (*behind, *others),
         False,
-        f"the result is a function of what {node.op_type} '{node.name}' should give, another one than the model's",
+        f"the result is a function of what {node.op_type} '{node.name}' should give, but not the model's",
     )
 
 
@@ -127,7 +127,9 @@ def _scattered(
         return None
     x, y, want = (a.reshape(-1, points).astype(np.float64) for a in (should, got, expected))
     with np.errstate(invalid="ignore", over="ignore"):
-        wrong = ~(np.abs(y - want) <= 1e-4 * np.max(np.abs(want[np.isfinite(want)]), initial=1e-30))
+        wrong = np.logical_not(
+            np.abs(y - want) <= 1e-4 * np.max(np.abs(want[np.isfinite(want)]), initial=1e-30)
+        )
     rows = np.argsort(-wrong.sum(axis=1))[:32]
     told = False
     for row in rows:
@@ -138,21 +140,21 @@ def _scattered(
             if _function_of_size(x[row], y[row]):
                 continue
             return True
-        if _ups_and_downs(x[row], y[row], wrong[row]) > _SCATTERED:
+        if _ups_and_downs(x[row], y[row], np.asarray(wrong[row], bool)) > _SCATTERED:
             return True
     return False if told else None
 
 
 def _function_of_size(x: Array, y: Array) -> bool:
     """Whether what is not finite is so for the largest magnitudes alone: an overflow."""
-    bad = ~np.isfinite(y)
-    return bool(np.min(np.abs(x[bad])) >= np.max(np.abs(x[~bad]), initial=0.0) * 0.999)
+    bad = np.logical_not(np.isfinite(y))
+    return bool(np.min(np.abs(x[bad])) >= np.max(np.abs(x[np.isfinite(y)]), initial=0.0) * 0.999)
 
 
 def _ups_and_downs(x: Array, y: Array, wrong: Array) -> float:
     """How many times its own range a curve through the points goes up and down."""
     chosen = np.flatnonzero(wrong)[: _POINTS // 2]
-    others = np.flatnonzero(~wrong)
+    others = np.flatnonzero(np.logical_not(wrong))
     if others.size:
         chosen = np.concatenate([chosen, others[:: max(1, 2 * others.size // _POINTS)]])
     order = chosen[np.argsort(x[chosen], kind="stable")]

@@ -1,4 +1,4 @@
-"""Pieces of the model in which the fault may show again, with inputs from the package's run and references."""
+"""Pieces of the model in which the fault may show again, with inputs from the package's run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from deploycc.bisecting.attributing import VIEWS
 from deploycc.bisecting.judging import run_plain
 from deploycc.bisecting.locating import Located, Search
 from deploycc.bisecting.steps import Write
-from deploycc.onnx_graph import Array
+from deploycc.onnx_graph import Array, subgraphs
 from deploycc.reference import ReferenceFailed
 
 REACHES = (1, 3, 8)
@@ -26,15 +26,33 @@ REACHES = (1, 3, 8)
 class Candidate:
     """A folder with ``model.onnx``, ``inputs.npz`` and ``expected.npz`` (the reference's outputs).
 
-    ``nodes`` are those of the model in it.  ``role``: ``step`` for all that the suspect computes, ``node`` for one
-    of its nodes alone, ``prefix`` for those up to one of them, ``grown`` for more.  ``layouts``: transposes at
-    its ends give tensors the layout that they have in the package.
+    ``nodes`` are those of the model in it.  ``role``: ``step`` for all that the suspect computes, ``node``
+    for one of its nodes alone, ``prefix`` for those up to one of them, ``grown`` for more.  ``layouts``:
+    transposes at its ends give tensors the layout that they have in the package.
     """
 
     folder: str
     role: str
     nodes: tuple[str, ...]
     layouts: bool = False
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """Several candidates side by side in one model, so that one build tries them all.
+
+    ``outputs`` has for each of its outputs the folder of the candidate that it belongs to.
+    """
+
+    folder: str
+    outputs: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class _Written:
+    model: ModelProto
+    feeds: Mapping[str, Array]
+    expected: Mapping[str, Array]
 
 
 class Writer:
@@ -44,6 +62,7 @@ class Writer:
         self.search, self.graph, self.located, self.folder = search, search.graph, located, folder
         self.made: list[Candidate] = []
         self._seen: set[tuple[tuple[int, ...], bool]] = set()
+        self._written: dict[str, _Written] = {}
 
     def all(self) -> list[Candidate]:
         """Every candidate, in the order in which they are worth a try."""
@@ -84,11 +103,38 @@ class Writer:
             for index in working:
                 read = {n: {**values, **inner}[n] for n in sorted(self.graph.reads(index))}
                 self.write([index], read, [self.graph.nodes[index].output[0]], "node", layouts=layouts)
-            for index in working[1:-1]:
+            for index in working[:-1]:
                 output = self.graph.nodes[index].output[0]
                 nodes, read_names = self.graph.between([output], set(values))
                 read = {name: values[name] for name in read_names if name in values}
                 self.write(nodes, read, [output], "prefix", layouts=layouts)
+
+    def gathered(self) -> Gathered | None:
+        """The step's nodes, one by one and as prefixes, in one model; ``None`` for a step of one node.
+
+        In the package's layouts, if it has any other than the model's.
+        """
+        parts = [one for one in self.made if one.role in ("step", "node", "prefix")]
+        layouts = any(one.layouts for one in parts)
+        chosen = [one for one in parts if one.role == "step" or one.layouts == layouts or len(one.nodes) == 1]
+        inner = any(
+            list(subgraphs(node)) for one in chosen for node in self._written[one.folder].model.graph.node
+        )
+        if len({one.nodes for one in chosen}) < 2 or inner:
+            return None
+        model = ModelProto()
+        feeds: dict[str, Array] = {}
+        expected: dict[str, Array] = {}
+        outputs: dict[str, str] = {}
+        for number, one in enumerate(chosen):
+            part = self._written[one.folder]
+            names = _append(model, part.model, f".{number}")
+            feeds |= {names[name]: value for name, value in part.feeds.items()}
+            expected |= {names[name]: value for name, value in part.expected.items()}
+            outputs |= dict.fromkeys((names[name] for name in part.expected), one.folder)
+        folder = self.folder / "gathered"
+        _save(folder, model, feeds, expected)
+        return Gathered(str(folder), outputs)
 
     def grown(self, reach: int, *, layouts: bool) -> None:
         """The suspect with the steps around it."""
@@ -171,36 +217,66 @@ class Writer:
         feeds = {name: np.ascontiguousarray(value) for name, value in values.items()}
         if layouts:
             images = {w.tensor for w in self.search.writes if w.channels_last}
-            model, feeds = _with_layouts(model, feeds, images)
-            if model is None:
+            feeds = _with_layouts(model, feeds, images)
+            if not feeds:
                 return
         try:
             expected = run_plain(model, list(feeds.values()))
         except ReferenceFailed:
             return
+        results = dict(zip((info.name for info in model.graph.output), expected, strict=True))
         folder = self.folder / f"{len(self.made):02d}"
-        folder.mkdir(parents=True)
-        onnx.save(model, folder / "model.onnx")
-        save_arrays(folder / "inputs.npz", feeds)
-        save_arrays(
-            folder / "expected.npz",
-            dict(zip((info.name for info in model.graph.output), expected, strict=True)),
-        )
+        _save(folder, model, feeds, results)
+        if role in ("step", "node", "prefix"):
+            self._written[str(folder)] = _Written(model, feeds, results)
         self.made.append(Candidate(str(folder), role, self.graph.names_of(nodes), layouts))
 
 
+def _save(folder: Path, model: ModelProto, feeds: Mapping[str, Array], expected: Mapping[str, Array]) -> None:
+    folder.mkdir(parents=True)
+    onnx.save(model, folder / "model.onnx")
+    save_arrays(folder / "inputs.npz", feeds)
+    save_arrays(folder / "expected.npz", expected)
+
+
+def _append(whole: ModelProto, part: ModelProto, ending: str) -> dict[str, str]:
+    """Put ``part`` beside what ``whole`` has; the names of its tensors there.  Weights are shared."""
+    if not whole.graph.name:
+        whole.CopyFrom(part)
+        del whole.graph.node[:], whole.graph.input[:], whole.graph.output[:]
+        del whole.graph.value_info[:], whole.graph.initializer[:]
+    shared = {tensor.name for tensor in part.graph.initializer}
+    known = {tensor.name for tensor in whole.graph.initializer}
+    whole.graph.initializer.extend(t for t in part.graph.initializer if t.name not in known)
+    names = {info.name: info.name + ending for info in part.graph.input if info.name not in shared}
+    for node in part.graph.node:
+        names |= {name: name + ending for name in node.output if name}
+        copied = whole.graph.node.add()
+        copied.CopyFrom(node)
+        copied.name = node.name + ending
+        copied.input[:] = [names.get(name, name) for name in node.input]
+        copied.output[:] = [names.get(name, name) for name in node.output]
+    for ours, theirs in ((whole.graph.input, part.graph.input), (whole.graph.output, part.graph.output)):
+        for info in theirs:
+            added = ours.add()
+            added.CopyFrom(info)
+            added.name = names[info.name]
+    return names
+
+
 def save_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
-    """An ``.npz`` file.  ``numpy.savez`` takes names as keywords, and some that a model may have are its own."""
+    """An ``.npz`` file.  ``numpy.savez`` takes names as keywords, of which some are its own."""
     with zipfile.ZipFile(path, "w") as archive:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
                 np.lib.format.write_array(file, np.ascontiguousarray(array), allow_pickle=False)
 
 
-def _with_layouts(
-    model: ModelProto, feeds: Mapping[str, Array], images: Iterable[str]
-) -> tuple[ModelProto | None, dict[str, Array]]:
-    """The model with inputs and outputs among ``images`` handed over with their channels last."""
+def _with_layouts(model: ModelProto, feeds: Mapping[str, Array], images: Iterable[str]) -> dict[str, Array]:
+    """Hand the model's inputs and outputs among ``images`` over with their channels last, in place.
+
+    The values of its inputs; none if there are no such tensors.
+    """
     chosen = set(images)
     values: dict[str, Array] = {}
     before, after = [], []
@@ -225,8 +301,8 @@ def _with_layouts(
         else:
             after.append(helper.make_node("Transpose", [inner], [outer], name=outer, perm=[0, 2, 3, 1]))
     if not before and not after:
-        return None, values
+        return {}
     nodes = [*before, *model.graph.node, *after]
     del model.graph.node[:]
     model.graph.node.extend(nodes)
-    return model, values
+    return values

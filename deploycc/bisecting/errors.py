@@ -30,7 +30,7 @@ def scaled_error(expected: Array, got: Array) -> float:
         finite = np.isfinite(expected)
         if not np.array_equal(expected[~finite], got[~finite], equal_nan=True):
             return math.inf
-        error = float(np.max(np.abs(expected - got), initial=0.0, where=finite))
+        error = float(np.max(np.abs(np.subtract(expected, got)), initial=0.0, where=finite))
         magnitude = float(np.max(np.abs(expected), initial=0.0, where=finite))
     if error == 0.0:
         return 0.0

@@ -35,8 +35,8 @@ REPEATS = 3
 class Located:
     """What the search found.
 
-    ``judged`` has the suspect's result, with ``nodes`` by number in the order of suspicion; ``values`` what was
-    written by the run that showed the fault, ``threads`` how many it had.
+    ``judged`` has the suspect's result; ``order`` nodes by number, the most suspicious first; ``values`` what
+    was written by the run that showed the fault where that is not the first; ``threads`` how many it had.
     """
 
     suspect: Suspect
@@ -266,8 +266,8 @@ class Search:
             nodes=names,
             tensor=write.tensor,
             own=own,
-            reason=f"it writes where '{write.tensor}' of step {write.step} lies, which step {found.write.step} "
-            f"({reader}) still reads",
+            reason=f"it writes where '{write.tensor}' of step {write.step} lies, "
+            f"which step {found.write.step} ({reader}) still reads",
         )
         return Located(suspect, found, order, also, None, 1)
 

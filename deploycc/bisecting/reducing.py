@@ -5,9 +5,10 @@ from __future__ import annotations
 import shlex
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -27,8 +28,8 @@ BUDGET_SECONDS = 45.0
 RACES = 3
 """A fault that does not show every time is given so many runs."""
 
-_LIKELIEST = 3
-"""So many single nodes are tried before prefixes."""
+Candidates = Sequence[tuple[str, str, tuple[str, ...], bool]]
+"""Folder, role, nodes, and whether it keeps the package's layouts, of each ``Candidate``."""
 
 
 @dataclass(frozen=True)
@@ -73,92 +74,66 @@ class Reducer:
         self.builds += 1
         try:
             self._build(path / "model.onnx", package)
-            worst = self._run(path, package)
+            wrong = [one for one in self._differences(path, package) if not one.ok]
+            worst = max(wrong, key=_size, default=None)
         except DeployccError as error:
             self.failure = str(error)
             worst = None
         shutil.rmtree(package, ignore_errors=True)
         return Shown(path, role, tuple(nodes), worst)
 
-    def _run(self, path: Path, folder: Path) -> TensorDifference | None:
+    def _differences(self, path: Path, folder: Path) -> list[TensorDifference]:
+        """A package's outputs beside the reference's; of a fault that comes and goes all that was seen."""
         package = open_package(folder)
         given, expected = read_arrays(path / "inputs.npz"), read_arrays(path / "expected.npz")
         inputs = [given[tensor["name"]] for tensor in package.manifest["inputs"]]
-        worst: TensorDifference | None = None
+        found = []
         for _ in range(self._runs):
             outputs = run(package, self._place, inputs, Orders(threads=self._threads)).outputs
-            for tensor, got in zip(package.manifest["outputs"], outputs, strict=True):
-                one = compared(tensor["name"], expected[tensor["name"]], got)
-                if not one.ok and (worst is None or _size(one) > _size(worst)):
-                    worst = one
-            if worst is not None:
-                break
-        return worst
+            found += [
+                compared(tensor["name"], expected[tensor["name"]], got)
+                for tensor, got in zip(package.manifest["outputs"], outputs, strict=True)
+            ]
+        return found
 
     def reduce(
-        self, candidates: Sequence[tuple[str, str, tuple[str, ...], bool]], order: Sequence[str]
+        self, candidates: Candidates, order: Sequence[str], gathered: Mapping[str, Any] | None
     ) -> Reduced:
-        """The smallest candidate that shows the fault.
+        """The smallest candidate that shows the fault, and the node that builds single out.
 
-        Candidates are tuples of folder, role, nodes and whether they keep layouts.  ``order`` has the step's
-        nodes, the most suspicious first.
+        ``order`` has the step's nodes, the most suspicious first; ``gathered`` is a ``Gathered`` as a table.
         """
-        shown: Shown | None = None
-        layouts = False
-        for folder, role, nodes, kept in candidates:
-            if role in ("node", "prefix"):
-                continue
+        node = order[0] if len(order) == 1 else ""
+        waiting = [one for one in candidates if one[1] in ("step", "grown")]
+        if gathered is not None:
+            wrong = self._wrong_parts(gathered)
+            # Shorter ones first, and of one length those without transposes.
+            showing = sorted((one for one in candidates if one[0] in wrong), key=lambda one: len(one[2]))
+            if showing:
+                node = showing[0][2][-1]
+                waiting = [*showing, *(one for one in waiting if one not in showing)]
+        for folder, role, nodes, _ in waiting:
             if self.late:
-                return Reduced(None, "", self.builds, "no more time for builds")
+                return Reduced(None, node, self.builds, "no more time for builds")
             tried = self.try_one(folder, role, nodes)
             if tried.worst is not None:
-                shown, layouts = tried, kept
-                break
-        if shown is None:
-            why = f"no piece of the network shows the fault when it is built again {self.failure}".rstrip()
-            return Reduced(None, "", self.builds, why)
-        if shown.role != "step" or len(order) < 2:
-            return Reduced(shown, order[0] if len(order) == 1 else "", self.builds, "")
-        return self._node(shown, candidates, order, layouts)
+                return Reduced(tried, node, self.builds, "")
+        why = f"no piece of the network shows the fault when it is built again {self.failure}".rstrip()
+        return Reduced(None, node, self.builds, why)
 
-    def _node(
-        self,
-        shown: Shown,
-        candidates: Sequence[tuple[str, str, tuple[str, ...], bool]],
-        order: Sequence[str],
-        layouts: bool,
-    ) -> Reduced:
-        singles = {
-            nodes: folder for folder, role, nodes, kept in candidates if role == "node" and kept == layouts
-        }
-        for name in order[:_LIKELIEST]:
-            if (name,) not in singles or self.late:
-                continue
-            tried = self.try_one(singles[(name,)], "node", (name,))
-            if tried.worst is not None:
-                return Reduced(tried, name, self.builds, "")
-        prefixes = sorted(
-            (
-                (nodes, folder)
-                for folder, role, nodes, kept in candidates
-                if role == "prefix" and kept == layouts and set(nodes) < set(shown.nodes)
-            ),
-            key=lambda one: len(one[0]),
-        )
-        # The shortest prefix that is wrong ends with the wrong node.
-        low, high = -1, len(prefixes)
-        best = shown
-        while high - low > 1 and not self.late:
-            middle = (low + high) // 2
-            tried = self.try_one(prefixes[middle][1], "prefix", prefixes[middle][0])
-            if tried.worst is None:
-                low = middle
-            else:
-                high, best = middle, tried
-        before = set(prefixes[low][0]) if low >= 0 else set()
-        ends = [name for name in order if name in best.nodes and name not in before]
-        known = high - low <= 1 and len(ends) == 1
-        return Reduced(best, ends[0] if known else "", self.builds, "")
+    def _wrong_parts(self, gathered: Mapping[str, Any]) -> set[str]:
+        """The folders of the candidates that show the fault, side by side in one package."""
+        package = self._folder / "gathered-package"
+        self.builds += 1
+        try:
+            self._build(Path(gathered["folder"]) / "model.onnx", package)
+            differences = self._differences(Path(gathered["folder"]), package)
+        except DeployccError as error:
+            self.failure = str(error)
+            return set()
+        finally:
+            shutil.rmtree(package, ignore_errors=True)
+        return {gathered["outputs"][one.tensor] for one in differences if not one.ok}
 
 
 def written(reduced: Reduced, output: Path, target: str, options: Sequence[str]) -> Reduction:

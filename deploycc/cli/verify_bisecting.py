@@ -28,7 +28,10 @@ def bisect_and_tell(
     runner: str | None,
     output: Path | None,
 ) -> None:
-    """Search, and print what was found.  Raises ``DeployccError`` (DC820 without a model, and ``bisect``'s)."""
+    """Search, and print what was found.
+
+    Raises ``DeployccError``: DC820 without a model, and what ``deploycc.bisect.bisect`` raises.
+    """
     if model is None:
         raise DeployccError(
             Diagnostic(
