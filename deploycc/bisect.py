@@ -18,7 +18,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deploycc.bisecting.findings import Bisection, Link, Reduction, Suspect
+from deploycc.bisecting.findings import Bisection, Link, Reduction, Suspect, at_its_step
 from deploycc.build import build, explain_failure
 from deploycc.lint import lint_request
 from deploycc.request import request_from_json, request_to_json
@@ -70,6 +70,7 @@ def bisect(
         if found.suspect is None or not answer["candidates"]:
             return found
         reduction, suspect = _reduced(opened, found, answer, place, folder, target, builder, Path(scratch))
+    suspect = at_its_step(suspect, answer["steps"], opened.manifest["calls"])
     return replace(found, reduction=reduction, suspect=suspect)
 
 
@@ -191,6 +192,7 @@ def locate_in_child(message: dict[str, Any], emit: Callable[[Event], None]) -> d
         "gathered": None if gathered is None else asdict(gathered),
         "told": suspect is not None and suspect.certainty == "told by its values",
         "order": order,
+        "steps": [] if located is None else list(located.steps),
         "operators": {node.name: node.op_type for node in graph.nodes},
         "threads": located.threads if located is not None else 1,
     }

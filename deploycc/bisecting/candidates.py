@@ -128,7 +128,7 @@ class Writer:
         outputs: dict[str, str] = {}
         for number, one in enumerate(chosen):
             part = self._written[one.folder]
-            names = _append(model, part.model, f".{number}")
+            names = _append(model, part.model, f"__{number}")
             feeds |= {names[name]: value for name, value in part.feeds.items()}
             expected |= {names[name]: value for name, value in part.expected.items()}
             outputs |= dict.fromkeys((names[name] for name in part.expected), one.folder)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from deploycc.result_types import TensorDifference
 
@@ -45,6 +45,21 @@ class Suspect:
     tensor: str
     own: TensorDifference | None
     reason: str
+
+
+def at_its_step(suspect: Suspect, steps: Sequence[int], calls: Sequence[Mapping[str, Any]]) -> Suspect:
+    """The suspect at the one of ``steps``, judged together, that computes its node, if there is one."""
+    for step in steps:
+        call = calls[step]
+        if suspect.node in call["nodes"]:
+            return replace(
+                suspect,
+                step=step,
+                symbol=str(call["symbol"]),
+                schedule=str(call["schedule"]),
+                knobs=dict(call["knobs"]),
+            )
+    return suspect
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,12 @@ class Located:
     values: Observed | None
     threads: int
 
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """The steps whose nodes were judged together; none where another step than the judged is at fault."""
+        own = self.judged.write.step
+        return (*self.judged.joined, own) if self.suspect.step == own else ()
+
 
 class Search:
     """One package on one set of inputs, beside its simplified model."""
