@@ -24,6 +24,7 @@ import onnx
 
 from benchmarks.networks import fetch, networks
 from deploycc.bisect import bisect
+from deploycc.bisecting import reducing
 from deploycc.build import InternalError, build
 from deploycc.reference import compare, run
 from deploycc.result_types import from_json
@@ -253,6 +254,12 @@ def main() -> int:
     parser.add_argument("--seeds", default="0-29", help="first-last, or numbers with commas")
     parser.add_argument("--folder", type=Path, default=Path(".cache/faults"), help="where cases are kept")
     parser.add_argument("--networks", default=",".join(MEASURED), help="names with commas")
+    parser.add_argument(
+        "--busy",
+        type=float,
+        default=1.0,
+        help="how many times longer a busy machine takes: more time to search",
+    )
     parser.add_argument("--prepare", action="store_true", help="draw and build the cases only")
     given = parser.parse_args()
     names, folder = given.networks.split(","), given.folder.absolute()
@@ -263,14 +270,16 @@ def main() -> int:
             words = (seed, case.network, case.kind, case.what, case.guilty, f"redrawn {case.redrawn}")
             print(*words, flush=True)
         return 0
+    reducing.BUDGET_SECONDS *= given.busy
     results = measure(seeds, folder, names)
-    right = sum(answer.right and answer.seconds <= SECONDS for _, answer in results)
+    limit = SECONDS * given.busy
+    right = sum(answer.right and answer.seconds <= limit for _, answer in results)
     steps = sum(answer.right_step for _, answer in results)
     shown = sum(answer.reduced for _, answer in results)
     slowest = max(answer.seconds for _, answer in results)
     redrawn = sum(case.redrawn for case, _ in results)
     print(
-        f"{right} of {len(results)} nodes right within {SECONDS:g} s, {steps} steps right, {shown} reduced "
+        f"{right} of {len(results)} nodes right within {limit:g} s, {steps} steps right, {shown} reduced "
         f"models still wrong, slowest search {slowest:.1f} s, {redrawn} draws without a visible fault"
     )
     return 0 if 15 * right >= 14 * len(results) else 1
