@@ -32,7 +32,7 @@ class Change:
 
 Changes = Callable[[Any], list[Change]]
 
-OVERFLOW_BITS = (8, 10, 12)
+OVERFLOW_BITS = (12, 14, 16)
 """Powers of two that a value is multiplied by before it passes through float16."""
 
 
