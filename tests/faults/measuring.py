@@ -244,6 +244,8 @@ def measure(seeds: Iterable[int], folder: Path, names: Sequence[str]) -> list[tu
     for seed in seeds:
         case = prepare(seed, folder, names)
         answer = search(case, folder)
+        answered = json.dumps(asdict(answer), indent=1)
+        (folder / f"{seed:02d}" / "answer.json").write_text(answered + "\n", encoding="utf-8")
         results.append((case, answer))
         print(row(case, answer), flush=True)
         if not answer.right or not answer.reduced:
