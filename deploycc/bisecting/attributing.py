@@ -29,6 +29,9 @@ MOVING = VIEWS | {"Transpose"}
 _SCATTERED = 8.0
 """A curve of three monotone pieces goes up and down its own range less often than this."""
 
+_OVERFLOWS = 4
+"""Between values that overflow and those that do not there are two bounds, and some that are equal."""
+
 _POINTS = 2048
 """So many points of a channel are looked at."""
 
@@ -57,14 +60,15 @@ def attribute(
         return Attribution(
             (left_out, *rest), True, f"the result is what comes out without {node.op_type} '{node.name}'"
         )
-    heavy = [i for i in working if graph.nodes[i].op_type not in ELEMENTWISE]
-    light = [i for i in working if i not in heavy]
+    moving = [i for i in working if graph.nodes[i].op_type in MOVING]
+    heavy = [i for i in working if graph.nodes[i].op_type not in ELEMENTWISE | MOVING]
+    light = [i for i in working if i not in heavy and i not in moving]
     if not heavy:
-        return Attribution(tuple(working), False, "")
+        return Attribution((*light, *moving), False, "")
     last = heavy[-1]
-    behind = [i for i in working if i > last]
+    behind = [i for i in light if i > last]
     scattered = _scattered(judge, nodes, values, got, name, last) if behind else True
-    rest = [i for i in reversed(heavy) if i != last] + light
+    rest = [i for i in reversed(heavy) if i != last] + light + moving
     if scattered is None:
         return Attribution((last, *rest), False, "")
     node = graph.nodes[last]
@@ -113,8 +117,8 @@ def _scattered(
     wrong, make a curve of these points; a wrong operator scatters them.
     """
     graph = judge.graph
-    middle = graph.nodes[last].output[0]
-    if not _chain(graph, nodes, last, middle):
+    middle, end, channels_last = _moved(graph, nodes, last)
+    if not _chain(graph, nodes, end, middle):
         return None
     try:
         should, expected = judge.computed(nodes, values, [middle, name])
@@ -122,6 +126,8 @@ def _scattered(
         return None
     if should.shape != got.shape or got.ndim < 3 or got.dtype.kind != "f":
         return None
+    if channels_last:
+        should, got, expected = (np.moveaxis(a, -1, 1) for a in (should, got, expected))
     points = int(np.prod(got.shape[2:]))
     if points < 32:
         return None
@@ -137,7 +143,7 @@ def _scattered(
             continue
         told = True
         if not np.isfinite(y[row]).all():
-            if _function_of_size(x[row], y[row]):
+            if _by_size(x[row], y[row]):
                 continue
             return True
         if _ups_and_downs(x[row], y[row], np.asarray(wrong[row], bool)) > _SCATTERED:
@@ -145,10 +151,24 @@ def _scattered(
     return False if told else None
 
 
-def _function_of_size(x: Array, y: Array) -> bool:
-    """Whether what is not finite is so for the largest magnitudes alone: an overflow."""
-    bad = np.logical_not(np.isfinite(y))
-    return bool(np.min(np.abs(x[bad])) >= np.max(np.abs(x[np.isfinite(y)]), initial=0.0) * 0.999)
+def _moved(graph: Graph, nodes: Sequence[int], last: int) -> tuple[str, int, bool]:
+    """What a node gives once it was moved, the node that moves it last, and if channels are last then."""
+    name, channels_last = graph.nodes[last].output[0], False
+    while True:
+        readers = [i for i in graph.consumers.get(name, ()) if i in nodes]
+        if len(readers) != 1 or graph.nodes[readers[0]].op_type != "Transpose":
+            return name, last, channels_last
+        last = readers[0]
+        perm = next((list(a.ints) for a in graph.nodes[last].attribute if a.name == "perm"), [])
+        if perm not in ([0, 2, 3, 1], [0, 3, 1, 2]):
+            return name, last, channels_last
+        name, channels_last = graph.nodes[last].output[0], perm == [0, 2, 3, 1]
+
+
+def _by_size(x: Array, y: Array) -> bool:
+    """Whether values beyond some bounds are not finite and those between are: an overflow."""
+    bad = np.logical_not(np.isfinite(y[np.argsort(x, kind="stable")]))
+    return int(np.count_nonzero(bad[1:] != bad[:-1])) <= _OVERFLOWS
 
 
 def _ups_and_downs(x: Array, y: Array, wrong: Array) -> float:

@@ -22,7 +22,10 @@ from deploycc.reference import ReferenceFailed
 from deploycc.result_types import TensorDifference
 
 OVERWHELMING = 100.0
-"""An error this many times an earlier one is taken for the fault, and the earlier one for rounding."""
+"""An error this many times an earlier one is taken for the fault, and the earlier one for rounding ..."""
+
+MARGINAL = 2.0
+"""... if that is no more than so many times the tolerance.  Sound steps are at a tenth of it at most."""
 
 QUIET = 0.1
 """Where outputs are wrong and no step is by itself, steps off by this share of the tolerance are named."""
@@ -106,7 +109,13 @@ class Search:
         if not wrong:
             return None
         worst = max(min(float(one.own or 0.0), 1.0) for one in wrong)
-        return next(one for one in wrong if min(float(one.own or 0.0), 1.0) * OVERWHELMING >= worst)
+        clear = (
+            one
+            for one in wrong
+            if min(float(one.own or 0.0), 1.0) * OVERWHELMING >= worst
+            or float(one.own or 0.0) > MARGINAL * share * self._bound(one)
+        )
+        return next(clear)
 
     def _bound(self, one: Judged) -> float:
         kind = self.graph.type_of(one.write.tensor)

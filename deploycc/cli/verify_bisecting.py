@@ -45,11 +45,15 @@ def bisect_and_tell(
 
     found = bisect(package, model, inputs, runner=runner, output=output)
     for line in lines(found):
-        click.echo(printable(line))
+        click.echo(line)
 
 
 def lines(found: Bisection) -> Iterator[str]:
-    """The report, line by line."""
+    """The report, line by line, without anything that would steer a terminal."""
+    yield from map(printable, _lines(found))
+
+
+def _lines(found: Bisection) -> Iterator[str]:
     yield f"bisect: {found.compared} of {found.steps} steps compared on {found.place}"
     if found.suspect is None:
         wrong = [one.tensor for one in found.outputs if not one.ok]

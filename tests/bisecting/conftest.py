@@ -18,7 +18,7 @@ from deploycc.staging import staging
 
 
 def write_net(path: Path) -> Path:
-    """Conv, Relu, Conv, HardSwish, an average over 2 x 2, Transpose, Reshape, Gemm: names tell what is what."""
+    """Conv, Relu, Conv, HardSwish, AveragePool, Transpose, Reshape, Gemm."""
     random = np.random.default_rng(3)
 
     def weights(name: str, *shape: int) -> TensorProto:

@@ -1,5 +1,4 @@
-"""Errors planted in a schedule, in a fusion and in a layout transform: the search has only the package and the
-model."""
+"""Errors planted in a schedule, in a fusion and in a layout transform, of which the search knows nothing."""
 
 from __future__ import annotations
 
