@@ -14,6 +14,7 @@ export ZIG_GLOBAL_CACHE_DIR ?= $(CACHE)/zig
 .DEFAULT_GOAL := help
 .PHONY: help demo conformance test test-all test-torch lint type fmt golden docs bench bench-convs bench-drawn
 .PHONY: bench-agreement bench-dense bench-arm bench-untuned bench-budgets performance table records clean
+.PHONY: faults bench-dense bench-arm bench-untuned bench-budgets performance table records clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -51,6 +52,9 @@ test-torch: $(TORCH) ## the tests that need PyTorch
 
 conformance: $(STAMP) ## lint beside the truth over ONNX's node tests; writes docs/conformance.md (ten minutes)
 	$(RUN) tests.conformance.run --write
+
+faults: $(STAMP) ## 30 faults planted in the compiler, and how many of them verify --bisect finds (half an hour)
+	$(RUN) tests.faults.measuring $(FAULTS)
 
 lint: $(STAMP) type ## ruff and mypy
 	$(RUN) ruff check .
