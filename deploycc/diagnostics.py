@@ -244,23 +244,11 @@ CATALOGUE: dict[str, Code] = {
     "DC815": Code("model is not the package's", 0),
     "DC816": Code("model has other inputs or outputs", 2),
     "DC817": Code("bad tolerance", 2),
-    # DC870-DC879: memory
-    "DC870": Code("more memory than --max-memory", 1),
-    # DC840-DC849: profiles
-    "DC840": Code("package from before runs could be watched", 2),
-    "DC841": Code("inputs that are not the package's", 2),
-    "DC842": Code("target that tells no peak", 2),
-    "DC843": Code("profile cannot be written", 2),
     # DC820-DC829: the search for a wrong layer (verify --bisect)
     "DC820": Code("search for a wrong layer without a model", 2),
     "DC821": Code("package of another model", 2),
     "DC822": Code("reference cannot run the model on these inputs", 1),
     "DC823": Code("folder that holds no reduced model", 2),
-    # DC850-DC859: the report of a package
-    "DC850": Code("what the build told is broken", 2),
-    "DC851": Code("report would change the package", 2),
-    "DC852": Code("file is not what was asked for", 2),
-    "DC853": Code("measured of another package", 2),
     # DC830-DC839: packages timed beside others
     "DC830": Code("no such engine, or not installed", 2),
     "DC831": Code("engines need the model", 2),
@@ -272,9 +260,21 @@ CATALOGUE: dict[str, Code] = {
     "DC837": Code("baseline that cannot be compared", 2),
     "DC838": Code("slower than the baseline", 1),
     "DC839": Code("inputs that do not fit the package", 2),
+    # DC840-DC849: profiles
+    "DC840": Code("package from before runs could be watched", 2),
+    "DC841": Code("inputs that are not the package's", 2),
+    "DC842": Code("target that tells no peak", 2),
+    "DC843": Code("profile cannot be written", 2),
+    # DC850-DC859: the report of a package
+    "DC850": Code("what the build told is broken", 2),
+    "DC851": Code("report would change the package", 2),
+    "DC852": Code("file is not what was asked for", 2),
+    "DC853": Code("measured of another package", 2),
     # DC860-DC869: packages beside each other
     "DC860": Code("packages that cannot be compared in this", 2),
     "DC861": Code("model that neither package was built from", 2),
+    # DC870-DC879: memory
+    "DC870": Code("more memory than --max-memory", 1),
 }
 
 

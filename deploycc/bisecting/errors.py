@@ -7,8 +7,8 @@ import math
 import numpy as np
 
 from deploycc.onnx_graph import Array
-from deploycc.reference import RELATIVE_TOLERANCE
 from deploycc.result_types import TensorDifference
+from deploycc.tolerances import RELATIVE_TOLERANCE
 from deploycc.verifying import difference
 
 

@@ -149,7 +149,6 @@ def _memory(plan: Plan) -> dict[str, Any]:
     return table
 
 
-def _files(root: Path) -> dict[str, Any]:
 def files_of(root: Path) -> dict[str, Any]:
     """Every file under ``root`` with its size and hash, links with where they lead."""
     found: dict[str, Any] = {}

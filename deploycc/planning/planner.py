@@ -17,9 +17,6 @@ from deploycc.planning.joins import place_parts
 from deploycc.planning.limit import check_memory
 from deploycc.planning.listing import list_kernels
 from deploycc.planning.network import COPY, Network, View, no_kernel, read_network
-from deploycc.types import JOINED, Buffer, Call, DeployccError, Origin, Plan, Program, Target
-from deploycc.planning.memory import Layout, Tensor, assign
-from deploycc.planning.network import COPY, Network, Storage, View, no_kernel, read_network
 from deploycc.types import JOINED, Buffer, Call, DeployccError, Origin, Plan, Program, Result, Target
 
 

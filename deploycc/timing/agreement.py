@@ -21,7 +21,8 @@ def check_agreement(
 
     ``names`` are the outputs'.  Raises ``DeployccError`` (DC833) with every output that differs.
     """
-    from deploycc.reference import RELATIVE_TOLERANCE, compare
+    from deploycc.reference import compare
+    from deploycc.tolerances import RELATIVE_TOLERANCE
 
     faults = []
     for contestant, found in outputs.items():

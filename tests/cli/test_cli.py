@@ -23,23 +23,6 @@ from tests.models import BREAKS_THE_PLANNER, write_small_net
 COMMANDS = (
     "bench build completion diff explain export inspect lint profile report split targets tune verify".split()
 )
-COMMANDS = [
-    *("build", "completion", "explain", "export", "inspect", "lint", "report", "split", "targets", "tune")
-COMMANDS = [
-    *(
-        "bench",
-        "build",
-        "completion",
-        "diff",
-        "explain",
-        "export",
-        "inspect",
-        "lint",
-        "split",
-        "targets",
-        "tune",
-    ),
-]
 DEPLOYCC = [sys.executable, "-m", "deploycc"]
 
 

@@ -13,7 +13,6 @@ import pytest
 from deploycc.verifying.numbers import difference
 
 SEED = int(np.random.default_rng().integers(2**32))
-SEED = int(np.random.SeedSequence().entropy or 0) % 2**32
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
