@@ -25,9 +25,9 @@ from benchmarks.building import BuildFailed, build
 from benchmarks.networks import networks
 from benchmarks.pinned import ROOT, FileUnavailable
 from deploycc.profile import profile
-from deploycc.profiling import chosen_inputs
 from deploycc.result_types import Profile
 from deploycc.running import Orders, Package, Session, open_package, place_of
+from deploycc.running.inputs import inputs_of
 
 RUNS_A_ROUND_US = 20_000
 """So long each package runs before it is the other's turn."""
@@ -57,7 +57,7 @@ def measured(name: str, threads: int, rounds: int, keep: bool) -> Row:
     """Build both packages of a network and compare them."""
     plain, timed = (_package(name, options, keep) for options in ((), ("--profile",)))
     same = plain.manifest["kernels_sha256"] == timed.manifest["kernels_sha256"]
-    inputs = chosen_inputs(plain, "random", int(np.random.default_rng().integers(1 << 30)))
+    inputs, _ = inputs_of(plain, "random", int(np.random.default_rng().integers(1 << 30)))
     orders = Orders(threads=threads, warmup=5, serve=True)
     place = place_of(None, plain.manifest)
     with (

@@ -20,6 +20,7 @@ from deploycc.lint import lint_request
 from deploycc.request import request_from_json, request_to_json
 from deploycc.result_types import Benchmark
 from deploycc.running import Package, Place, open_package, place_of
+from deploycc.running.inputs import inputs_of
 from deploycc.supervise import ChildFailed, run_child
 from deploycc.timing.agreement import check_agreement
 from deploycc.timing.contestants import (
@@ -29,7 +30,6 @@ from deploycc.timing.contestants import (
     Setting,
     engine_failed,
 )
-from deploycc.timing.inputs import inputs_for
 from deploycc.timing.measuring import first_results, measure
 from deploycc.timing.peers import PEERS, EngineFailed, Peer
 from deploycc.timing.pinning import machine, processors
@@ -69,8 +69,8 @@ def bench(
     processors of their own; where none is said, on this machine if there are enough.  ``seed`` is that of
     the turns' order.  ``on_event`` gets ``{"event": "launch", "threads": n, "number": i, "of": n}``.
 
-    Raises ``DeployccError``: DC830 to DC835 and DC839 for what cannot be compared, DC833 where results do not
-    agree, and what reading, running a package and importing the model raise.  ``ValueError`` for fewer
+    Raises ``DeployccError``: DC830 to DC835 for what cannot be compared, DC833 where results do not agree, and what
+    reading inputs, reading, running a package and importing the model raise.  ``ValueError`` for fewer
     launches than the test needs.
     """
     effort = effort or Effort()
@@ -79,7 +79,7 @@ def bench(
     opened = open_package(package)
     place = place_of(runner, opened.manifest)
     engines, folders = _sorted_out(against, model, place)
-    arrays = inputs_for(opened, inputs)
+    arrays, _ = inputs_of(opened, inputs)
     outputs = tuple(tensor["name"] for tensor in opened.manifest["outputs"])
     others = [_beside(opened, folder, runner, outputs) for folder in folders]
     with tempfile.TemporaryDirectory(prefix="deploycc-bench-") as scratch:

@@ -259,10 +259,8 @@ CATALOGUE: dict[str, Code] = {
     "DC836": Code("not a saved benchmark", 2),
     "DC837": Code("baseline that cannot be compared", 2),
     "DC838": Code("slower than the baseline", 1),
-    "DC839": Code("inputs that do not fit the package", 2),
     # DC840-DC849: profiles
     "DC840": Code("package from before runs could be watched", 2),
-    "DC841": Code("inputs that are not the package's", 2),
     "DC842": Code("target that tells no peak", 2),
     "DC843": Code("profile cannot be written", 2),
     # DC850-DC859: the report of a package

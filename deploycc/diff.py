@@ -20,7 +20,6 @@ import numpy.typing as npt
 from deploycc.build import explain_failure
 from deploycc.diffing.comparing import compare
 from deploycc.diffing.facts import facts_of, interface_same, sizes_of
-from deploycc.diffing.inputs import arrays_for
 from deploycc.diffing.layers import layers_of
 from deploycc.diffing.timing import time_both, with_times
 from deploycc.diffing.types import (
@@ -40,6 +39,7 @@ from deploycc.reference import ReferenceFailed
 from deploycc.reference import run as run_reference
 from deploycc.request import request_from_json, request_to_json
 from deploycc.running import Package, Place, open_package, place_of
+from deploycc.running.inputs import inputs_of
 from deploycc.supervise import ChildFailed, run_child
 from deploycc.timing.pinning import processors
 from deploycc.timing.schedule import SECONDS, Effort
@@ -207,7 +207,7 @@ def _at_work(
     manifests = [package.manifest for package in packages]
     if not interface_same(manifests[0]["inputs"], manifests[1]["inputs"]):
         raise _cannot("the packages do not take the same inputs")
-    arrays, told = arrays_for(inputs, packages[0])
+    arrays, told = inputs_of(packages[0], inputs)
     places = (placing[0](packages[0]), placing[1](packages[1]))
     values, engine = ({}, "") if model is None else _of_model(Path(model), packages, arrays, limits)
     outputs, tensors = compare(packages, places, arrays, tolerance, values, threads)

@@ -16,9 +16,10 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from deploycc.profiling import chosen_inputs, layers_of, measured_ceilings, target_ceilings, timeline, why
+from deploycc.profiling import layers_of, measured_ceilings, target_ceilings, timeline, why
 from deploycc.result_types import Ceilings, Layer, Profile
 from deploycc.running import Orders, Package, Place, open_package, place_of, run
+from deploycc.running.inputs import inputs_of
 from deploycc.types import DeployccError, Diagnostic
 
 __all__ = ["FORMAT", "SECONDS", "profile", "profile_to_json", "why"]
@@ -46,7 +47,7 @@ def profile(
 
     ``runner`` is as for ``deploycc.running.place_of``.  ``threads`` counts the calling thread.  ``runs``
     timed ones; without it as many as ``SECONDS`` allow, between five and ``MOST_RUNS``.  ``inputs`` are
-    ``golden``, ``random``, arrays, or a file or folder (``profiling.chosen_inputs``).  ``ceilings`` are
+    ``golden``, ``random``, arrays, or a file or folder (``running.inputs``).  ``ceilings`` are
     measured where the package runs, or ``target``: what its target's description tells, of all its cores.
     ``trace`` is a file that gets a timeline of some runs for Perfetto or chrome://tracing.
 
@@ -56,7 +57,7 @@ def profile(
     """
     opened = open_package(package)
     _check_watchable(opened)
-    arrays = chosen_inputs(opened, inputs)
+    arrays, _ = inputs_of(opened, inputs)
     place = place_of(runner, opened.manifest)
     known = _ceilings(opened, place, threads, ceilings)
     orders = Orders(

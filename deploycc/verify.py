@@ -16,10 +16,10 @@ import numpy.typing as npt
 
 from deploycc.result_types import TensorDifference, Verification
 from deploycc.running import Orders, Package, Place, open_package, place_of, run
+from deploycc.running.inputs import GOLDEN, RANDOM, Given, check_inputs, read_samples
 from deploycc.trace import Trace
 from deploycc.types import BuildRequest, DeployccError, Diagnostic, Limits
 from deploycc.verifying import difference
-from deploycc.verifying.inputs import Given, check_inputs, read_samples
 from deploycc.verifying.tolerances import check_overrides, output_tolerances
 
 Array = npt.NDArray[Any]
@@ -53,7 +53,7 @@ def verify(
     """Run a package and compare its outputs with the reference's.
 
     ``inputs`` are ``"golden"`` (those of the package), ``"random"`` (``samples`` sets drawn from ``seed``
-    on), an ``.npz`` file or a folder (``deploycc.verifying.inputs``), or arrays in the package's order;
+    on), an ``.npz`` file or a folder (``deploycc.running.inputs``), or arrays in the package's order;
     golden without ``model``, random with it.  The reference is ONNX Runtime on ``model``; without a model
     the golden outputs, or those that came with the inputs.  ``runner`` is where it runs
     (``deploycc.running.place_of``), ``threads`` counts the calling thread.

@@ -1,14 +1,12 @@
 """What a package's layers take and why: counted, measured, explained (``deploycc.profile`` is the front)."""
 
 from deploycc.profiling.ceilings import bandwidth, measured_ceilings, target_ceilings
-from deploycc.profiling.inputs import chosen_inputs
 from deploycc.profiling.layers import layers_of
 from deploycc.profiling.reasons import why
 from deploycc.profiling.timeline import timeline
 
 __all__ = [
     "bandwidth",
-    "chosen_inputs",
     "layers_of",
     "measured_ceilings",
     "target_ceilings",

@@ -116,7 +116,7 @@ def test_quiet_writes_only_files(package: Path, tmp_path: Path, bench: Command) 
         (["--against", "onnxruntime", "--launches", "7"], "8 or more"),
         (["--against", "onnxruntime"], "error[DC831]"),
         (["--against", "caffe"], "error[DC830]"),
-        (["--inputs", "none.npz"], "error[DC839]"),
+        (["--inputs", "none.npz"], "error[DC812]"),
         (["--baseline", "none.json"], "error[DC836]"),
         (["--runner", "no-such-emulator"], "error[DC801]"),
     ],

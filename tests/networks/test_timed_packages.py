@@ -10,8 +10,8 @@ import pytest
 
 from benchmarks.building import build
 from benchmarks.networks import networks
-from deploycc.profiling import chosen_inputs
 from deploycc.running import Orders, open_package, place_of, run
+from deploycc.running.inputs import inputs_of
 
 QUICK = "mtcnn_pnet"
 
@@ -28,7 +28,7 @@ def test_timers_change_nothing_but_the_interface(
     assert plain.manifest["kernels_sha256"] == timed.manifest["kernels_sha256"]
     different = {key for key in plain.manifest if plain.manifest[key] != timed.manifest[key]}
     assert different == {"files", "interface", "library"}
-    inputs = chosen_inputs(plain, "random", seed=int(np.random.default_rng().integers(1 << 30)))
+    inputs, _ = inputs_of(plain, "random", seed=int(np.random.default_rng().integers(1 << 30)))
     for threads in (1, 2):
         orders = Orders(threads=threads, runs=2, steps=True)
         one, other = (run(p, place_of(None, p.manifest), inputs, orders) for p in (plain, timed))

@@ -10,8 +10,9 @@ import numpy.typing as npt
 import pytest
 from onnx import numpy_helper
 
+from deploycc.running import Package
+from deploycc.running.inputs import check_inputs, inputs_of, read_samples
 from deploycc.types import DeployccError, Diagnostic
-from deploycc.verifying.inputs import check_inputs, read_samples
 
 MANIFEST: dict[str, Any] = {
     "inputs": [
@@ -139,3 +140,31 @@ def test_nothing_there_is_told(tmp_path: Path) -> None:
     [found] = findings(tmp_path / "none.npz")
     assert (found.code, found.got) == ("DC812", "no such file or folder")
     assert [one.code for one in findings(tmp_path)] == ["DC813", "DC813"]
+
+
+# ---- one set for a package ----
+
+
+def test_random_inputs_have_the_packages_types(tmp_path: Path) -> None:
+    names = ("float32", "float16", "int64", "uint8", "bool")
+    tensors = [{"name": name, "identifier": name, "dtype": name, "shape": [2, 3]} for name in names]
+    package = Package(tmp_path, {"inputs": tensors})
+    arrays, told = inputs_of(package, "random", seed=7)
+    assert [(array.dtype.name, array.shape) for array in arrays] == [(name, (2, 3)) for name in names]
+    assert told == "random inputs, seed 7"
+    again, _ = inputs_of(package, "random:7")
+    other, _ = inputs_of(package, "random:8")
+    assert np.array_equal(again[0], arrays[0])
+    assert not np.array_equal(other[0], arrays[0])
+
+
+def test_one_set_from_files_or_arrays(tmp_path: Path) -> None:
+    package = Package(tmp_path, MANIFEST)
+    np.savez(
+        tmp_path / "in.npz", **{MANIFEST["inputs"][0]["name"]: IMAGE, MANIFEST["inputs"][1]["name"]: SIZE}
+    )
+    for source in (tmp_path / "in.npz", str(tmp_path / "in.npz"), [IMAGE, SIZE]):
+        arrays, _ = inputs_of(package, source)
+        assert np.array_equal(arrays[0], IMAGE)
+    with pytest.raises(DeployccError, match="DC812"):
+        inputs_of(package, "random:x")

@@ -1,4 +1,7 @@
-"""Inputs that a user brings: an ``.npz`` file, or a folder of tensors, ONNX's test data among them."""
+"""What a package is run on: its golden inputs, random ones, or those that a user brings.
+
+The user's are an ``.npz`` file or a folder of tensors, ONNX's test data among them.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from deploycc.types import DeployccError, Diagnostic
+from deploycc.running.session import Package
+from deploycc.types import DeployccError, Diagnostic, TensorInfo
 
 Array = npt.NDArray[Any]
 
@@ -23,12 +27,40 @@ _DAMAGE = (
 """What numpy raises for files that are damaged or hold Python objects."""
 
 
+GOLDEN, RANDOM = "golden", "random"
+"""Words in place of a path, for ``--inputs``."""
+
+
 @dataclass(frozen=True)
 class Given:
     """One set of inputs in the package's order, and the outputs that came with them, if any did."""
 
     inputs: list[Array]
     outputs: list[Array] | None = None
+
+
+def inputs_of(
+    package: Package, source: str | Path | Sequence[Array], seed: int = 0
+) -> tuple[list[Array], str]:
+    """One set of inputs in the package's order, and words for where they are from.
+
+    ``source`` is ``golden``, ``random`` or ``random:SEED`` (``deploycc.reference.random_inputs``; without a
+    number ``seed``), a path as ``read_samples`` takes it, of whose sets the first counts, or the arrays.
+
+    Raises ``DeployccError``: DC812 for what cannot be read, DC813 for what is not its inputs.
+    """
+    if not isinstance(source, str | Path):
+        return check_inputs(source, package.manifest, "the list of inputs"), "inputs given"
+    word, _, number = str(source).partition(":")
+    if source == GOLDEN:
+        return package.golden("inputs"), f"golden inputs of {package.path.name}"
+    if word == RANDOM and (not number or (number.isascii() and number.isdigit())):
+        from deploycc.reference import random_inputs  # it loads ONNX Runtime
+
+        seed = int(number or seed)
+        infos = [TensorInfo(t["name"], t["dtype"], tuple(t["shape"])) for t in package.manifest["inputs"]]
+        return random_inputs(infos, seed), f"random inputs, seed {seed}"
+    return read_samples(Path(source), package.manifest)[0].inputs, str(source)
 
 
 def read_samples(path: Path, manifest: Mapping[str, Any]) -> list[Given]:
