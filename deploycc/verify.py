@@ -25,8 +25,6 @@ from deploycc.verifying.tolerances import check_overrides, output_tolerances
 Array = npt.NDArray[Any]
 Event = dict[str, Any]
 
-GOLDEN, RANDOM = "golden", "random"
-
 
 @dataclass(frozen=True)
 class Verified:
