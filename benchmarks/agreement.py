@@ -64,16 +64,20 @@ def repeated(name: str, arguments: argparse.Namespace) -> list[Contest]:
         if arguments.twin:
             against = str(Path(folder) / "twin")
             shutil.copytree(package, against, symlinks=True)
-        return [
-            bench(
+        contests = []
+        for number in range(1 + arguments.times):
+            (found,) = bench(
                 package,
                 against=[against],
                 model=None if arguments.twin else model,
                 threads=(arguments.threads,),
                 effort=Effort(seconds=arguments.seconds),
-            )[0].contests[0]
-            for _ in range(1 + arguments.times)
-        ]
+            )
+            (contest,) = found.contests
+            contests.append(contest)
+            told = f"{contest.verdict}, {contest.ratio:.3f} ({contest.low:.3f} to {contest.high:.3f})"
+            print(f"  {number}: {told}", file=sys.stderr, flush=True)
+        return contests
 
 
 def expected(contests: Sequence[Contest], *, twin: bool) -> str:

@@ -138,7 +138,7 @@ def _sorted_out(
             "DC830",
             f"{peer.title} is not installed",
             got=f"no Python module '{peer.module}'",
-            help=f"pip install {peer.distribution}" + (" pnnx (which converts)" * (peer.name == "ncnn")),
+            help=f"pip install {peer.distribution}" + (" pnnx" * (peer.name == "ncnn")),
         )
         for peer in engines.values()
         if not peer.installed
