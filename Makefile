@@ -15,6 +15,8 @@ export ZIG_GLOBAL_CACHE_DIR ?= $(CACHE)/zig
 .PHONY: help demo conformance test test-all test-torch lint type fmt golden docs bench bench-convs bench-drawn
 .PHONY: bench-agreement bench-dense bench-arm bench-untuned bench-budgets faults performance table records
 .PHONY: clean
+.PHONY: bench-profiles
+.PHONY: bench-dense bench-arm bench-untuned bench-budgets performance table records clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -75,6 +77,9 @@ docs: $(STAMP) ## write the generated pages of docs/ anew
 
 bench-convs: $(PEERS) ## the convolution suite beside the other engines (BENCH="--convs a,b --threads 1,2 --repeat 3")
 	$(MEASURE) benchmarks.convs $(BENCH)
+
+bench-profiles: $(STAMP) ## packages with timers beside those without (BENCH="--networks a,b --threads 1 --keep")
+	$(RUN) benchmarks.profiles $(BENCH)
 
 bench: $(PEERS) ## the networks beside the other engines (BENCH="--networks a,b --threads 1,2 --peers ort --keep")
 	$(MEASURE) benchmarks.run $(BENCH)

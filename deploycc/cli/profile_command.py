@@ -12,7 +12,6 @@ from typing import Literal
 import click
 
 from deploycc.cli.handing_over import refuse_other_folders
-from deploycc.cli.profile_table import profile_lines
 
 
 @click.command(
@@ -94,6 +93,8 @@ def profile_command(
     A line a layer: median and spread of its time, its share of all, GFLOP/s, the share of what the machine
     allows (roofline), bytes moved, layout, schedule and knobs, the model's nodes, and the reason.
     """
+    # Other commands should not start later for what only this one needs.
+    from deploycc.cli.profile_table import profile_lines
     from deploycc.profile import profile, profile_to_json, write
 
     refuse_other_folders(package)

@@ -50,7 +50,7 @@ def _row(layer: Layer, ceilings: Ceilings | None) -> dict[str, str]:
         "roof": "" if layer.roofline is None else f"{layer.roofline:.0%}",
         "KiB": _figure(layer.nbytes / 1024),
         "layout": layer.layout,
-        "schedule": " ".join([layer.schedule or "copy", *knobs]),
+        "schedule": " ".join([layer.schedule or ("copy" if layer.symbol == "memcpy" else "none"), *knobs]),
         "nodes": _nodes(layer),
         "why": why(layer, ceilings),
     }
