@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -147,4 +148,4 @@ def diff_command(
     for line in lines:
         click.echo(f"failed: {line}", err=True)
     if lines:
-        raise click.exceptions.Exit(1)
+        sys.exit(1)
