@@ -27,8 +27,8 @@ from deploycc.tvm_api import ir, structural_map, structural_walk, tirx
 SHARED = "deploycc.shared"
 """Attribute of a PrimFunc: numbers of an operand and a result among its parameters, and the distance."""
 
-MOST_ACCESSES = 1 << 25
-"""How many accesses of one kernel are enumerated at most: about two seconds, 1 GiB."""
+MOST_ACCESSES = 1 << 24
+"""How many accesses of one kernel are enumerated at most: a second or two."""
 
 _UNITS = 64
 """Distances are multiples of this many bytes, so that vectors stay as aligned as they were."""

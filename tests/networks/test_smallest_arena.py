@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
+
 from collections.abc import Callable
 from pathlib import Path
 
@@ -37,7 +40,11 @@ def test_the_same_bits(name: str, built: Callable[..., Path], tmp_path: Path) ->
     before, after = memory_use(fast.manifest), memory_use(smallest.manifest)
     assert after.arena_bytes <= before.arena_bytes
     assert smallest.manifest["memory"]["fast_arena_bytes"] == before.arena_bytes
-    for use in (before, after):
+    for package, use in ((fast, before), (smallest, after)):
+        library = ctypes.CDLL(str(package.path / package.manifest["library"]["file"]))
+        takes = library[f"{name}_memory_bytes"]
+        takes.restype, takes.argtypes = ctypes.c_size_t, [ctypes.c_void_p]
+        assert use.handle_bytes(len(os.sched_getaffinity(0))) == takes(None)
         assert use.peak_bytes <= use.lower_bound_bytes <= use.arena_bytes
     if name in QUICK:
         assert after.arena_bytes < 0.85 * before.arena_bytes
