@@ -60,7 +60,7 @@ def rewrite_shared(func: Any) -> Any:
     def load(node: Any) -> Any:
         if not any(node.source.same_as(source) for source in sources):
             return node
-        return tirx.BufferLoad(target, [index + distance for index in node.indices])
+        return tirx.BufferLoad(target, [_moved(index, distance) for index in node.indices])
 
     def loop(node: Any) -> Any:
         if node.kind != tirx.ForKind.PARALLEL:
@@ -71,6 +71,13 @@ def rewrite_shared(func: Any) -> Any:
     if serial:
         body = structural_map(body, (tirx.For, loop), order="post")
     return body
+
+
+def _moved(index: Any, distance: int) -> Any:
+    """``index`` so much further on: a ramp stays one, since any other vector is loaded element by element."""
+    if isinstance(index, tirx.Ramp):
+        return tirx.Ramp(index.base + distance, index.stride, index.lanes)
+    return index + distance
 
 
 def find_sharing(func: Any, operand: int, result: int, width: int) -> Sharing | None:
