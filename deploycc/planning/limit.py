@@ -46,7 +46,7 @@ def check_memory(network: Network, arranged: Arranged, program: Program, target:
             f"{target.cores} threads (not counted: weights {size(weights)}, the caller's inputs "
             f"{size(inputs)} and outputs {size(outputs)}); {peak.text}",
             need=f"at most {size(limit)}",
-            help=_advice(network, arranged, program, target, limit, total),
+            help=_advice(network, arranged, program, target, limit, total, worker),
         )
     )
 
@@ -127,7 +127,13 @@ def _quoted(nodes: tuple[str, ...]) -> str:
 
 
 def _advice(
-    network: Network, arranged: Arranged, program: Program, target: Target, limit: int, total: int
+    network: Network,
+    arranged: Arranged,
+    program: Program,
+    target: Target,
+    limit: int,
+    total: int,
+    worker: int,
 ) -> str:
     """What could help: the smaller arena with what it gives, smaller shapes, parts."""
     advice = []
@@ -139,6 +145,6 @@ def _advice(
             advice.append(f"--arena smallest takes the arena to {size(smaller.layout.arena_bytes)}, {enough}")
     advice.append("give smaller inputs with --shape (an image in tiles)")
     advice.append("narrow or cut the tensors named here in the model, or build it in parts")
-    if target.cores > 1:
+    if target.cores > 1 and worker:
         advice.append("every thread has a workspace of its own: a target with fewer cores counts fewer")
     return "; ".join(advice)

@@ -27,8 +27,8 @@ from deploycc.tvm_api import ir, structural_map, structural_walk, tirx
 SHARED = "deploycc.shared"
 """Attribute of a PrimFunc: numbers of an operand and a result among its parameters, and the distance."""
 
-MOST_ACCESSES = 1 << 25
-"""How many accesses of one kernel are enumerated at most: about two seconds, 1 GiB."""
+MOST_ACCESSES = 1 << 24
+"""How many accesses of one kernel are enumerated at most: a second or two."""
 
 _UNITS = 64
 """Distances are multiples of this many bytes, so that vectors stay as aligned as they were."""
@@ -60,7 +60,7 @@ def rewrite_shared(func: Any) -> Any:
     def load(node: Any) -> Any:
         if not any(node.source.same_as(source) for source in sources):
             return node
-        return tirx.BufferLoad(target, [index + distance for index in node.indices])
+        return tirx.BufferLoad(target, [_moved(index, distance) for index in node.indices])
 
     def loop(node: Any) -> Any:
         if node.kind != tirx.ForKind.PARALLEL:
@@ -71,6 +71,13 @@ def rewrite_shared(func: Any) -> Any:
     if serial:
         body = structural_map(body, (tirx.For, loop), order="post")
     return body
+
+
+def _moved(index: Any, distance: int) -> Any:
+    """``index`` so much further on: a ramp stays one, since any other vector is loaded element by element."""
+    if isinstance(index, tirx.Ramp):
+        return tirx.Ramp(index.base + distance, index.stride, index.lanes)
+    return index + distance
 
 
 def find_sharing(func: Any, operand: int, result: int, width: int) -> Sharing | None:

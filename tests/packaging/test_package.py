@@ -412,7 +412,9 @@ def test_manifest(built) -> None:
     ]
     assert [t["name"] for t in manifest["outputs"]] == ["y", "copy"]
     assert manifest["memory"] == {
+        "arena": "fast",
         "arena_bytes": 4064,
+        "lower_bound_bytes": 0,
         "thread_workspace_bytes": 4000,
         "weight_bytes": 4064,
         "workspace_bytes": 4000,
