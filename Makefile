@@ -13,10 +13,8 @@ export ZIG_GLOBAL_CACHE_DIR ?= $(CACHE)/zig
 
 .DEFAULT_GOAL := help
 .PHONY: help demo conformance test test-all test-torch lint type fmt golden docs bench bench-convs bench-drawn
-.PHONY: bench-agreement bench-dense bench-arm bench-untuned bench-budgets faults performance table records
-.PHONY: clean
-.PHONY: bench-profiles
-.PHONY: bench-dense bench-arm bench-untuned bench-budgets performance table records clean
+.PHONY: bench-agreement bench-profiles bench-dense bench-arm bench-untuned bench-budgets faults performance table
+.PHONY: records clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14

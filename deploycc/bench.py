@@ -69,8 +69,8 @@ def bench(
     processors of their own; where none is said, on this machine if there are enough.  ``seed`` is that of
     the turns' order.  ``on_event`` gets ``{"event": "launch", "threads": n, "number": i, "of": n}``.
 
-    Raises ``DeployccError``: DC830 to DC835 for what cannot be compared, DC833 where results do not agree, and
-    what reading inputs, reading running a package and importing the model raise.  ``ValueError`` for fewer
+    Raises ``DeployccError``: DC830 to DC835 for what cannot be compared, DC833 where results do not agree,
+    and what reading inputs, running a package and importing the model raise.  ``ValueError`` for fewer
     launches than the test needs.
     """
     effort = effort or Effort()
