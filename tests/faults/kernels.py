@@ -161,7 +161,7 @@ def wrong_epilogue(function: Any) -> list[Change]:
 
 def _block_name(number: int, block: Any) -> str:
     """A block by its place behind the operator: names are numbered by the kernel as a whole."""
-    return f"block {number} '{re.sub(r'(_intermediate.*|_[0-9]+)$', '', block.name_hint)}'"
+    return f"block {number} '{re.sub(r'(_intermediate.*|_?[0-9]+)$', '', block.name_hint)}'"
 
 
 def _with_value(function: Any, block: Any, value: Any) -> Any:

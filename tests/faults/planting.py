@@ -329,7 +329,7 @@ BLOCKS = {
     "maximum": ("Max", "Clip", "HardSigmoid", "HardSwish", "Relu"),
     "minimum": ("Min", "Clip", "HardSigmoid", "HardSwish"),
     "clip": ("Clip", "HardSigmoid", "HardSwish"),
-    "compute": ("PRelu", "LeakyRelu", "Sigmoid", "Tanh", "Clip"),
+    "compute": ("Relu", "PRelu", "LeakyRelu", "Sigmoid", "Tanh", "Clip"),
     "sigmoid": ("Sigmoid",),
     "transpose": ("Transpose",),
     "exp": ("Exp", "Softmax"),
