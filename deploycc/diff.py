@@ -35,8 +35,6 @@ from deploycc.diffing.types import (
     Times,
 )
 from deploycc.lint import judged, lint_request
-from deploycc.reference import ReferenceFailed
-from deploycc.reference import run as run_reference
 from deploycc.request import request_from_json, request_to_json
 from deploycc.running import Package, Place, open_package, place_of
 from deploycc.running.inputs import inputs_of
@@ -278,6 +276,9 @@ def model_in_child(message: dict[str, Any], emit: Callable[[Event], None]) -> di
         )
 
     import onnx
+
+    from deploycc.reference import ReferenceFailed
+    from deploycc.reference import run as run_reference
 
     proto = onnx.ModelProto()
     proto.CopyFrom(model.proto)

@@ -36,6 +36,7 @@ FAMILIES = {
     "5": "targets and their limits",
     "6": "tuning",
     "7": "packages, usage and the machine",
+    "8": "packages at work",
 }
 
 _POLICY = {
