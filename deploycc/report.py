@@ -6,7 +6,6 @@ what there is: files of earlier measurements, and what it measures itself where 
 
 from __future__ import annotations
 
-import importlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -191,22 +190,21 @@ def _records(
 
 def _measured(root: Path, given: Measurements) -> Measurements:
     """What was given, and the rest as this machine measures it."""
+    from deploycc.profile import profile  # a page without measurements need not load what runs packages
+    from deploycc.verify import verify
+
     missing: dict[str, str] = {}
 
-    def measured(what: str, front: str) -> Any:
+    def measured(what: str, measure: Callable[[Path], Any]) -> Any:
         try:
-            return getattr(importlib.import_module(f"deploycc.{front}"), front)(root)
-        except ModuleNotFoundError as error:
-            if error.name != f"deploycc.{front}":
-                raise
-            missing[what] = f"This deploycc has no '{front}'."
+            return measure(root)
         except DeployccError as error:
             missing[what] = _reason(error)
         return None
 
     return Measurements(
-        given.verification or measured("verification", "verify"),
-        given.profile or measured("profile", "profile"),
+        given.verification or measured("verification", verify),
+        given.profile or measured("profile", profile),
         missing,
     )
 

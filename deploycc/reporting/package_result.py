@@ -83,4 +83,5 @@ def _estimated(step: int, call: Mapping[str, Any], total: float) -> Layer:
         high_us=0.0,
         share=call.get("cycles", 0) / total if total else 0.0,
         roofline=None,
+        operator=call.get("operator", ""),
     )
