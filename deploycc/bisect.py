@@ -95,7 +95,7 @@ def _check_output(folder: Path) -> None:
                 "DC823",
                 f"{folder} holds something else than a reduced model",
                 need="a folder that is new, empty, or of an earlier search",
-                help="give another one with --output",
+                help="give another one with --reduced",
             )
         )
 
@@ -244,8 +244,8 @@ def _reduced(
         resolved = target if target is not None else _target_of(package.manifest)
         if resolved is None:
             why = (
-                f"the target '{name}' of the package is not the one of that name here: give its file with "
-                "--target"
+                f"the package's target '{name}' is not the one of that name here; from Python, "
+                "bisect(..., target=...) takes its file"
             )
             return Reduction("", (), "", 0, None, why), suspect
         name = resolved if isinstance(resolved, str) else resolved.name
@@ -267,7 +267,7 @@ def _reduced(
         )
     if reduced.smallest is not None and output.exists():
         shutil.rmtree(output / "package", ignore_errors=True)
-    return written(reduced, output, name, options), suspect
+    return written(reduced, output, name, options, int(answer["threads"])), suspect
 
 
 def _builder(target: str | Target, emit: Any) -> Builder:

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from onnx import ModelProto, helper
 
-from deploycc.bisecting.attributing import VIEWS
+from deploycc.bisecting.attributing import ELEMENTWISE, MOVING, VIEWS
 from deploycc.bisecting.judging import run_plain
 from deploycc.bisecting.locating import Located, Search
 from deploycc.bisecting.steps import Write
@@ -99,8 +99,10 @@ class Writer:
             inner = dict(zip(middles, self.search.judge.computed(region, values, middles), strict=True))
         except ReferenceFailed:
             return
+        heavy = [i for i in working if self.graph.nodes[i].op_type not in ELEMENTWISE | MOVING]
         for layouts in (False, True):
-            for index in working:
+            # Behind an operator an elementwise node is compiled into its kernel: alone it would be another.
+            for index in heavy or working:
                 read = {n: {**values, **inner}[n] for n in sorted(self.graph.reads(index))}
                 self.write([index], read, [self.graph.nodes[index].output[0]], "node", layouts=layouts)
             for index in working[:-1]:
@@ -217,6 +219,10 @@ class Writer:
         feeds = {name: np.ascontiguousarray(value) for name, value in values.items()}
         if layouts:
             images = {w.tensor for w in self.search.writes if w.channels_last}
+            if role != "grown" and self.located.judged.write.channels_last:
+                # What lies between the step's nodes would have its result's layout.
+                images |= {name for i in nodes for name in self.graph.reads(i)} | set(outputs)
+                images -= {w.tensor for w in self.search.writes if not w.channels_last}
             feeds = _with_layouts(model, feeds, images)
             if not feeds:
                 return

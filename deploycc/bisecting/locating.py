@@ -240,19 +240,26 @@ class Search:
 
     def _overwriter(self, found: Judged) -> tuple[int, Write] | None:
         """The step that changed what the suspect reads, after it was written and before it was read."""
-        step = found.write.step
-        reads = [write for write in self.watched.steps.reads(step) if write.step < step - 1]
-        if not reads:
+        steps = self.watched.steps
+        known = self.judge.written_before(found.write)
+        readers = (*found.joined, found.write.step)
+        spans: dict[Write, int] = {}
+        for write in {known[name] for name in found.inputs if name in known}:
+            # The reader may be told from the manifest, unless the planner itself put another tensor there.
+            first = min((s for s in readers if write in steps.reads(s)), default=found.write.step)
+            if write.kind == "arena" and write.step < first - 1:
+                spans[write] = first
+        if not spans:
             return None
-        dumps = [write.dump(after) for write in reads for after in range(write.step, step)]
+        dumps = [write.dump(after) for write, first in spans.items() for after in range(write.step, first)]
         if sum(dump.nbytes for dump in dumps) > 1 << 30:
-            dumps = [write.dump(after) for write in reads for after in (write.step, step - 1)]
+            dumps = [write.dump(after) for write, first in spans.items() for after in (write.step, first - 1)]
         copies = self.watched.run(dumps).dumps
         changed = [
-            (dump.step, write)
-            for write in reads
-            for dump in dumps
-            if dump == write.dump(dump.step) and copies[dump] != copies[write.dump()]
+            (after, write)
+            for write, first in spans.items()
+            for after in range(write.step + 1, first)
+            if write.dump(after) in copies and copies[write.dump(after)] != copies[write.dump()]
         ]
         return min(changed, key=lambda one: one[0]) if changed else None
 

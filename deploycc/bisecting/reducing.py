@@ -141,7 +141,7 @@ class Reducer:
         return {gathered["outputs"][one.tensor] for one in differences if not one.ok}
 
 
-def written(reduced: Reduced, output: Path, target: str, options: Sequence[str]) -> Reduction:
+def written(reduced: Reduced, output: Path, target: str, options: Sequence[str], threads: int) -> Reduction:
     """Put the smallest candidate into ``output`` with the command that reproduces it."""
     shown = reduced.smallest
     if shown is None:
@@ -149,17 +149,17 @@ def written(reduced: Reduced, output: Path, target: str, options: Sequence[str])
     output.mkdir(parents=True, exist_ok=True)
     for name in ("model.onnx", "inputs.npz"):
         shutil.copyfile(shown.folder / name, output / name)
-    command = command_for(output, target, options)
+    command = command_for(output, target, options, threads)
     (output / "command.txt").write_text(command + "\n", encoding="utf-8")
     return Reduction(str(output), shown.nodes, command, reduced.builds, shown.worst)
 
 
-def command_for(folder: Path, target: str, options: Sequence[str]) -> str:
+def command_for(folder: Path, target: str, options: Sequence[str], threads: int = 1) -> str:
     """What builds the reduced model and shows that it is wrong."""
     model, package = str(folder / "model.onnx"), str(folder / "package")
     build = shlex.join(["deploycc", "build", model, "--target", target, *options, "-o", package])
-    inputs = str(folder / "inputs.npz")
-    return f"{build} && {shlex.join(['deploycc', 'verify', package, '--model', model, '--inputs', inputs])}"
+    verify = ["deploycc", "verify", package, "--model", model, "--inputs", str(folder / "inputs.npz")]
+    return f"{build} && {shlex.join([*verify, *(['--threads', str(threads)] if threads > 1 else [])])}"
 
 
 def read_arrays(path: Path) -> dict[str, Array]:

@@ -110,6 +110,7 @@ def test_an_error_in_a_fusion(
     assert not shows(tmp_path / "reduced")
 
 
+@pytest.mark.slow
 def test_an_error_in_a_schedule(
     net: Path, tmp_path: Path, in_process: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

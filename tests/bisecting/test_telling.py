@@ -80,6 +80,10 @@ def test_a_suspect_is_at_the_step_that_computes_its_node() -> None:
     assert at_its_step(suspect, (0, 2), calls) == suspect
 
 
+def test_a_race_is_shown_with_as_many_threads() -> None:
+    assert command_for(Path("out"), "host", (), 4).endswith("--inputs out/inputs.npz --threads 4")
+
+
 def code(error: pytest.ExceptionInfo[DeployccError]) -> str:
     return error.value.diagnostics[0].code
 
