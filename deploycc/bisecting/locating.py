@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,8 +31,11 @@ MARGINAL = 2.0
 QUIET = 0.1
 """Where outputs are wrong and no step is by itself, steps off by this share of the tolerance are named."""
 
-REPEATS = 3
-"""So many runs with several threads are compared with the first."""
+REPEATS, MOST_REPEATS, REPEAT_SECONDS = 3, 16, 10.0
+"""So many runs with several threads are compared with the first, more of them while there is time.
+
+A race shows in some runs only, and a run is cheap beside a build.
+"""
 
 
 @dataclass(frozen=True)
@@ -161,8 +165,10 @@ class Search:
         """A step that writes something else when several threads run, or from run to run."""
         several = min(4, max(2, os.cpu_count() or 2))
         steady = False
-        for number in range(REPEATS):
-            threads = several if number < REPEATS - 1 else 1
+        began = time.monotonic()
+        for number in range(MOST_REPEATS):
+            late = number == MOST_REPEATS - 1 or time.monotonic() - began > REPEAT_SECONDS
+            threads = 1 if late and number >= REPEATS - 1 else several
             other, changed = self.watched.differing(
                 self.observed, self.writes, self.folder / f"again{number}", threads
             )
@@ -172,6 +178,8 @@ class Search:
             if found is not None:
                 kind: Kind = "not deterministic" if threads == 1 or steady else "only with several threads"
                 return self._explain(found, self._also(judged, found), other, threads, kind)
+            if threads == 1:
+                break
         return None
 
     # ---- why ----
