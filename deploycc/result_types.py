@@ -213,6 +213,10 @@ def _value(hint: Any, value: Any) -> Any:
         return tuple(_value(part, item) for part, item in zip(kinds, value, strict=True))
     if hint is float:
         return float(value)  # JSON has no infinity: files have it as text
+    if origin is typing.Literal:
+        if value not in parts:
+            raise ValueError(f"{value!r:.60} is none of {', '.join(map(repr, parts))}")
+        return value
     wanted: Any = {Mapping: dict}.get(origin, origin or hint)
     if not isinstance(value, wanted) or (isinstance(value, bool) and hint is not bool):
         raise TypeError(f"{value!r:.60} is no {getattr(hint, '__name__', hint)}")

@@ -20,6 +20,10 @@ TESTED_ELSEWHERE = {"link-into-cmake.md"}
 """Pages whose blocks need files of their own; tests of their subject run them."""
 
 
+LONG = {"README.md", "ci-lint.md"}
+"""Pages with so many commands that they have a test file, and so a processor, of their own."""
+
+
 @dataclass(frozen=True)
 class Block:
     """A fenced block: ``language`` as it stands behind the fence."""
@@ -43,10 +47,7 @@ def title(page: Path) -> str:
     return page.relative_to(ROOT).as_posix()
 
 
-@pytest.mark.parametrize(
-    "page", [p for p in PAGES if runnable(p) and p.name not in TESTED_ELSEWHERE], ids=lambda page: title(page)
-)
-def test_the_commands_of_a_page_run(page: Path, tmp_path: Path) -> None:
+def run_commands(page: Path, tmp_path: Path) -> None:
     """In order, in a folder with ``model.onnx`` and ``dynamic.onnx``; ``shell`` blocks are only shown."""
     write_small_net(tmp_path / "model.onnx")
     write_small_net(tmp_path / "dynamic.onnx", height="H")
@@ -63,6 +64,15 @@ def test_the_commands_of_a_page_run(page: Path, tmp_path: Path) -> None:
             capture_output=True, text=True, timeout=300, check=False,
         )  # fmt: skip
         assert done.returncode == 0, f"{title(page)}:\n{block.text}\n{done.stdout}{done.stderr}"
+
+
+@pytest.mark.parametrize(
+    "page",
+    [p for p in PAGES if runnable(p) and p.name not in (*TESTED_ELSEWHERE, *LONG)],
+    ids=lambda page: title(page),
+)
+def test_the_commands_of_a_page_run(page: Path, tmp_path: Path) -> None:
+    run_commands(page, tmp_path)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: title(page))

@@ -1,0 +1,15 @@
+"""The documentation's longest pages: their commands run, too (``test_docs.py`` has the others)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.test_docs import LONG, PAGES, run_commands
+
+
+@pytest.mark.parametrize("name", sorted(LONG))
+def test_the_commands_of_a_page_run(name: str, tmp_path: Path) -> None:
+    (page,) = (page for page in PAGES if page.name == name)
+    run_commands(page, tmp_path)
