@@ -101,7 +101,7 @@ def bytes_per_call(blocks: Sequence[Block]) -> dict[int, int]:
 
     A block of one tensor counts whole multiples of ``ALIGNMENT``, unless others lie so close to it.
     """
-    exact = any(len(block) > 1 for block in blocks)
+    exact = any(len(block) > 1 or block[0].offset for block in blocks)
     change: dict[int, int] = {}
     for block in blocks:
         before = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from deploycc.planning import memory
@@ -149,6 +149,7 @@ parts = st.builds(
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.lists(parts, min_size=1, max_size=4), max_size=10))
+@example([[Tensor(1, 0, 0)], [Tensor(1, 0, 0, offset=1)]])
 def test_parts_of_different_blocks_never_overlap(blocks: list[list[Tensor]]) -> None:
     layout = assign_blocks(blocks, placements=2000)
     for call in range(22):
