@@ -304,6 +304,16 @@ def _pointer(buffer: Buffer) -> str:
     return f"{'ARENA' if buffer.kind == 'arena' else 'WEIGHT'}({buffer.offset})"
 
 
+STEPS_TOGETHER = 32
+"""Calls in one C function: compilers take longer than in proportion for functions of many branches."""
+
+_STEPS = """\
+static int32_t {name}(const void *const *in, void *const *out, void *arena, uint32_t *step,
+               {indent}const dcc_watch *watch) {{
+    (void)in, (void)out, (void)arena, (void)step, (void)watch;
+"""
+
+
 def _step(index: int, call: Call, kernel: dict[str, str]) -> str:
     pointers = [_pointer(argument) for argument in call.arguments]
     if call.symbol == "memcpy":
@@ -311,6 +321,23 @@ def _step(index: int, call: Call, kernel: dict[str, str]) -> str:
         copy = f"memcpy({destination}, {source}, {call.arguments[0].nbytes}u)"
         return f"    {copy};\n    WATCHED({index});\n"
     return f"    STEP({index}, {kernel[call.symbol]}({', '.join(pointers)}));\n"
+
+
+def _steps(calls: Sequence[Call], kernel: dict[str, str]) -> str:
+    """The function that makes all calls, through one for each ``STEPS_TOGETHER`` of them."""
+    parts, chunks = [], []
+    for start in range(0, len(calls), STEPS_TOGETHER):
+        chunks.append(f"steps_from_{start}")
+        parts.append(_STEPS.format(name=chunks[-1], indent=" " * len(chunks[-1])))
+        together = calls[start : start + STEPS_TOGETHER]
+        parts += [_step(start + place, call, kernel) for place, call in enumerate(together)]
+        parts.append("    return 0;\n}\n\n")
+    parts.append(_STEPS.format(name="steps", indent=" " * len("steps")))
+    parts.append("    int32_t failed = 0;\n" if chunks else "")
+    for chunk in chunks:
+        parts.append(f"    failed = failed != 0 ? failed : {chunk}(in, out, arena, step, watch);\n")
+    parts.append("    return failed;\n}\n\n" if chunks else "    return 0;\n}\n\n")
+    return "".join(parts)
 
 
 def source(interface: Interface, plan: Plan) -> str:
@@ -360,13 +387,7 @@ def source(interface: Interface, plan: Plan) -> str:
         "        WATCHED(number);       \\\n"
         "    } while (0)\n\n"
     )
-    parts.append(
-        "static int32_t steps(const void *const *in, void *const *out, void *arena, uint32_t *step,\n"
-        "                     const dcc_watch *watch) {\n"
-        "    (void)in, (void)out, (void)arena, (void)step, (void)watch;\n"
-    )
-    parts += [_step(index, call, kernel) for index, call in enumerate(plan.calls)]
-    parts.append("    return 0;\n}\n\n")
+    parts.append(_steps(plan.calls, kernel))
     parts.append(
         fill(
             _SOURCE_TAIL,
