@@ -216,14 +216,14 @@ def test_facts_that_are_none(damage: str) -> None:
 
 
 def test_why_a_layer_is_slow() -> None:
-    layer = replace(packages.static().layers[0], time_us=100.0, flops=8_000_000, nbytes=1000)
-    assert why(layer, Ceilings(100.0, 10.0, "")).startswith("bound by arithmetic: 8 MFLOP")
-    assert why(replace(layer, time_us=1000.0), Ceilings(100.0, 10.0, "")).startswith(
-        "at 8 % of what arithmetic"
-    )
-    moved = replace(layer, flops=0, nbytes=900_000)
-    assert why(moved, Ceilings(100.0, 10.0, "")).startswith("bound by memory")
-    assert "80.0 GFLOP/s" in why(layer, None)
+    ceilings = Ceilings(100.0, 10.0, "")
+    layer = replace(packages.static().layers[0], time_us=100.0, flops=8_000_000, nbytes=1000, roofline=0.8)
+    assert why(layer, ceilings) == "bound by arithmetic: 80% of the peak (8 MFLOP, 1000 B moved)"
+    slow = replace(layer, time_us=1000.0, roofline=0.08)
+    assert why(slow, ceilings) == "8% of the peak: 3 input channels (8 MFLOP, 1000 B moved)"
+    moved = replace(layer, flops=8000, nbytes=900_000, roofline=0.9)
+    assert why(moved, ceilings).startswith("bound by memory")
+    assert why(replace(layer, time_us=0.0), None).endswith("by the static estimate")
 
 
 def test_operators_in_words() -> None:

@@ -118,6 +118,7 @@ def test_a_page_without_nodes(tmp_path: Path) -> None:
     assert "0 findings" in opened.document
 
 
+@pytest.mark.slow
 def test_the_largest_public_network(network: Callable[[str], Path], tmp_path: Path) -> None:
     """u2netp has the most nodes of them; nested U-Nets have the longest edges."""
     result = lint_model(network("u2netp"), ["snpe:htp", "arm64"])
