@@ -20,6 +20,7 @@ build_module: Any = importlib.import_module("deploycc.build")  # the package has
 Make = Callable[[Fault], tuple[Path, Planted]]
 
 
+@pytest.mark.slow
 def test_a_fault_is_where_it_is_recorded_and_the_search_finds_it(
     small_model: Path, sound_package: Path, wrong_package: Make, tmp_path: Path
 ) -> None:

@@ -15,7 +15,7 @@ from benchmarks.networks import networks
 from deploycc.memory_use import memory_use
 from deploycc.running import Orders, open_package, place_of, run
 
-QUICK = ("mtcnn_rnet", "mtcnn_onet")
+QUICK = ("mtcnn_rnet",)
 TARGET = "x86-64"
 
 

@@ -13,13 +13,9 @@ from benchmarks.networks import networks
 from deploycc.running import Orders, open_package, place_of, run
 from deploycc.running.inputs import inputs_of
 
-QUICK = "mtcnn_pnet"
 
-
-@pytest.mark.parametrize(
-    "name",
-    [name if name == QUICK else pytest.param(name, marks=pytest.mark.slow) for name in networks()],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list(networks()))
 def test_timers_change_nothing_but_the_interface(
     name: str, built: Callable[..., Path], tmp_path: Path
 ) -> None:

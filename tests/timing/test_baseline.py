@@ -133,7 +133,7 @@ def test_a_slower_package_is_told_with_what_it_is_and_may_be() -> None:
     (told,) = slowdowns("net", found)
     assert told.code == "DC838"
     assert told.message == "net on 1 thread is slower than the baseline"
-    assert told.got.startswith("1.5")
+    assert 1.4 < float(told.got.split()[0]) < 1.6  # the launches are drawn
     assert "times its share of engine's time, at least 1." in told.got
     assert told.need == "at most 1.05 times"
 

@@ -89,7 +89,7 @@ def test_a_budget_of_trials_is_kept_to_the_candidate(tmp_path: Path, fake: Path)
     assert session.trials == len(screened(tmp_path / "db")) == 13
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_the_same_seed_gives_the_same_candidates(tmp_path: Path, fake: Path, workers: int) -> None:
     """Whatever the number of workers and the order of their answers, given the same values."""
     operators = {PRODUCT: 2, SECOND: 1}
@@ -259,6 +259,7 @@ def test_a_candidate_on_record_is_taken_by_its_own_static_cost(tmp_path: Path) -
     assert estimator(X86_64, [folder], [database])(PRODUCT) == pytest.approx(2e-7 / 1.5e-9)
 
 
+@pytest.mark.slow
 def test_a_real_network_is_tuned_and_built(tmp_path: Path) -> None:
     model = write_small_net(tmp_path / "small.onnx")
     database = tmp_path / "db.jsonl"
