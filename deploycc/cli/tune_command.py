@@ -14,7 +14,7 @@ from deploycc.cli.options import shape_option
 from deploycc.cli.tuning_progress import TuningProgress, summary
 from deploycc.cli.values import TargetOption, shapes_of
 from deploycc.diagnostics import render
-from deploycc.types import Limits
+from deploycc.types import DeployccError, Limits
 
 _DEFAULT_LIMITS = Limits()
 
@@ -119,6 +119,7 @@ def tune_command(
     from deploycc.tuning import tune
 
     progress = TuningProgress(quiet=quiet)
+    before = _records_in(database, target)
     try:
         result = tune(
             model,
@@ -135,9 +136,11 @@ def tune_command(
             on_event=progress,
         )
     except Interrupted as interrupt:
-        if progress.trials:
+        # What was told so far lags behind what was written.
+        written = _records_in(database, target) - before
+        if written > 0:
             kept = database or _default_database(target)
-            interrupt.told = f"interrupted; {progress.trials} candidates are kept in {kept}"
+            interrupt.told = f"interrupted; {written} candidates are kept in {kept}"
         raise
     finally:
         progress.close()
@@ -158,6 +161,16 @@ def _merge(database: Path | None, target: str, sources: tuple[Path, ...], quiet:
     count = merge(into, sources)
     if not quiet:
         click.echo(f"{into}: {count} records came in")
+
+
+def _records_in(database: Path | None, target: str) -> int:
+    """How many records the database has; none where it cannot be read, of which the search tells."""
+    from deploycc.records import read
+
+    try:
+        return len(read(database or _default_database(target))[0])
+    except DeployccError:
+        return 0
 
 
 def _default_database(target: str) -> Path:

@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 
 from deploycc.build import build
+from deploycc.cli.interrupts import Interrupted
+from deploycc.cli.tune_command import tune_command
 from deploycc.operators import MatMul, Operator
 from deploycc.records import FINAL, SCREEN, Record, append, code_key, read
 from deploycc.resources import data_dir
@@ -324,6 +326,29 @@ def test_an_interrupt_keeps_what_was_found(tmp_path: Path) -> None:
     assert f"candidates are kept in {database}" in said
     assert "Traceback" not in said
     assert _children_of(process.pid) == []
+
+
+def test_an_interrupt_tells_what_was_written_even_if_no_event_came(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = tmp_path / "db.jsonl"
+    lines = (ROOT / "schedules" / "records" / "x86-64.jsonl").read_text().splitlines(keepends=True)
+    database.write_text(lines[0])
+
+    def tune(*arguments: object, **options: object) -> None:
+        with database.open("a") as file:
+            file.writelines(lines[1:3])
+        raise Interrupted(signal.SIGINT)
+
+    monkeypatch.setattr("deploycc.tuning.tune", tune)
+    assert tune_command.callback is not None
+    with pytest.raises(Interrupted) as stopped:
+        tune_command.callback(
+            model=tmp_path / "m.onnx", target="x86-64", shapes=(), budget="1s", database=database, merge=(),
+            seed=0, workers=None, schedule_dirs=(), shipped_records=True, no_compare=True, stage_seconds=1.0,
+            as_json=False, quiet=True, verbose=False,
+        )  # fmt: skip
+    assert stopped.value.told == f"interrupted; 2 candidates are kept in {database}"
 
 
 def _children_of(parent: int) -> list[str]:
