@@ -28,7 +28,7 @@ _GROUPS = (
 )
 _MEANS = {
     0: "noted only",
-    1: "the model is refused",
+    1: "the model is refused, or the package is not as it should be",
     2: "wrong usage or broken input",
     70: "a fault of deploycc",
 }
