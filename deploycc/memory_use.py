@@ -130,7 +130,9 @@ def memory_use(manifest: Mapping[str, Any]) -> MemoryUse:
     """
     calls, memory = manifest["calls"], manifest["memory"]
     values = tuple(_values(calls))
-    occupancy = _occupancy(values, len(calls))
+    occupancy = covered_bytes(
+        ((v.first, v.last, v.offset, v.offset + v.nbytes) for v in values if v.kind == "arena"), len(calls)
+    )
     most = max(occupancy, default=0)
     return MemoryUse(
         arena_bytes=memory["arena_bytes"],
@@ -222,18 +224,20 @@ def _holding(
         ]
 
 
-def _occupancy(values: Sequence[Value], steps: int) -> tuple[int, ...]:
-    """Bytes of the arena under at least one live value, by step."""
-    starting: dict[int, list[Value]] = {}
-    for value in values:
-        if value.kind == "arena":
-            starting.setdefault(value.first, []).append(value)
-    live: list[Value] = []
+def covered_bytes(spans: Iterable[tuple[int, int, int, int]], steps: int) -> tuple[int, ...]:
+    """Bytes under at least one live span, by step: in-place work has two tensors in the same ones.
+
+    A span is the first and the last step it is live at, where it starts, and where it stops, in bytes.
+    """
+    starting: dict[int, list[tuple[int, int, int]]] = {}
+    for first, last, start, stop in spans:
+        starting.setdefault(first, []).append((start, stop, last))
+    live: list[tuple[int, int, int]] = []
     occupancy = []
     for step in range(steps):
-        live = [value for value in live if value.last >= step] + starting.get(step, [])
+        live = [span for span in live if span[2] >= step] + starting.get(step, [])
         total = end = 0
-        for start, stop in sorted((value.offset, value.offset + value.nbytes) for value in live):
+        for start, stop, _ in sorted(live):
             total += max(0, stop - max(start, end))
             end = max(end, stop)
         occupancy.append(total)

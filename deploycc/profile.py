@@ -53,7 +53,7 @@ def profile(
 
     A step's time is the median of the timed runs, less what one look at the clock costs there.
 
-    Raises ``DeployccError``: DC840 to DC843, what ``open_package``, ``place_of`` and ``run`` raise.
+    Raises ``DeployccError``: DC840, DC842, DC843, what ``open_package``, ``place_of`` and ``run`` raise.
     """
     opened = open_package(package)
     _check_watchable(opened)

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from deploycc.memory_use import covered_bytes
+
 
 @dataclass(frozen=True)
 class Life:
@@ -69,7 +71,7 @@ def flow_of(calls: Sequence[Mapping[str, Any]]) -> Flow:
         Life(life.tensor, life.start, end, life.offset, life.nbytes)
         for life, end in zip(lives, ends, strict=True)
     )
-    live = tuple(_covered([f for f in ended if f.start <= s <= f.end]) for s in range(len(calls)))
+    live = covered_bytes(((f.start, f.end, f.offset, f.offset + f.nbytes) for f in ended), len(calls))
     peak = max(range(len(live)), key=live.__getitem__, default=0)
     return Flow(ended, tuple(reads), tuple(inputs), live, peak)
 
@@ -82,13 +84,3 @@ def _overlap(life: Life, buffer: Mapping[str, Any]) -> bool:
     return bool(
         life.offset < buffer["offset"] + buffer["bytes"] and buffer["offset"] < life.offset + life.nbytes
     )
-
-
-def _covered(lives: Sequence[Life]) -> int:
-    """Bytes of the union: a step that works in place has its input and its output in the same ones."""
-    total = reach = 0
-    for life in sorted(lives, key=lambda life: life.offset):
-        end = life.offset + life.nbytes
-        total += max(0, end - max(reach, life.offset))
-        reach = max(reach, end)
-    return total
