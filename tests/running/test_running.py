@@ -114,6 +114,15 @@ def test_a_package_that_fails_is_told(built: Callable[..., Package], fault: str,
     assert said in found.got
 
 
+def ended(process: int) -> bool:
+    """Whether a process, which need not be a child of ours, is gone or waits to be collected."""
+    try:
+        state = Path(f"/proc/{process}/stat").read_text(encoding="utf-8")
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    return state.rpartition(")")[2].split()[0] == "Z"
+
+
 @NATIVE
 def test_a_runner_that_is_a_script_ends_with_what_it_started(
     built: Callable[..., Package], tmp_path: Path
@@ -124,8 +133,10 @@ def test_a_runner_that_is_a_script_ends_with_what_it_started(
     found = refusal(built("X86_64", fault="hang"), str(script), limit=2)
     assert (found.code, found.got) == ("DC805", "stopped after 2 s")
     child = int((tmp_path / "pid").read_text(encoding="utf-8"))
-    state = Path(f"/proc/{child}/stat")
-    assert not state.exists() or state.read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "Z"
+    end = time.monotonic() + 30
+    while not ended(child) and time.monotonic() < end:  # SIGKILL is sent, not awaited: its effect takes a moment
+        time.sleep(0.02)
+    assert ended(child)
 
 
 @NATIVE
