@@ -146,6 +146,7 @@ CATALOGUE: dict[str, Code] = {
     "DC520": Code("operator without a kernel of its own", 1),
     "DC521": Code("shape known at run time only", 1),
     "DC522": Code("control flow left in the graph", 1),
+    "DC523": Code("two C files of operators have one name", 1),
     "DC530": Code("much time for little arithmetic", 0),
     "DC531": Code("weights too large for the target's memory", 1),
     "DC532": Code("activations too large for the target's memory", 1),

@@ -13,6 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from deploycc.memory_use import Arena, MemoryPlan
+from deploycc.target_types import Cache as Cache
+from deploycc.target_types import Linker as Linker
+from deploycc.target_types import LLVMTarget as LLVMTarget
+from deploycc.target_types import Peak as Peak
+from deploycc.target_types import Simd as Simd
+from deploycc.target_types import Target as Target
 
 if TYPE_CHECKING:  # it takes half a second, and a command line's start should not
     import onnx
@@ -20,6 +26,9 @@ if TYPE_CHECKING:  # it takes half a second, and a command line's start should n
 JOINED = "deploycc.joined"
 """Attribute of a PrimFunc whose result is its operands' bytes one behind the other: the planner needs no
 kernel for it."""
+
+ROUTINE_FILE, ROUTINE_TEXT = "deploycc.routine_file", "deploycc.routine_text"
+"""Attributes of a PrimFunc that calls a C function: the C file it stands in, by name and as text."""
 
 Severity = Literal["error", "warning", "info"]
 Verdict = Literal["silently-wrong", "unsupported", "fallback", "slow", "info"]
@@ -75,90 +84,6 @@ class Limits:
     memory_bytes: int = 12 << 30
     folded_bytes: int = 512 << 20
     """How many bytes of constants folding may add to a model before it is undone."""
-
-
-@dataclass(frozen=True)
-class LLVMTarget:
-    """What LLVM is told: a four-part triple, a CPU name, feature flags and the float ABI."""
-
-    triple: str
-    cpu: str = ""
-    features: tuple[str, ...] = ()
-    float_abi: Literal["", "hard", "soft"] = ""
-
-
-@dataclass(frozen=True)
-class Simd:
-    """The vector unit as schedules see it: register width in bits, their number, FMA or not.
-
-    ``fma_by_lane``: a multiply-add takes one lane of a register for all lanes of its second factor, so
-    that one vector of inputs serves as many steps of a reduction as it has lanes.
-    """
-
-    bits: int
-    registers: int
-    fma: bool
-    fma_by_lane: bool = False
-
-    def lanes(self, dtype_bits: int = 32) -> int:
-        """How many elements of ``dtype_bits`` one vector register holds."""
-        return max(1, self.bits // dtype_bits)
-
-
-@dataclass(frozen=True)
-class Cache:
-    """Data cache sizes in bytes of one core (``l1``, ``l2``) and the line size in bytes."""
-
-    l1: int
-    l2: int
-    line: int
-
-
-@dataclass(frozen=True)
-class Linker:
-    """How objects become a library.
-
-    ``toolchain`` is ``zig`` (the pinned ``ziglang`` wheel), ``none`` (the app links; Android)
-    or the path of a C compiler driver.  ``triple`` is the toolchain's own spelling, with the
-    glibc floor in it where there is one (``aarch64-linux-gnu.2.17``).  ``cpu`` is the
-    toolchain's ``-mcpu`` for the C runtime.  ``glibc_floor`` is empty for musl and bionic.
-    """
-
-    toolchain: str
-    triple: str
-    libc: Literal["glibc", "musl", "bionic"]
-    cpu: str = ""
-    glibc_floor: str = ""
-    elf_machine: str = ""
-    allowed_libraries: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Peak:
-    """What a processor reaches at best: FLOP/s in single precision of all cores, bytes/s from memory."""
-
-    flops: float
-    bytes_per_second: float
-
-
-@dataclass(frozen=True)
-class Target:
-    """One machine that packages are built for; read from one ``targets/*.toml`` file."""
-
-    name: str
-    description: str
-    llvm: LLVMTarget
-    simd: Simd
-    cache: Cache
-    cores: int
-    linker: Linker
-    emulator: tuple[str, ...] = ()
-    """Command that runs the target's programs on another machine, e.g. ``("qemu-aarch64",)``."""
-    sources: Mapping[str, str] = field(default_factory=dict)
-    hints: tuple[str, ...] = ()
-    """Operator support tables of other libraries for this machine, which lint shows beside its own."""
-    peak: Peak | None = None
-    memory_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -417,6 +342,8 @@ class Plan:
     thread_workspace_bytes: int
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
+    routines: Mapping[str, str] = field(default_factory=dict)
+    """C files with functions that kernels call: their text by file name."""
     parameters: int = 0
     """Number of weight elements before packing and padding."""
     listings: tuple[Listing, ...] = ()

@@ -145,8 +145,15 @@ def _write_sources(plan: Plan, interface: Interface, source: str, staging: Path)
     sources = runtime_sources()
     for path in (*runtime_headers(), *sources):
         shutil.copyfile(path, folder / "runtime" / path.name)
+    for file, text in plan.routines.items():
+        (folder / "routines").mkdir(exist_ok=True)
+        (folder / "routines" / file).write_text(text, encoding="utf-8")
+    compiled = (
+        *(f"runtime/{path.name}" for path in sources),
+        *(f"routines/{file}" for file in plan.routines),
+    )
     (folder / "CMakeLists.txt").write_text(
-        generate_build.sources_cmake(interface, tuple(path.name for path in sources)), encoding="ascii"
+        generate_build.sources_cmake(interface, compiled), encoding="ascii"
     )
     return BuiltLibrary(staging / "lib" / f"{name}_kernels.o", None)
 

@@ -262,14 +262,14 @@ def cmake_config_version(interface: Interface, pointer_bytes: int) -> str:
     )
 
 
-def sources_cmake(interface: Interface, runtime_sources: tuple[str, ...]) -> str:
-    """``src/CMakeLists.txt`` of a package without a linked library."""
+def sources_cmake(interface: Interface, sources: tuple[str, ...]) -> str:
+    """``src/CMakeLists.txt`` of a package without a linked library; ``sources`` are paths within ``src``."""
     return fill(
         _SOURCES_LISTS,
         {
             "N": interface.name,
             "KIND": "STATIC" if interface.emit == "static" else "SHARED",
-            "SOURCES": "\n  ".join(f"runtime/{name}" for name in runtime_sources),
+            "SOURCES": "\n  ".join(sources),
         },
     )
 

@@ -112,6 +112,11 @@ def _objects(
         "compile the model definition",
     )
     objects = ["model.o", "kernels.o"]
+    for number, (file, text) in enumerate(plan.routines.items()):
+        (scratch / file).write_text(text, encoding="utf-8")
+        made = f"routines_{number}.o"
+        call(compiler, [*CFLAGS, "-I.", "-c", file, "-o", made], scratch, f"compile {file}")
+        objects.append(made)
     if plan.weights:
         (scratch / "weights.bin").write_bytes(plan.weights)
         digest = hashlib.sha256(plan.weights).hexdigest()

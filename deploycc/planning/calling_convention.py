@@ -173,8 +173,9 @@ def _make_c_api() -> Any:
         for buffer in func.params:
             pointer = tirx.Var(f"{buffer.name}_ptr", ir.PointerType(buffer.ty.dtype, "global"))
             parameters.append(pointer)
-            if isinstance(buffer.ty.elem_offset, tirx.Var):
-                declarations.append(tirx.Bind(buffer.ty.elem_offset, tirx.IntImm("int64", 0)))
+            offset = buffer.ty.elem_offset
+            if isinstance(offset, tirx.Var):
+                declarations.append(tirx.Bind(offset, tirx.IntImm(str(offset.ty.dtype), 0)))
             declarations.append(tirx.DeclBuffer(buffer, data=pointer))
         body = tirx.SeqStmt([*declarations, func.body])
         # The device attributes must end before the return: workspace is freed where their scope ends.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +18,20 @@ from deploycc.planning.joins import place_parts
 from deploycc.planning.limit import check_memory
 from deploycc.planning.listing import list_kernels
 from deploycc.planning.network import COPY, Network, View, no_kernel, read_network
-from deploycc.types import JOINED, Buffer, Call, DeployccError, Origin, Plan, Program, Result, Target
+from deploycc.types import (
+    JOINED,
+    ROUTINE_FILE,
+    ROUTINE_TEXT,
+    Buffer,
+    Call,
+    DeployccError,
+    Diagnostic,
+    Origin,
+    Plan,
+    Program,
+    Result,
+    Target,
+)
 
 
 def plan(
@@ -38,7 +52,8 @@ def plan(
     the most bytes a handle may take with as many threads as the target has cores.
 
     Raises ``DeployccError`` with all findings: DC520 (an operator that needs TVM's runtime), DC521
-    (a shape that depends on data), DC522 (control flow); before anything is compiled DC870 (``max_memory``).
+    (a shape that depends on data), DC522 (control flow), DC523 (two C
+    files of one name); before anything is compiled DC870 (``max_memory``).
     """
     operators = {task.symbol: task.operators for task in program.tasks}
     operators |= {choice.task: choice.operators for choice in program.choices if choice.operators}
@@ -110,10 +125,33 @@ def plan(
         thread_workspace_bytes=max((w.worker for w in kernels.workspace.values()), default=0),
         inputs=program.inputs,
         outputs=program.outputs,
+        routines=_routines(program.module[name] for name in names),
         parameters=weights.elements,
         listings=list_kernels(program, arranged, kernels.symbols, target) if listings else (),
         memory=arranged.memory,
     )
+
+
+def _routines(functions: Iterable[Any]) -> dict[str, str]:
+    """The C files that PrimFuncs name, in name order.
+
+    Raises ``DeployccError`` DC523 where two of one name differ.
+    """
+    found: dict[str, str] = {}
+    for function in functions:
+        if ROUTINE_FILE not in (function.attrs or ()):
+            continue
+        file, text = str(function.attrs[ROUTINE_FILE]), str(function.attrs[ROUTINE_TEXT])
+        if found.setdefault(file, text) != text:
+            raise DeployccError(
+                Diagnostic(
+                    "DC523",
+                    f"two different C files of operators are called {file}",
+                    need="file names that differ",
+                    help="rename the file in your --op-dir",
+                )
+            )
+    return dict(sorted(found.items()))
 
 
 def _check_interface(network: Network, program: Program) -> None:

@@ -235,9 +235,11 @@ def _link(plan: Plan, target: Target, folder: Path, output: Path, *flags: str) -
     command = [sys.executable, "-m", "ziglang", "cc", "-target", target.linker.triple, "-O1", "-w", *flags]
     if target.linker.cpu:
         command.append(f"-mcpu={target.linker.cpu}")
-    command += ["-o", str(output), "plan.c", "kernels.o", "-lm"]
+    for file, text in plan.routines.items():
+        (folder / file).write_text(text)
     if "-shared" in flags:
-        command.insert(-3, "-fPIC")
+        command.append("-fPIC")
+    command += ["-o", str(output), "plan.c", *plan.routines, "kernels.o", "-lm"]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 

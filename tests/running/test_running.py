@@ -134,7 +134,9 @@ def test_a_runner_that_is_a_script_ends_with_what_it_started(
     assert (found.code, found.got) == ("DC805", "stopped after 2 s")
     child = int((tmp_path / "pid").read_text(encoding="utf-8"))
     end = time.monotonic() + 30
-    while not ended(child) and time.monotonic() < end:  # SIGKILL is sent, not awaited: its effect takes a moment
+    while (
+        not ended(child) and time.monotonic() < end
+    ):  # SIGKILL is sent, not awaited: its effect takes a moment
         time.sleep(0.02)
     assert ended(child)
 

@@ -144,7 +144,10 @@ def _link_here(by_zig: Callable[..., None]) -> Callable[..., None]:
             return
         (folder / "kernels.o").write_bytes(plan.kernels)
         (folder / "plan.c").write_text(harness.c_source(plan))
-        command = ["cc", "-O0", "-w", "-fPIC", *flags, "-o", str(output), "plan.c", "kernels.o", "-lm"]
+        for file, text in plan.routines.items():
+            (folder / file).write_text(text)
+        files = ["plan.c", *plan.routines, "kernels.o"]
+        command = ["cc", "-O0", "-w", "-fPIC", *flags, "-o", str(output), *files, "-lm"]
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
 

@@ -1,4 +1,4 @@
-"""Our own converters for ONNX operators that TVM's importer lowers badly.
+"""Arithmetic, padding and normalisation that TVM's importer lowers badly.
 
 * ``Max``, ``Min`` and ``Sum`` of several inputs become a stack and a reduction there, which copies every
   operand; ``Clip`` and ``Pad`` become opaque kernels that the layout and fusion passes cannot see through.
@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 
-from deploycc.lowering.indices import INDEXING
 from deploycc.relax_graph import constant_value
 from deploycc.tvm_api import OnnxOpConverter, importer_converter, relax
 
@@ -170,7 +169,6 @@ class RoiAlign(importer_converter("RoiAlign")):  # type: ignore[misc]
 
 
 CONVERTERS: dict[str, type] = {
-    **INDEXING,
     "BitShift": BitShift,
     "Max": _pairwise(relax.op.maximum),
     "Min": _pairwise(relax.op.minimum),

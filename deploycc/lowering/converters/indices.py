@@ -68,7 +68,7 @@ def _clamping(operator: str, extents: Extents) -> type:
     return type(operator, (base,), {version: guard(version) for version in versions})
 
 
-INDEXING: dict[str, type] = {
+CONVERTERS: dict[str, type] = {
     "Gather": _clamping("Gather", _along_axis),
     "GatherElements": _clamping("GatherElements", _along_axis),
     "GatherND": _clamping("GatherND", _by_coordinate),
