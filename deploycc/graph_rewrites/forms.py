@@ -95,12 +95,14 @@ def hot_where_equal(editor: Editor, node: NodeProto) -> bool:
     rank, count = len(kind.shape), int(depth.reshape(-1)[0])
     axis = attribute(node, "axis", -1) % (rank + 1)
     new = Rewrite(editor, node)
-    given = new.add("Cast", node.input[0], to=TensorProto.INT64)
-    wrapped = new.add("Add", given, new.constant(np.int64(count)))
-    negative = new.add("Less", given, new.constant(np.int64(0)))
+    floating = kind.dtype.startswith("float")  # a fraction is no index and hits nothing
+    given = node.input[0] if floating else new.add("Cast", node.input[0], to=TensorProto.INT64)
+    whole = np.dtype(kind.dtype if floating else "int64").type
+    wrapped = new.add("Add", given, new.constant(whole(count)))
+    negative = new.add("Less", given, new.constant(whole(0)))
     indices = new.add("Where", negative, wrapped, given)
     column = new.unsqueeze(indices, [axis])
-    places = np.arange(count, dtype=np.int64).reshape([count, *[1] * (rank - axis)])
+    places = np.arange(count, dtype=whole).reshape([count, *[1] * (rank - axis)])
     hit = new.add("Equal", column, new.constant(places))
     off, on = values.reshape(-1)
     new.add("Where", hit, new.constant(on), new.constant(off), output=node.output[0])
@@ -201,19 +203,49 @@ def reduce_over_no_axes(editor: Editor) -> int:
 def identity_matrix(editor: Editor) -> int:
     """``EyeLike`` of a known shape becomes a constant.
 
-    Refuses unknown shapes, graph outputs and matrices of more than a million elements.
+    Refuses unknown shapes and matrices of more than a million elements.
     """
-    removed = []
-    for node in _standard(editor, "EyeLike"):
-        shape = editor.shape(node.input[0])
-        if shape is None or len(shape) != 2 or math.prod(shape) > 1 << 20 or node.output[0] in editor.outputs:
-            continue
-        dtype = helper.tensor_dtype_to_np_dtype(
-            attribute(node, "dtype") or helper.np_dtype_to_tensor_dtype(np.dtype(editor.dtype(node.input[0])))
-        )
-        eye = np.eye(*shape, k=attribute(node, "k", 0), dtype=dtype)
-        name = editor.add_constant(f"{node.name}/eye", eye)
-        editor.redirect(node.output[0], name)
-        removed.append(node)
-    editor.remove(removed)
-    return len(removed)
+    return sum(_constant_eye(editor, node) for node in _standard(editor, "EyeLike"))
+
+
+def _constant_eye(editor: Editor, node: NodeProto) -> bool:
+    shape = editor.shape(node.input[0])
+    if shape is None or len(shape) != 2 or math.prod(shape) > 1 << 20:
+        return False
+    dtype = helper.tensor_dtype_to_np_dtype(
+        attribute(node, "dtype") or helper.np_dtype_to_tensor_dtype(np.dtype(editor.dtype(node.input[0])))
+    )
+    new = Rewrite(editor, node)
+    new.add(
+        "Identity",
+        new.constant(np.eye(*shape, k=attribute(node, "k", 0), dtype=dtype)),
+        output=node.output[0],
+    )
+    new.done()
+    return True
+
+
+def dropout_at_inference(editor: Editor) -> int:
+    """``Dropout`` outside training becomes its input, and its mask all true.
+
+    Refuses training by a ratio that is not 0, and a mode or ratio computed at run time.
+    """
+    return sum(_nothing_dropped(editor, node) for node in _standard(editor, "Dropout"))
+
+
+def _nothing_dropped(editor: Editor, node: NodeProto) -> bool:
+    shape = editor.shape(node.input[0])
+    if editor.opset < 12 or shape is None:
+        return False
+    given = [editor.constant(name) if name else None for name in (*node.input[1:], "", "")[:2]]
+    ratio, training = (None if value is None else value.reshape(-1)[0] for value in given)
+    trains = len(node.input) > 2 and bool(node.input[2]) and (training is None or bool(training))
+    ratio_known = len(node.input) < 2 or not node.input[1] or ratio is not None
+    if trains and not (ratio_known and ratio is not None and ratio == 0):
+        return False
+    new = Rewrite(editor, node)
+    new.add("Identity", node.input[0], output=node.output[0])
+    if len(node.output) > 1 and editor.used(node.output[1]):
+        new.add("Identity", new.constant(np.ones(shape, bool)), output=node.output[1])
+    new.done()
+    return True

@@ -12,6 +12,8 @@ from deploycc.op_support import converted_operators
 from deploycc.types import DeployccError, Diagnostic
 
 _PRIVATE_DOMAIN = "deploycc.inlined"
+_KEPT = ("If", "Bernoulli")
+"""Not inlined.  ONNX Runtime's Bernoulli gives 1 with probability 1 - p, its body in the standard with p."""
 _MAX_ROUNDS = 8
 """Bodies may use function operators again; ONNX nests them three deep at most."""
 
@@ -59,7 +61,7 @@ def inline_functions(proto: ModelProto) -> ModelProto:
         types = _types(proto)
         bodies: dict[int, FunctionProto] = {}
         for index, node in enumerate(proto.graph.node):
-            if node.domain == "" and node.op_type not in supported and node.op_type != "If":
+            if node.domain == "" and node.op_type not in supported and node.op_type not in _KEPT:
                 body = _body(node, opset_of(proto), types)
                 if body is not None:
                     bodies[index] = body

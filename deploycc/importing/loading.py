@@ -7,6 +7,7 @@ from deploycc.importing.functions import inline_functions, inline_local_function
 from deploycc.importing.operators import check_operators
 from deploycc.importing.opsets import normalise_opset
 from deploycc.importing.reading import read_model
+from deploycc.importing.seeding import seed_random_nodes
 from deploycc.importing.structure import check_form, check_structure, keep_used_opsets, name_nodes, tidy
 from deploycc.onnx_graph import infer_shapes, opset_of, tensor_info
 from deploycc.types import BuildRequest, Diagnostic, Model
@@ -45,6 +46,7 @@ def load(request: BuildRequest, *, compiled: bool = True, leave_open: bool = Fal
         proto = normalise_opset(proto, notes, compared=not open_dimensions)
         proto = inline_functions(proto)
         name_nodes(proto.graph)
+        notes += seed_random_nodes(proto)
     proto = infer_shapes(proto)
     return Model(
         proto=proto,

@@ -12,9 +12,11 @@ with a converter and the forms that it does not take.
 
 from __future__ import annotations
 
-from deploycc.lowering.converters import indices, plain
+from deploycc.lowering.converters import counting, elements, indices, plain
 
 FAMILIES = (
+    counting,
+    elements,
     indices,
     plain,
 )

@@ -20,6 +20,7 @@ from deploycc.graph_rewrites.cleaning import (
 )
 from deploycc.graph_rewrites.forms import (
     deconvolution_pads,
+    dropout_at_inference,
     identity_matrix,
     one_hot_by_comparison,
     power_in_one_type,
@@ -35,6 +36,7 @@ from deploycc.graph_rewrites.normalising import (
     write_out_lp_norm,
     write_out_rms_norm,
 )
+from deploycc.graph_rewrites.random_numbers import random_constants
 from deploycc.graph_rewrites.recurrent import unroll_recurrent_layers
 from deploycc.graph_rewrites.resizing import (
     drop_empty_resize_inputs,
@@ -81,6 +83,8 @@ LOWERING: tuple[Pass, ...] = (
     reduce_over_no_axes,
     reduce_booleans_as_integers,
     identity_matrix,
+    dropout_at_inference,
+    random_constants,
     write_out_layer_norm,
     write_out_lp_norm,
     write_out_rms_norm,
