@@ -72,6 +72,7 @@ def build(
     seed: int = 0,
     limits: Limits | None = None,
     schedule_dirs: Sequence[str | Path] = (),
+    op_dirs: Sequence[str | Path] = (),
     keep_kernels: bool = False,
     arena: Arena = "fast",
     max_memory: int | None = None,
@@ -91,6 +92,7 @@ def build(
     into one.  ``seed`` is that of the golden inputs.  ``keep_kernels`` puts every kernel as text into the
     package, for ``deploycc inspect --kernel``; ``profile`` timers into its library (docs/profile.md).
 
+    ``op_dirs`` are folders of files with operators of your own (docs/new-operator.md).
     ``arena`` is ``smallest`` for as little memory as possible at some cost in speed, with the same results to
     the bit.  ``max_memory`` is the most bytes that a handle may take with as many threads as the target has
     cores (arena and workspaces; not the weights, which are mapped from the file, nor the caller's buffers).
@@ -119,6 +121,7 @@ def build(
         seed=seed,
         limits=limits,
         schedule_dirs=schedule_dirs,
+        op_dirs=op_dirs,
         keep_kernels=keep_kernels,
         arena=arena,
         max_memory=max_memory,
@@ -159,6 +162,7 @@ def resolve_request(
     seed: int = 0,
     limits: Limits | None = None,
     schedule_dirs: Sequence[str | Path] = (),
+    op_dirs: Sequence[str | Path] = (),
     keep_kernels: bool = False,
     arena: Arena = "fast",
     max_memory: int | None = None,
@@ -204,6 +208,7 @@ def resolve_request(
         seed=seed,
         limits=limits or Limits(),
         schedule_dirs=tuple(Path(folder).absolute() for folder in schedule_dirs),
+        op_dirs=tuple(Path(folder).absolute() for folder in op_dirs),
         keep_kernels=keep_kernels,
         arena=arena,
         max_memory=max_memory,
@@ -230,6 +235,7 @@ def _tuned(
         shapes=request.shapes,
         database=database,
         schedule_dirs=request.schedule_dirs,
+        op_dirs=request.op_dirs,
         limits=request.limits,
         shipped_records=request.shipped_records,
         on_event=on_event,
@@ -304,6 +310,8 @@ def reproduce_command(request: BuildRequest, target: str | Path | Target) -> str
         words += ["--max-memory", str(request.max_memory)]
     if request.profile:
         words.append("--profile")
+    for folder in request.op_dirs:
+        words += ["--op-dir", str(folder)]
     for path in request.records:
         words += ["--records", str(path)]
     if not request.shipped_records:
@@ -317,9 +325,14 @@ def tasks_of(request: BuildRequest, trace: Trace) -> tuple[Model, Report, Progra
     Each stage is imported when its turn comes: some take seconds with their native libraries, and a
     model that the first one refuses need not wait for the last.
     """
+    from deploycc.custom_operators import install
     from deploycc.importing import load
 
-    model = trace("import", load, request)
+    def read(request: BuildRequest) -> Model:
+        install(request.op_dirs)
+        return load(request)
+
+    model = trace("import", read, request)
 
     from deploycc.simplifying import simplify
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from deploycc.build import explain_failure
+from deploycc.custom_operators import install
 from deploycc.lint_targets import load_lint_target
 from deploycc.lint_types import LintTarget, Report
 from deploycc.request import (
@@ -47,10 +48,12 @@ def lint_model(
     *,
     shapes: Mapping[str, Sequence[int]] | None = None,
     limits: Limits | None = None,
+    op_dirs: Sequence[str | Path] = (),
     on_event: Callable[[Event], None] | None = None,
 ) -> LintResult:
     """Check an ONNX file against targets: ``arm64``, ``./board.toml``, ``snpe:htp@2.10``.
 
+    ``op_dirs`` are folders of files with operators of your own, for the targets that deploycc compiles for.
     Dimensions that neither the model nor ``shapes`` fix are findings (DC200), no refusal.
 
     Raises ``DeployccError`` for a file that is no model and for targets that are none, and
@@ -58,11 +61,13 @@ def lint_model(
     """
     resolved = resolve_lint_targets(targets)
     request = lint_request(model, shapes or {}, limits or Limits())
+    request = replace(request, op_dirs=tuple(Path(folder).absolute() for folder in op_dirs))
     message = {
         "request": request_to_json(request),
         "targets": [lint_target_to_json(target) for target in resolved],
     }
     names = [word for target in resolved for word in ("--target", target.name)]
+    names += [word for folder in request.op_dirs for word in ("--op-dir", str(folder))]
     command = shlex.join(["deploycc", "lint", str(request.model), *names])
     try:
         answer = run_child("deploycc.lint:lint_in_child", message, request.limits, on_event)
@@ -110,6 +115,7 @@ def lint_in_child(message: dict[str, Any], emit: Callable[[Event], None]) -> dic
     request = request_from_json(message["request"])
     targets = [lint_target_from_json(table) for table in message["targets"]]
     trace = Trace(None, emit)
+    install(request.op_dirs)
     models: dict[bool, Model] = {}
     others: Model | None = None
     reports = []

@@ -18,6 +18,7 @@ import onnxruntime as ort
 from onnx import ModelProto
 from onnx.reference import ReferenceEvaluator
 
+from deploycc.custom_operators import references
 from deploycc.double_precision import WITHOUT_DOUBLE, in_double
 from deploycc.onnx_graph import Array, opset_of
 from deploycc.tolerances import RELATIVE_TOLERANCE, SHARP
@@ -94,7 +95,7 @@ def run(proto: ModelProto, inputs: Sequence[Array], *, plain: bool = False) -> t
         except Exception as error:  # ORT raises many bare classes of its own C++ exceptions
             ort_reason = _first_line(error)
     try:
-        outputs = ReferenceEvaluator(proto).run(None, feeds)
+        outputs = ReferenceEvaluator(proto, new_ops=references()).run(None, feeds)
     except Exception as error:  # the evaluator is Python code run on an untrusted graph
         raise ReferenceFailed(
             f"onnxruntime: {ort_reason}; onnx.reference: {type(error).__name__}: {_first_line(error)}"

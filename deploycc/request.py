@@ -18,6 +18,7 @@ def request_to_json(request: BuildRequest) -> dict[str, Any]:
         table[key] = str(table[key])
     table["dump_dir"] = None if request.dump_dir is None else str(request.dump_dir)
     table["schedule_dirs"] = [str(folder) for folder in request.schedule_dirs]
+    table["op_dirs"] = [str(folder) for folder in request.op_dirs]
     table["records"] = [str(path) for path in request.records]
     return table
 
@@ -33,6 +34,7 @@ def request_from_json(table: Mapping[str, Any]) -> BuildRequest:
             "dump_dir": None if table["dump_dir"] is None else Path(table["dump_dir"]),
             "limits": Limits(**table["limits"]),
             "schedule_dirs": tuple(Path(folder) for folder in table["schedule_dirs"]),
+            "op_dirs": tuple(Path(folder) for folder in table["op_dirs"]),
             "records": tuple(Path(path) for path in table["records"]),
             "target": target_from_json(table["target"]),
         }

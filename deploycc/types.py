@@ -102,6 +102,8 @@ class BuildRequest:
     seed: int = 0
     limits: Limits = Limits()
     schedule_dirs: tuple[Path, ...] = ()
+    op_dirs: tuple[Path, ...] = ()
+    """Folders of files with the user's own operators (``deploycc.custom_operators``)."""
     records: tuple[Path, ...] = ()
     """Tuning databases over the ones that come with deploycc, later ones over earlier."""
     shipped_records: bool = True

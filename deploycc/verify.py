@@ -45,6 +45,7 @@ def verify(
     samples: int = 1,
     tolerance: float | Mapping[str, float] | None = None,
     threads: int = 1,
+    op_dirs: Sequence[str | Path] = (),
     limits: Limits | None = None,
     on_event: Callable[[Event], None] | None = None,
 ) -> Verification:
@@ -54,7 +55,7 @@ def verify(
     on), an ``.npz`` file or a folder (``deploycc.running.inputs``), or arrays in the package's order;
     golden without ``model``, random with it.  The reference is ONNX Runtime on ``model``; without a model
     the golden outputs, or those that came with the inputs.  ``runner`` is where it runs
-    (``deploycc.running.place_of``), ``threads`` counts the calling thread.
+    (``deploycc.running.place_of``), ``threads`` counts the calling thread; ``op_dirs`` are for the model.
 
     ``tolerance`` is for all outputs, or by an output's name; without it by dtype and depth
     (``deploycc.verifying.tolerances``).  Errors are shares of the output's largest magnitude.
@@ -72,6 +73,7 @@ def verify(
         samples=samples,
         tolerance=tolerance,
         threads=threads,
+        op_dirs=op_dirs,
         limits=limits,
         on_event=on_event,
     ).verification
@@ -87,6 +89,7 @@ def verify_package(
     samples: int = 1,
     tolerance: float | Mapping[str, float] | None = None,
     threads: int = 1,
+    op_dirs: Sequence[str | Path] = (),
     limits: Limits | None = None,
     on_event: Callable[[Event], None] | None = None,
 ) -> Verified:
@@ -119,6 +122,7 @@ def verify_package(
             None if given is None else [one.inputs for one in given],
             seed=seed,
             samples=samples,
+            op_dirs=op_dirs,
             limits=limits,
             on_event=on_event,
         )

@@ -10,7 +10,7 @@ import click
 from deploycc.build import build
 from deploycc.cli.handing_over import hand_over_and_tell, refuse_options_of_packages
 from deploycc.cli.memory_table import trade
-from deploycc.cli.options import limit_options, limits_of, shape_option
+from deploycc.cli.options import limit_options, limits_of, op_dir_option, shape_option
 from deploycc.cli.progress import Progress
 from deploycc.cli.tuning_progress import TuningProgress
 from deploycc.cli.values import BytesOption, TargetOption, shapes_of
@@ -97,6 +97,7 @@ is interrupted leaves nothing.""",
     metavar="DIR",
     help="Folder of schedules; a file there replaces the one of its name that comes with deploycc.",
 )
+@op_dir_option
 @click.option(
     "--records",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -139,6 +140,7 @@ def build_command(
     max_memory: int | None,
     profile: bool,
     schedule_dirs: tuple[Path, ...],
+    op_dirs: tuple[Path, ...],
     records: tuple[Path, ...],
     shipped_records: bool,
     tune: str | None,
@@ -173,6 +175,7 @@ def build_command(
             seed=seed,
             limits=limits,
             schedule_dirs=schedule_dirs,
+            op_dirs=op_dirs,
             keep_kernels=keep_kernels,
             arena=arena,
             max_memory=max_memory,

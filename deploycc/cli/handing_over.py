@@ -15,7 +15,7 @@ from deploycc.types import DeployccError, Diagnostic, Limits
 
 _OF_PACKAGES = (
     *("emit", "runtime", "seed", "dump_dir", "keep_kernels", "arena", "max_memory"),
-    *("schedule_dirs", "records", "shipped_records", "tune", "verified"),
+    *("schedule_dirs", "op_dirs", "records", "shipped_records", "tune", "verified"),
 )
 """Options of ``build`` that decide how deploycc compiles."""
 

@@ -11,7 +11,7 @@ import click
 from deploycc.build import InternalError
 from deploycc.cli.lint_fixing import Fixing, fixing_of, rewrite, unwanted_fixes
 from deploycc.cli.lint_outputs import FormatOption, Output, outputs_of
-from deploycc.cli.options import limit_options, limits_of, shape_option
+from deploycc.cli.options import limit_options, limits_of, op_dir_option, shape_option
 from deploycc.cli.progress import Progress
 from deploycc.cli.values import LintTargetOption, shapes_of
 from deploycc.diagnostics import exit_code as refusal_code
@@ -45,6 +45,7 @@ class _Request:
     config: Path | None
     no_config: bool
     fixing: Fixing
+    op_dirs: tuple[Path, ...]
     limits: Limits
 
 
@@ -130,6 +131,7 @@ deploycc.""",
     metavar="FILE",
     help="The model that --fix writes; MODEL.fixed.onnx unless given.",
 )
+@op_dir_option
 @click.option("--verbose", "-v", is_flag=True, help="Also findings for information, and the stages.")
 @limit_options()
 def lint_command(
@@ -150,6 +152,7 @@ def lint_command(
     fix_unsafe: bool,
     diff: bool,
     fixed_output: Path | None,
+    op_dirs: tuple[Path, ...],
     verbose: bool,
     stage_seconds: float,
     memory_mib: int,
@@ -172,6 +175,7 @@ def lint_command(
         config=config,
         no_config=no_config,
         fixing=fixing_of(model, fix, fix_unsafe, diff, fixed_output),
+        op_dirs=op_dirs,
         limits=limits_of(stage_seconds, memory_mib),
     )
     try:
@@ -196,7 +200,12 @@ def _lint(request: _Request, file: PolicyFile | None) -> tuple[LintResult, Polic
 
     def lint(model: Path) -> LintResult:
         return lint_model(
-            model, request.targets, shapes=request.shapes, limits=request.limits, on_event=progress
+            model,
+            request.targets,
+            shapes=request.shapes,
+            limits=request.limits,
+            op_dirs=request.op_dirs,
+            on_event=progress,
         )
 
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -50,3 +51,14 @@ def limit_options(whose: str = "it") -> Callable[[Command], Command]:
 def limits_of(stage_seconds: float, memory_mib: int) -> Limits:
     """The limits that ``limit_options`` were given."""
     return replace(_DEFAULTS, stage_seconds=stage_seconds, memory_bytes=memory_mib << 20)
+
+
+def op_dir_option(command: Command) -> Command:
+    """``--op-dir DIR``, any number of times, as ``op_dirs``."""
+    return click.option(
+        *("--op-dir", "op_dirs"),
+        type=click.Path(path_type=Path, exists=True, file_okay=False),
+        multiple=True,
+        metavar="DIR",
+        help="Folder of files with operators of your own: docs/new-operator.md.",
+    )(command)

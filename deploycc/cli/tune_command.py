@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from deploycc.cli.interrupts import Interrupted
-from deploycc.cli.options import shape_option
+from deploycc.cli.options import op_dir_option, shape_option
 from deploycc.cli.tuning_progress import TuningProgress, summary
 from deploycc.cli.values import TargetOption, shapes_of
 from deploycc.diagnostics import render
@@ -73,6 +73,7 @@ Ctrl-C keeps what was found; the next session goes on from there.""",
     metavar="DIR",
     help="Folder of schedules; a file there replaces the one of its name that comes with deploycc.",
 )
+@op_dir_option
 @click.option(
     *("--no-shipped-records", "shipped_records"),
     is_flag=True,
@@ -101,6 +102,7 @@ def tune_command(
     seed: int,
     workers: int | None,
     schedule_dirs: tuple[Path, ...],
+    op_dirs: tuple[Path, ...],
     shipped_records: bool,
     no_compare: bool,
     stage_seconds: float,
@@ -130,6 +132,7 @@ def tune_command(
             seed=seed,
             workers=workers,
             schedule_dirs=schedule_dirs,
+            op_dirs=op_dirs,
             limits=replace(_DEFAULT_LIMITS, stage_seconds=stage_seconds),
             shipped_records=shipped_records,
             compare=not no_compare,

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from deploycc.cli.handing_over import refuse_other_folders
-from deploycc.cli.options import limit_options, limits_of
+from deploycc.cli.options import limit_options, limits_of, op_dir_option
 from deploycc.cli.progress import Progress
 from deploycc.diagnostics import exit_code, printable, render
 from deploycc.running import open_package
@@ -96,6 +96,7 @@ input, 70 a fault of deploycc.""",
     metavar="DIR",
     help="With --bisect: where a minimal model that shows the fault goes.",
 )
+@op_dir_option
 @limit_options("the reference")
 @click.option("--quiet", "-q", is_flag=True, help="Errors only.")
 def verify_command(
@@ -110,6 +111,7 @@ def verify_command(
     json_file: Path | None,
     bisect: bool,
     reduced: Path | None,
+    op_dirs: tuple[Path, ...],
     stage_seconds: float,
     memory_mib: int,
     quiet: bool,
@@ -135,6 +137,7 @@ def verify_command(
             samples=samples,
             tolerance=overrides,
             threads=threads,
+            op_dirs=op_dirs,
             limits=limits_of(stage_seconds, memory_mib),
             on_event=progress,
         )

@@ -72,7 +72,8 @@ def _unknown_domain(domain: str, op: str, nodes: list[NodeProto]) -> Diagnostic:
         need="operators of the ONNX standard, or a function of that name inside the model",
         help="save the model before ONNX Runtime optimises it: that fuses into operators of its own"
         if domain.startswith("com.microsoft")
-        else "replace the custom operator by standard ones at export, or cut the graph before it",
+        else "replace the custom operator by standard ones at export, write a converter for it (--op-dir), "
+        "or cut the graph before it",
         verdict="unsupported",
     )
 

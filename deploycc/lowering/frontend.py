@@ -11,6 +11,7 @@ from typing import Any
 import onnx
 
 from deploycc.lowering.converters import CONVERTERS
+from deploycc.lowering.custom import custom_converters, with_own_names
 from deploycc.lowering.folding import fold_constants
 from deploycc.tracing import mark, rename
 from deploycc.tvm_api import from_onnx, relax
@@ -34,11 +35,14 @@ def import_onnx(proto: onnx.ModelProto, numbers: Mapping[tuple[int, int], int] |
     said = io.StringIO()  # the importer prints which operator it was at and leaves it out of what it raises
     try:
         with contextlib.redirect_stdout(said):
-            module = from_onnx(proto, CONVERTERS, name_of, names)
+            converters = {**CONVERTERS, **custom_converters()}
+            module = from_onnx(with_own_names(proto), converters, name_of, names)
         module["main"] = rename(module["main"], names)
         module = relax.transform.DecomposeOpsForInference()(module)
         module = relax.transform.CanonicalizeBindings()(module)
         module = fold_constants(module)
+    except DeployccError:
+        raise
     except Exception as error:  # the importer raises every kind there is, AssertionError included
         raise DeployccError(_refusal(proto, error, said.getvalue())) from error
     return module

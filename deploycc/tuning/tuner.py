@@ -70,6 +70,7 @@ def tune(
     seed: int = 0,
     workers: int | None = None,
     schedule_dirs: Sequence[str | Path] = (),
+    op_dirs: Sequence[str | Path] = (),
     limits: Limits | None = None,
     shipped_records: bool = True,
     compare: bool = True,
@@ -94,6 +95,7 @@ def tune(
         shapes=shapes,
         limits=limits,
         schedule_dirs=schedule_dirs,
+        op_dirs=op_dirs,
         shipped_records=shipped_records,
     )
     path = default_database(request.target.name) if database is None else Path(database).absolute()

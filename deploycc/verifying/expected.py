@@ -52,6 +52,7 @@ def expected_of(
     *,
     seed: int,
     samples: int,
+    op_dirs: Sequence[str | Path] = (),
     limits: Limits,
     on_event: Callable[[Event], None] | None = None,
 ) -> Expected:
@@ -70,6 +71,7 @@ def expected_of(
         output=Path(),
         name="verify",
         shapes=shapes,
+        op_dirs=tuple(Path(folder).absolute() for folder in op_dirs),
         limits=limits,
     )
     with tempfile.TemporaryDirectory(prefix="deploycc-verify-") as folder:
@@ -131,8 +133,10 @@ def run_in_child(message: dict[str, Any], emit: Callable[[Event], None]) -> dict
     request = request_from_json(message["request"])
     trace = Trace(None, emit)
 
+    from deploycc.custom_operators import install
     from deploycc.importing import load
 
+    install(request.op_dirs)
     try:
         model = trace("import", load, request)
     except DeployccError as error:

@@ -19,8 +19,12 @@ TEMPLATE = Path(__file__).with_name("page.md")
 DISAGREEMENTS = Path(__file__).with_name("disagreements.toml")
 
 SAID = ("supported", "refused")
-DID = ("matches", "wrong", "refused", "failed", "untried")
-"""What a build came to; ``failed`` is an exception, a crash or a hang, ``untried`` needs no build to fail."""
+DID = ("matches", "wrong", "refused", "failed", "untried", "drawn")
+"""What a build came to.
+
+``failed`` is an exception, a crash or a hang, ``untried`` needs no build to fail, ``drawn`` are random
+numbers of the right form.
+"""
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,7 @@ class Outcome:
     @property
     def agrees(self) -> bool:
         """Supported and right, or refused and not to be had."""
-        return (self.said == "supported") == (self.did == "matches")
+        return (self.said == "supported") == (self.did in ("matches", "drawn"))
 
     @staticmethod
     def of(case: Case, operator: str, result: Result) -> Outcome:
@@ -71,8 +75,9 @@ def table(outcomes: Mapping[str, Outcome]) -> str:
         "refused by a later stage",
         "fails without a diagnostic",
         "refused before lint, nothing to build",
+        "draws random numbers",
     )
-    lines = [f"| {' | '.join(titles)} |", "|---|--:|--:|--:|--:|--:|"]
+    lines = [f"| {' | '.join(titles)} |", "|---|--:|--:|--:|--:|--:|--:|"]
     for said, title in zip(SAID, ("supported", "not supported, built all the same"), strict=True):
         lines.append(f"| {title} | " + " | ".join(str(counts[said, did]) for did in DID) + " |")
     agreed = sum(outcome.agrees for outcome in outcomes.values())
@@ -115,12 +120,14 @@ def disagreements(as_given: Mapping[str, Outcome], as_deployed: Mapping[str, Out
     return "\n".join(lines)
 
 
-def page(as_given: Mapping[str, Outcome], as_deployed: Mapping[str, Outcome]) -> str:
-    """``docs/conformance.md``."""
+def page(as_given: Mapping[str, Outcome], as_deployed: Mapping[str, Outcome], figures: str, left: str) -> str:
+    """``docs/conformance.md``; ``figures`` and ``left`` are of ``tests.conformance.standing``."""
     versions = ", ".join(f"{name} {version(name)}" for name in ("onnx", "onnxruntime", "apache-tvm"))
     today = datetime.now(UTC).date().isoformat()
     return TEMPLATE.read_text(encoding="utf-8").format(
         count=len(as_given),
+        figures=figures,
+        left=left,
         versions=versions,
         today=today,
         given=table(as_given),

@@ -16,6 +16,7 @@ from tests.conformance import silently_wrong
 from tests.conformance.node_cases import deployer_cases, given_cases, operators
 from tests.conformance.report import Outcome, page, reasons, share
 from tests.conformance.run import LEAST, WORKER, outcomes
+from tests.conformance.standing import counted
 from tests.planning.harness import ARM64, find_emulator
 from tests.sweep.case import Case
 from tests.sweep.sweep import sweep
@@ -54,6 +55,10 @@ def test_the_cases_are_all_that_have_plain_tensors() -> None:
     assert len(given_cases()) == 1669
 
 
+def test_those_that_count_leave_strings_and_other_domains_out() -> None:
+    assert len(counted(given_cases())) == len(counted(deployer_cases())) == 1610
+
+
 def test_a_sample_agrees() -> None:
     """Operators in turn as the test gives them and with constant parameters."""
     given, deployed = one_for_each_operator(given_cases()), one_for_each_operator(deployer_cases())
@@ -79,7 +84,7 @@ def test_all_cases_agree() -> None:
         assert share(side.values()) >= LEAST
     differ = {name for side in (as_given, as_deployed) for name, o in side.items() if not o.agrees}
     assert {name for _, names in reasons() for name in names} == differ, "disagreements.toml is not current"
-    assert page(as_given, as_deployed)
+    assert page(as_given, as_deployed, "", "")
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from deploycc.custom_operators import installed
 from deploycc.linting.subject import Subject
 from deploycc.onnx_graph import all_nodes
 from deploycc.op_support import Missing, Operator, version_in
@@ -26,6 +27,8 @@ def check(subject: Subject) -> Iterator[Diagnostic]:
     table, target = subject.table, subject.target
     for node in all_nodes(subject.view.model.graph):
         if node.domain or (subject.compiled and node.op_type == "If"):
+            continue
+        if subject.compiled and ("", node.op_type) in installed():
             continue
         row = table.operators.get(node.op_type)
         late = row is not None and not version_in(target.version, row.versions)

@@ -28,8 +28,8 @@ class Det(OnnxOpConverter):  # type: ignore[misc]
 class TfIdfVectorizer(OnnxOpConverter):  # type: ignore[misc]
     """How often each n-gram of the pool occurs, as it is, as 0 or 1, and weighted.
 
-    A weight is that of an n-gram, as the standard and ONNX Runtime have it; onnx's evaluator takes it for that
-    of a column.
+    A weight is that of an n-gram, as the standard and ONNX Runtime have it; onnx's evaluator takes it for
+    that of a column.
     """
 
     @classmethod
