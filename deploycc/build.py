@@ -325,8 +325,8 @@ def tasks_of(request: BuildRequest, trace: Trace) -> tuple[Model, Report, Progra
     Each stage is imported when its turn comes: some take seconds with their native libraries, and a
     model that the first one refuses need not wait for the last.
     """
-    from deploycc.custom_operators import install
     from deploycc.importing import load
+    from deploycc.operator_files import install
 
     def read(request: BuildRequest) -> Model:
         install(request.op_dirs)

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from deploycc.build import explain_failure
-from deploycc.custom_operators import install
 from deploycc.lint_targets import load_lint_target
 from deploycc.lint_types import LintTarget, Report
+from deploycc.operator_files import install
 from deploycc.request import (
     lint_target_from_json,
     lint_target_to_json,

@@ -18,9 +18,9 @@ import onnxruntime as ort
 from onnx import ModelProto
 from onnx.reference import ReferenceEvaluator
 
-from deploycc.custom_operators import references
 from deploycc.double_precision import WITHOUT_DOUBLE, in_double
 from deploycc.onnx_graph import Array, opset_of
+from deploycc.operator_files import references
 from deploycc.tolerances import RELATIVE_TOLERANCE, SHARP
 from deploycc.types import DeployccError, Diagnostic, Golden, Model, TensorInfo
 

@@ -133,8 +133,8 @@ def run_in_child(message: dict[str, Any], emit: Callable[[Event], None]) -> dict
     request = request_from_json(message["request"])
     trace = Trace(None, emit)
 
-    from deploycc.custom_operators import install
     from deploycc.importing import load
+    from deploycc.operator_files import install
 
     install(request.op_dirs)
     try:

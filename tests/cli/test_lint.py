@@ -31,7 +31,7 @@ MODEL = """g (float[1,1,8,8] x) => (float[1,1,4,4] y, float[1,1,4,4] v, float z)
     y = Resize<mode="linear", antialias=1>(x, , , s)
     v = Resize<mode="linear", antialias=1>(x, , , s)
     w = Squeeze(v)
-    z = Det(w)
+    z = Bernoulli(w)
 }"""
 
 
@@ -286,7 +286,7 @@ def test_the_nearest_file_is_used_and_the_command_line_goes_before_it(run: Any, 
     path = folder / "deploycc.toml"
     path.write_text(
         '[lint]\ntargets = ["arm64", "x86-64"]\nfail-level = "never"\n'
-        '[[lint.ignore]]\nrule = "no-converter"\nnode = "/head/Det*"\nreason = "the app does it"\n'
+        '[[lint.ignore]]\nrule = "no-converter"\nnode = "/head/Bernoulli*"\nreason = "the app does it"\n'
     )
     try:
         code, out, _ = run("bad.onnx")

@@ -16,8 +16,8 @@ Graph = tuple[str, int]
 
 WANTED: dict[str, dict[str, str]] = {
     "no_converter": {
-        "message": "operator Det cannot be converted",
-        "got": "Det (opset 18)",
+        "message": "operator Bernoulli cannot be converted",
+        "got": "Bernoulli (opset 18)",
         "help": "do it in the app|compute it in the app",
     },
     "foreign_domain": {

@@ -154,7 +154,7 @@ def test_a_refused_node_in_the_middle_makes_three_parts() -> None:
 
 
 def test_a_package_is_compiled_whole_or_not_at_all() -> None:
-    found = lint(model("g (float[2,2] x) => (float y) { a = Relu(x) y = Det(a) }"), ARM).coverage
+    found = lint(model("g (float[2,2] x) => (float[2,2] y) { a = Relu(x) y = Bernoulli(a) }"), ARM).coverage
     assert found is not None
     assert (found.runs, found.parts, found.taken) == ("not", 2, 1)
 

@@ -154,7 +154,7 @@ def test_what_has_no_kernel() -> None:
     assert (one.code, one.verdict) == ("DC416", "fallback")
     assert "moves it to cpu" in one.help
     assert not diagnostics(graph, "cuda")
-    (two,) = diagnostics("g (float[2,2] x) => (float y) { y = Det(x) }", "cuda")
+    (two,) = diagnostics("g (float[2,2] x) => (float[2,2] y) { y = Bernoulli(x) }", "cuda")
     assert (two.code, two.verdict) == ("DC400", "unsupported")
 
 

@@ -221,7 +221,10 @@ def test_a_node_inside_a_branch_has_its_own() -> None:
 
 
 def test_every_finding_of_lint_has_one() -> None:
-    report = lint(model("g (float[2,2] x) => (float y, float z) { y = Det(x) z = Det(x) }"), TARGET)
+    report = lint(
+        model("g (float[2,2] x) => (float[2,2] y, float[2,2] z) { y = Bernoulli(x) z = Bernoulli(x) }"),
+        TARGET,
+    )
     assert report.diagnostics
     assert all(d.fingerprint for d in report.diagnostics)
     assert len({d.fingerprint for d in report.diagnostics}) == len(report.diagnostics)

@@ -62,7 +62,7 @@ def test_a_file_below_the_current_folder_has_its_path(
 
 
 def test_findings_have_it() -> None:
-    judged = model("g (float[2,2] x) => (float y) { y = Det(x) }")
+    judged = model("g (float[2,2] x) => (float[2,2] y) { y = Bernoulli(x) }")
     judged.proto.graph.node[0].metadata_props.add(key="pkg.torch.onnx.stack_trace", value=TRACE)
     (found, *_) = lint(judged, load_lint_target("x86-64")).diagnostics
     assert found.location == "blocks.py:31"
