@@ -16,7 +16,6 @@ from typing import Any
 from deploycc.build import explain_failure
 from deploycc.lint_targets import load_lint_target
 from deploycc.lint_types import LintTarget, Report
-from deploycc.operator_files import install
 from deploycc.request import (
     lint_target_from_json,
     lint_target_to_json,
@@ -115,6 +114,9 @@ def lint_in_child(message: dict[str, Any], emit: Callable[[Event], None]) -> dic
     request = request_from_json(message["request"])
     targets = [lint_target_from_json(table) for table in message["targets"]]
     trace = Trace(None, emit)
+
+    from deploycc.operator_files import install  # it loads onnx
+
     install(request.op_dirs)
     models: dict[bool, Model] = {}
     others: Model | None = None
