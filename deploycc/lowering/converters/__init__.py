@@ -12,11 +12,12 @@ with a converter and the forms that it does not take.
 
 from __future__ import annotations
 
-from deploycc.lowering.converters import indices, plain
+from deploycc.lowering.converters import indices, plain, recurrent
 
 FAMILIES = (
     indices,
     plain,
+    recurrent,
 )
 
 CONVERTERS: dict[str, type] = {
