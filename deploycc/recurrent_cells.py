@@ -120,8 +120,7 @@ def activations_of(
 ) -> tuple[tuple[Activation, ...], ...]:
     """The activations of each direction, from the attributes of a node (``None`` for one not given).
 
-    LSTM and GRU deal alpha and beta out to the activations that have them, one after the other; an RNN
-    has one of each for a direction.  Raises ``ValueError`` for an unknown activation, too few of them, or
+    Alpha and beta are dealt out to the activations that have them, one after the other.  Raises ``ValueError`` for an unknown activation, too few of them, or
     alpha and beta left out where ONNX and ONNX Runtime do not agree what they are then.
     """
     count = len(DEFAULTS[kind])
@@ -132,16 +131,12 @@ def activations_of(
         raise ValueError(f"{len(given)} activations where {count * directions} are needed")
     dealt = [list(alphas or ()), list(betas or ())]
     found = []
-    for place, name in enumerate(given):
+    for name in given:
         if name not in _PARAMETERS:
             raise ValueError(f"the activation {name} is none that ONNX has for recurrent layers")
         values = [0.0, 0.0]
         for slot in range(_PARAMETERS[name]):
-            if kind == "RNN":
-                if len(dealt[slot]) <= place:
-                    raise ValueError(f"{name} without {('alpha', 'beta')[slot]}")
-                values[slot] = float(dealt[slot][place])
-            elif dealt[slot]:
+            if dealt[slot]:
                 values[slot] = float(dealt[slot].pop(0))
             elif name in _GIVEN:
                 values[slot] = _GIVEN[name][slot]
