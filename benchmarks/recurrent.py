@@ -5,7 +5,7 @@
 
 One layer is one network with constant weights.  The engines take turns in one process; a row is the median,
 the ratio ONNX Runtime's time over ours (above 1 we are faster).  With one thread the thread's own processor
-time counts, so a neighbour on the core costs little; with more it is the clock's, which needs a quiet machine.
+time counts, so a neighbour on the core costs little; with more the clock's, which needs a quiet machine.
 Prints a table and writes ``benchmarks/results/recurrent-TIME.json``.
 """
 
@@ -99,7 +99,7 @@ LAYERS = (
 
 @dataclass(frozen=True)
 class Comparison:
-    """Median milliseconds of both, the spread of ours in percent, the error as a share of the largest value."""
+    """Median milliseconds of both, our spread in percent, the error as a share of the largest value."""
 
     layer: str
     threads: int

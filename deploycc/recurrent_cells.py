@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 RECURRENT = "deploycc.recurrent"
-"""Attribute of the PrimFunc that stands for a recurrent layer until its kernel is written: a ``Cell`` as text."""
+"""Attribute of the PrimFunc that stands for a layer until its kernel is written: a ``Cell`` as text."""
 
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 """Gates of one unit, in ONNX's order: i, o, f, c; z, r, h."""
@@ -120,11 +120,13 @@ def activations_of(
 ) -> tuple[tuple[Activation, ...], ...]:
     """The activations of each direction, from the attributes of a node (``None`` for one not given).
 
-    Alpha and beta are dealt out to the activations that have them, one after the other.  Raises ``ValueError`` for an unknown activation, too few of them, or
-    alpha and beta left out where ONNX and ONNX Runtime do not agree what they are then.
+    Alpha and beta are dealt out to the activations that have them, one after the other.
+
+    Raises ``ValueError`` for an unknown activation, another number of them, or alpha and beta left out where
+    ONNX and ONNX Runtime do not agree what they are then.
     """
     count = len(DEFAULTS[kind])
-    given = [name.lower() for name in names] if names else [name.lower() for name in DEFAULTS[kind]] * directions
+    given = [name.lower() for name in names or DEFAULTS[kind] * directions]
     if kind == "RNN" and directions == 1:
         given = given[:1]  # both of ONNX's defaults are given by some exporters
     if len(given) != count * directions:

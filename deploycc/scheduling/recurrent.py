@@ -71,9 +71,7 @@ class _Writing(relax.PyExprMutator):  # type: ignore[misc]
         tiling = Tiling.of(cell, self.target)
         projected, recurrent, *others = (self.visit_expr(argument) for argument in call.args[1].fields)
         packed = [self._packed(product, recurrent) for product in tiling.products]
-        dtypes = {
-            name: str(operand.ty.dtype) for name, operand in zip(cell.operands, others, strict=True)
-        }
+        dtypes = {name: str(operand.ty.dtype) for name, operand in zip(cell.operands, others, strict=True)}
         kernel = write_cell(cell, tiling, dtypes, {"op_pattern": _OPAQUE, "tirx.noalias": True})
         name = self.builder_.add_func(kernel, cell.kind.lower())
         kinds = [relax.TensorType(cell.shape(result), "float32") for result in cell.results]

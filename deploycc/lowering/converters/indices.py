@@ -78,7 +78,11 @@ class Gather(importer_converter("Gather")):  # type: ignore[misc]
     def _impl_v13(cls, bb: Any, inputs: Any, attr: Any, params: Any) -> Any:
         data, extents = inputs[0], _shape(inputs[0])
         known = constant_value(inputs[1])
-        if not extents or _shape(inputs[1]) is None or (known is not None and constant_value(data) is not None):
+        if (
+            not extents
+            or _shape(inputs[1]) is None
+            or (known is not None and constant_value(data) is not None)
+        ):
             return super()._impl_v13(bb, clamped(bb, inputs, attr, _along_axis), attr, params)
         axis = int(attr.get("axis", 0)) % len(extents)
         extent = extents[axis]

@@ -42,6 +42,8 @@ class _Layer:
     def __init__(self, bb: Any, kind: str, operands: list[Any], attr: Any) -> None:
         self.bb, self.kind = bb, kind
         self.dtype = str(operands[0].ty.dtype)
+        if self.dtype not in ("float32", "float16"):
+            raise ValueError(f"{kind} of {self.dtype}")
         data, self.w, self.r, self.bias, lengths, hidden, cell, peepholes = (
             operand if place == 4 or operand is None else self._single(operand)
             for place, operand in enumerate(operands)

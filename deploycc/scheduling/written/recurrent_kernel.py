@@ -75,7 +75,7 @@ def _sizes(cell: Cell, tiling: Tiling) -> dict[str, int]:
 
 
 def _opaque(function: Any, name: str) -> Any:
-    """``function`` with its block called ``name``: no transformation takes a block that hides its accesses."""
+    """``function`` with its block called ``name``: one that hides its accesses, so nothing transforms it."""
     block = function.body.block
     own = s_tir.SBlock([], [], [], name, block.body)
     realize = s_tir.SBlockRealize([], tirx.IntImm("bool", 1), own)
@@ -253,6 +253,7 @@ class _Run:
                 unit_cell.store(place, new, value)
 
             def step_on() -> None:
+                state: Vector | None
                 if self.cell.kind == "LSTM":
                     state = self._lstm(unit_cell, old, new, start)
                 elif self.cell.kind == "GRU":
@@ -282,10 +283,10 @@ class _Run:
             return
         cell, time = self.cell, self._time(row, step)
         if cell.batch_major:
-            place = (((self.first + row) * cell.steps + time) * cell.directions + self.direction) * cell.hidden
+            place = ((self.first + row) * cell.steps + time) * cell.directions + self.direction
         else:
-            place = ((time * cell.directions + self.direction) * cell.batch + self.first + row) * cell.hidden
-        unit.store(self.parameters["sequence_"], place + start, value)
+            place = (time * cell.directions + self.direction) * cell.batch + self.first + row
+        unit.store(self.parameters["sequence_"], place * cell.hidden + start, value)
 
     def _lstm(self, unit: _Unit, old: Any, new: Any, start: Index) -> Vector:
         """``C' = f*C + i*g(c)``, ``H' = o*h(C')``."""
@@ -311,9 +312,7 @@ class _Run:
         outside = unit.activated(2, fresh)
         return unit.held(lambda lane: shown(lane) * outside(lane))
 
-    def _gru(
-        self, unit: _Unit, number: int, old: Any, own: Any, element: Any, start: Index
-    ) -> Vector | None:
+    def _gru(self, unit: _Unit, number: int, old: Any, own: Any, element: Any, start: Index) -> Vector | None:
         """``H' = (1 - z) * g(h) + z * H``, the reset gate before or after the candidate's product."""
         cell, before = self.cell, unit.loaded(self.state, old)
         if number == 1:

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from deploycc.operators import Target
 from deploycc.recurrent_cells import Cell
 from deploycc.relax_graph import Array
 from deploycc.scheduling.primitives import PARALLEL_OPERATIONS
 from deploycc.tvm_api import te, tirx
+from deploycc.types import Target
 
 _MOST_ROWS = 8
 _MOST_VECTORS = 8
