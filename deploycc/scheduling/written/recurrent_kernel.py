@@ -184,12 +184,18 @@ class _Run:
                 row = row_tile * product.rows
                 if not isinstance(self.rows, int) or self.rows % product.rows:
                     row = tirx.min(row, self.rows - product.rows)
-                gates = self._sums(number, step, now, tile, unit, row)
+                sums = writer.scratch("sums", (product.rows * product.gates * product.width,))
+                if "lengths" in self.cell.operands:
+                    at_work = [step < self._length(row + r) for r in range(product.rows)]
+                    with writer.when(tirx.any(*at_work)):
+                        self._sums(sums, number, step, now, tile, unit, row)
+                else:
+                    self._sums(sums, number, step, now, tile, unit, row)
                 with writer.loop(product.rows, "row") as inner:
-                    self._finish(number, step, now, unit, row + inner, gates, inner)
+                    self._finish(number, step, now, unit, row + inner, sums, inner)
 
-    def _sums(self, number: int, step: Any, now: Any, tile: Any, unit: Index, row: Index) -> Any:
-        """A buffer [row, gate, unit] of what goes into the activations."""
+    def _sums(self, sums: Any, number: int, step: Any, now: Any, tile: Any, unit: Index, row: Index) -> None:
+        """Into ``sums`` [row, gate, unit] what goes into the activations."""
         writer, cell, product = self.writer, self.cell, self.tiling.products[number]
         gates, vectors, lanes = product.gates, product.vectors, product.lanes
         total = writer.local("total", (product.rows * gates * vectors, lanes))
@@ -228,14 +234,12 @@ class _Run:
                         place = r * gates * vectors + column
                         value = writer.load(total, place, lane) + factor * weight
                         writer.store(total, value, place, lane)
-        sums = writer.scratch("sums", (product.rows * gates * product.width,))
 
         def end(r: int, gate: int, vector: int, place: int) -> None:
             with writer.loop(lanes, "lane", "vectorized") as lane:
                 writer.store(sums, writer.load(total, place, lane), place * lanes + lane)
 
         each(end)
-        return sums
 
     def _finish(
         self, number: int, step: Any, now: Any, unit: Index, row: Index, gates: Any, inner: Index
