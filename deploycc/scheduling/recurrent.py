@@ -6,11 +6,13 @@ kernel, and results that nobody reads are left out.
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
 from deploycc.recurrent_cells import RECURRENT, Cell
 from deploycc.relax_graph import constant, constant_value
+from deploycc.scheduling.kernel import WRITTEN
 from deploycc.scheduling.written.recurrent_kernel import write_cell
 from deploycc.scheduling.written.recurrent_tiling import Tiling
 from deploycc.tvm_api import ir, relax, tirx
@@ -72,7 +74,9 @@ class _Writing(relax.PyExprMutator):  # type: ignore[misc]
         projected, recurrent, *others = (self.visit_expr(argument) for argument in call.args[1].fields)
         packed = [self._packed(product, recurrent) for product in tiling.products]
         dtypes = {name: str(operand.ty.dtype) for name, operand in zip(cell.operands, others, strict=True)}
-        kernel = write_cell(cell, tiling, dtypes, {"op_pattern": _OPAQUE, "tirx.noalias": True})
+        written = json.dumps({"schedule": "recurrent", "knobs": tiling.knobs()}, sort_keys=True)
+        attributes = {"op_pattern": _OPAQUE, "tirx.noalias": True, WRITTEN: written}
+        kernel = write_cell(cell, tiling, dtypes, attributes)
         name = self.builder_.add_func(kernel, cell.kind.lower())
         kinds = [relax.TensorType(cell.shape(result), "float32") for result in cell.results]
         made = relax.call_tir(name, [projected, *packed, *others], kinds if len(kinds) > 1 else kinds[0])

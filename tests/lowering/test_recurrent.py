@@ -226,6 +226,8 @@ def test_layers_as_networks_have_them() -> None:
     plan = check(PLAIN)
     kernels = [call for call in plan.calls if {"lstm", "gru", "rnn"} & set(call.operators)]
     assert len(kernels) == len(PLAIN), "one kernel for all steps of a layer"
+    assert {call.schedule for call in kernels} == {"recurrent"}
+    assert all(call.knobs["rows"] >= 1 for call in kernels)
     named = {result.tensor for call in kernels for result in call.origin.results if result is not None}
     assert named == {info.name for info in plan.outputs}, "results of a layer are known by their names"
 

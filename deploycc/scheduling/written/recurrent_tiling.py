@@ -85,6 +85,16 @@ class Tiling:
         products = tuple(_product(first, gates, cell.hidden, least, target) for first, gates in groups)
         return cls(products, parts, parallel)
 
+    def knobs(self) -> dict[str, int]:
+        """What was chosen, for reports; of the first product where there are two."""
+        product = self.products[0]
+        return {
+            "lanes": product.lanes,
+            "parts": self.parts,
+            "rows": product.rows,
+            "vectors": product.vectors,
+        }
+
 
 def _product(first: int, gates: int, hidden: int, rows: int, target: Target) -> Product:
     """The tile that takes the fewest cycles: multiply-adds, loads, or the wait for one's result."""
