@@ -48,7 +48,8 @@ def flops_of(call: Mapping[str, Any]) -> int:
         return _product(call, count, size)
     if _RECURRENT & set(arithmetic):
         # It reads its projected inputs first, as many as it has sums of one product for each unit.
-        return 2 * (call["reads"][0]["bytes"] // size) * int(call["writes"][0]["shape"][-1])
+        sums = int(call["reads"][0]["bytes"]) // size
+        return 2 * sums * int(call["writes"][0]["shape"][-1])
     total = 0
     for name in arithmetic:
         if name in _ELEMENTWISE:
