@@ -67,8 +67,9 @@ class _Writing(relax.PyExprMutator):  # type: ignore[misc]
     def _write(self, variable: Any, call: Any) -> None:
         """Emit the layer's kernel in the place of its stand-in, for the results that are read."""
         cell = self.cells[call.args[0].name_hint]
+        # Without known readers (within a branch, say) all results stay.
         readers = self.readers.get(variable, {})
-        used = sorted(readers)
+        used = sorted(readers) or list(range(len(cell.results)))
         cell = replace(cell, results=tuple(cell.results[index] for index in used))
         tiling = Tiling.of(cell, self.target)
         projected, recurrent, *others = (self.visit_expr(argument) for argument in call.args[1].fields)
@@ -80,6 +81,9 @@ class _Writing(relax.PyExprMutator):  # type: ignore[misc]
         name = self.builder_.add_func(kernel, cell.kind.lower())
         kinds = [relax.TensorType(cell.shape(result), "float32") for result in cell.results]
         made = relax.call_tir(name, [projected, *packed, *others], kinds if len(kinds) > 1 else kinds[0])
+        if not readers:
+            self.set_var_remap(variable, self._named(variable, made))
+            return
         if len(used) == 1:
             self.made[variable] = {used[0]: self._named(readers[used[0]], made)}
             return

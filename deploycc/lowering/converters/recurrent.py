@@ -82,7 +82,7 @@ class _Layer:
             operands=tuple(self.operands),
             results=("sequence", "hidden", "cell") if kind == "LSTM" else ("sequence", "hidden"),
             batch_major=major,
-            clip=None if clip is None else float(clip),
+            clip=None if clip is None or clip < 0 else float(clip),
             coupled=kind == "LSTM" and bool(attr.get("input_forget", 0)),
             late_reset=self.late,
         )
