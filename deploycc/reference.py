@@ -21,6 +21,7 @@ from onnx.reference import ReferenceEvaluator
 from deploycc.double_precision import WITHOUT_DOUBLE, in_double
 from deploycc.onnx_graph import Array, opset_of
 from deploycc.operator_files import references
+from deploycc.recurrent_cells import GATES
 from deploycc.tolerances import RELATIVE_TOLERANCE, SHARP
 from deploycc.types import DeployccError, Diagnostic, Golden, Model, TensorInfo
 
@@ -155,14 +156,16 @@ INTEGER_RANGES = ((0, 3), (0, 1), (0, 0))
 def sample(proto: ModelProto, inputs: Sequence[TensorInfo], seed: int) -> Sample:
     """Random inputs the model runs on, with the reference's outputs.
 
-    ``random_inputs``, with integers from a smaller range where the model refuses those.
+    ``random_inputs``, with integers from a smaller range where the model refuses those; lengths of sequences
+    from 1 to the number of steps.
 
     Raises ``ReferenceFailed`` with the first refusal where no range will do.
     """
     integers = [info.name for info in inputs if np.dtype(info.dtype).kind == "i"]
+    lengths = _lengths(proto)
     refusal: ReferenceFailed | None = None
     for bounds in INTEGER_RANGES if integers else INTEGER_RANGES[:1]:
-        values = random_inputs(inputs, seed, dict.fromkeys(integers, bounds))
+        values = random_inputs(inputs, seed, {**dict.fromkeys(integers, bounds), **lengths})
         try:
             outputs, engine = run(proto, values)
         except ReferenceFailed as error:
@@ -171,6 +174,20 @@ def sample(proto: ModelProto, inputs: Sequence[TensorInfo], seed: int) -> Sample
             return Sample(values, outputs, engine)
     assert refusal is not None
     raise refusal
+
+
+def _lengths(proto: ModelProto) -> dict[str, tuple[float, float]]:
+    """Ranges of the lengths of recurrent layers: of others ONNX Runtime reads foreign memory."""
+    infos = (*proto.graph.input, *proto.graph.value_info)
+    extents = {info.name: [d.dim_value for d in info.type.tensor_type.shape.dim] for info in infos}
+    found: dict[str, tuple[float, float]] = {}
+    for node in proto.graph.node:
+        if node.op_type in GATES and len(node.input) > 4 and node.input[4]:
+            axis = next((attribute.i for attribute in node.attribute if attribute.name == "layout"), 0)
+            shape = extents.get(node.input[0], [])
+            steps = max(1, shape[axis]) if axis < len(shape) else 1
+            found[node.input[4]] = (1, min(steps, found.get(node.input[4], (1, steps))[1]))
+    return found
 
 
 def sharp_sample(proto: ModelProto, inputs: Sequence[TensorInfo], seed: int) -> Sample:

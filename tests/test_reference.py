@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
-from onnx import ModelProto, parser
+from onnx import ModelProto, numpy_helper, parser
 
 from deploycc import reference
 from deploycc.double_precision import WITHOUT_DOUBLE, in_double
@@ -250,3 +250,19 @@ def test_operators_without_double_precision_are_computed_between_casts() -> None
     first, second = reference.own_error(inferred, inputs, outputs)
     assert first < 1e-5
     assert second == 0
+
+
+@pytest.mark.parametrize("steps", [1, 2, 50])
+def test_lengths_of_sequences_are_such_as_a_layer_takes(steps: int) -> None:
+    text = f"""g (float[{steps},40,2] x, int32[40] n) => (float[{steps},1,40,3] y)
+        {{ y = RNN<hidden_size=3>(x, w, r, , n) }}"""
+    proto = parser.parse_model(f'<ir_version: 10, opset_import: ["": 18]>\n{text}')
+    for name, extents in (("w", (1, 3, 2)), ("r", (1, 3, 3))):
+        values = np.ones(extents, np.float32)
+        proto.graph.initializer.append(numpy_helper.from_array(values, name))
+    infos = [tensor_info(info) for info in proto.graph.input]
+    taken = reference.sample(proto, infos, int(np.random.default_rng().integers(1 << 30)))
+    lengths = taken.inputs[1]
+    assert taken.engine.startswith("onnxruntime")
+    assert lengths.min() >= 1
+    assert min(steps, 4) <= lengths.max() <= steps

@@ -39,18 +39,13 @@ State = tuple[str, ...]
 Step = Callable[[Rewrite, str, State], State]
 
 
-def unroll_recurrent_layers(editor: Editor) -> int:
-    """``LSTM``, ``GRU`` and ``RNN`` become their steps.
+def unroll(editor: Editor, node: NodeProto) -> bool:
+    """One ``LSTM``, ``GRU`` or ``RNN`` becomes its steps, for targets that have no such layers.
 
     Refuses more than ``MAX_STEPS`` steps, unknown shapes, weights computed at run time, types
     other than float32, sequence lengths other than the full one, peepholes, clipping, coupled
     gates, batch-major layout, other activations than the default ones, and opsets before 13.
     """
-    return sum(unroll(editor, node) for node in list(editor.nodes))
-
-
-def unroll(editor: Editor, node: NodeProto) -> bool:
-    """One node of ``unroll_recurrent_layers``."""
     if node.op_type not in _GATES or node.domain or editor.opset < 13:
         return False
     layer = _layer(editor, node)

@@ -19,6 +19,7 @@ _ELEMENTWISE = frozenset(
     "silu leakyrelu prelu softplus relu6 sigmoid tanh exp log sqrt rsqrt abs negative ceil floor round sign "
     "erf clip square sin cos tan isnan isinf isfinite hardswish hardsigmoid".split()
 )
+_RECURRENT = frozenset(("lstm", "gru", "rnn"))
 _REDUCTIONS = frozenset("mean sum max min prod".split())
 
 
@@ -31,9 +32,10 @@ def flops_of(call: Mapping[str, Any]) -> int:
     """Floating-point operations of a step of the manifest, 0 where they are not counted.
 
     Counted are: a convolution's or product's multiply-adds, two each, by its definition (a schedule of
-    Winograd makes fewer; what is fused behind it is left out); a product of two activations likewise; one
-    for each element and elementwise operator; one for each element that a reduction reads.  Pools, resizes,
-    softmax and normalisations are not counted, nor is a step with one of them in it.
+    Winograd makes fewer; what is fused behind it is left out); a product of two activations likewise, and
+    those of a recurrent layer's state; one for each element and elementwise operator; one for each element
+    that a reduction reads.  Pools, resizes, softmax and normalisations are not counted, nor is a step with
+    one of them in it.
     """
     if "flops" in call:
         return int(call["flops"])
@@ -44,6 +46,10 @@ def flops_of(call: Mapping[str, Any]) -> int:
     count, size = written
     if "matmul" in arithmetic:
         return _product(call, count, size)
+    if _RECURRENT & set(arithmetic):
+        # It reads its projected inputs first, as many as it has sums of one product for each unit.
+        sums = int(call["reads"][0]["bytes"]) // size
+        return 2 * sums * int(call["writes"][0]["shape"][-1])
     total = 0
     for name in arithmetic:
         if name in _ELEMENTWISE:

@@ -17,6 +17,7 @@ from deploycc.scheduling.joining import join_runs
 from deploycc.scheduling.legalize import fused_operators, legalize
 from deploycc.scheduling.library import Schedule, Selection, load_schedules, select
 from deploycc.scheduling.recorded import MeasuredCycles, load_records, select_recorded
+from deploycc.scheduling.recurrent import write_recurrent_layers
 from deploycc.tracing import origins
 from deploycc.tvm_api import llvm_target, relax, tirx
 from deploycc.types import Origin, Program, Target
@@ -77,6 +78,7 @@ def schedule_with(
     by_operator = {program.tasks[number].func: selection for number, selection in selections.items()}
     with llvm_target(target):  # a sort or scan is lowered for a target, not in general
         module = relax.backend.DispatchSortScan()(program.module)
+    module = write_recurrent_layers(module, target)
     module, fused, found = _fuse(legalize(join_runs(module), by_operator), program)
     unscheduled = {
         variable.name_hint: function

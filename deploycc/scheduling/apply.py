@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from deploycc.scheduling.identities import infinite_identities
 from deploycc.scheduling.intrinsics import expand_intrinsics
-from deploycc.scheduling.kernel import view
+from deploycc.scheduling.kernel import WRITTEN, view
 from deploycc.scheduling.library import Schedule, Selection, select
 from deploycc.scheduling.written.writing import NotWritable
 from deploycc.tvm_api import ir, s_tir, structural_equal, structural_hash, tirx
@@ -55,6 +56,9 @@ def _schedule_kernel(
     target: Target,
 ) -> tuple[Any, Choice]:
     kernel = view(name, _fresh(function))
+    if WRITTEN in (function.attrs or ()):
+        known = json.loads(str(function.attrs[WRITTEN]))
+        return function, Choice(name, known["schedule"], known["knobs"])
     if kernel.opaque:  # no transformation can know that it keeps such a block's order of reads and writes
         return function, Choice(name, "none", {}, {"all": "a block written by hand"})
     skipped: dict[str, str] = {}

@@ -11,6 +11,9 @@ from deploycc.tvm_api import ir, tirx
 TASK_ANNOTATION = "deploycc.task"
 """On the anchor block of a kernel whose algorithm a schedule computed: the index of its selection."""
 
+WRITTEN = "deploycc.written"
+"""Attribute of a kernel that was written before schedules are asked: its name and knobs, as JSON."""
+
 
 @dataclass(frozen=True)
 class BlockView:

@@ -183,11 +183,13 @@ def test_clean_network_has_no_findings() -> None:
 
 
 def importer_map() -> dict[str, Any]:
+    """The importer's own converters, and ours of operators that it has none for."""
     pytest.importorskip("tvm", reason="the importer the table describes is not installed")
     from tvm.relax.frontend.onnx import onnx_frontend
 
-    found: dict[str, Any] = onnx_frontend._get_convert_map()
-    return found
+    from deploycc.lowering.converters import CONVERTERS
+
+    return {**CONVERTERS, **onnx_frontend._get_convert_map()}
 
 
 REWRITTEN = frozenset("Multinomial RandomNormal RandomNormalLike RandomUniform RandomUniformLike".split())

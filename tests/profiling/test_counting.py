@@ -37,6 +37,8 @@ def step(operators: str, *reads: tuple[int, ...], out: tuple[int, ...] = (2, 3, 
         (step("relu softmax", (2, 3, 5)), 0),
         (step("matmul", (2, 3, 11), (2, 11, 5)), 2 * 30 * 11),
         (step("matmul add", (2, 3, 11), (11, 5), (5,), size=2), 2 * 30 * 11),
+        # 7 steps of 3 rows of 4 gates, each a product of 5 terms for 5 units.
+        (step("lstm", (7, 3, 4 * 5), (1, 1, 5, 4, 5), out=(7, 1, 3, 5)), 2 * 7 * 3 * 4 * 5 * 5),
         ({**step("conv2d add relu", (2, 3, 5)), "flops": 12345}, 12345),
     ],
 )

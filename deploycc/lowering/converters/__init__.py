@@ -12,13 +12,14 @@ with a converter and the forms that it does not take.
 
 from __future__ import annotations
 
-from deploycc.lowering.converters import counting, elements, indices, plain
+from deploycc.lowering.converters import counting, elements, indices, plain, recurrent
 
 FAMILIES = (
     counting,
     elements,
     indices,
     plain,
+    recurrent,
 )
 
 CONVERTERS: dict[str, type] = {

@@ -3,6 +3,9 @@
 ONNX calls an index out of range an error; TVM's kernels check nothing and would read, or for a
 scatter write, foreign memory.  An index that is a run-time value is clamped to
 ``[-extent, extent - 1]``: a caller's mistake then gives a wrong element, never a fault.
+
+``Gather`` besides knows its tensor's extents when it is converted: TVM's converter asks for them at run
+time, in three kernels, and with constant indices in a row it is a slice, which needs no kernel at all.
 """
 
 from __future__ import annotations
@@ -68,8 +71,41 @@ def _clamping(operator: str, extents: Extents) -> type:
     return type(operator, (base,), {version: guard(version) for version in versions})
 
 
+class Gather(importer_converter("Gather")):  # type: ignore[misc]
+    """A slice for constant indices that follow each other, else a take of indices that are not negative."""
+
+    @classmethod
+    def _impl_v13(cls, bb: Any, inputs: Any, attr: Any, params: Any) -> Any:
+        data, extents = inputs[0], _shape(inputs[0])
+        known = constant_value(inputs[1])
+        if (
+            not extents
+            or _shape(inputs[1]) is None
+            or (known is not None and constant_value(data) is not None)
+        ):
+            return super()._impl_v13(bb, clamped(bb, inputs, attr, _along_axis), attr, params)
+        axis = int(attr.get("axis", 0)) % len(extents)
+        extent = extents[axis]
+        dtype = str(inputs[1].ty.dtype)
+        if known is None or known.size == 0:
+            indices = clamped(bb, inputs, attr, _along_axis)[1]
+            if not dtype.startswith("uint"):
+                negative = bb.normalize(relax.op.less(indices, relax.const(np.asarray(0, dtype), dtype)))
+                turned = bb.normalize(relax.op.add(indices, relax.const(np.asarray(extent, dtype), dtype)))
+                indices = bb.normalize(relax.op.where(negative, turned, indices))
+            return relax.op.take(data, indices, axis)
+        bounded = np.clip(known.astype(np.int64), -extent, extent - 1) % extent
+        places = bounded.reshape(-1)
+        if (np.diff(places) == 1).all():
+            first, last = int(places[0]), int(places[-1]) + 1
+            part = bb.normalize(relax.op.strided_slice(data, [axis], [first], [last]))
+            shape = [*extents[:axis], *known.shape, *extents[axis + 1 :]]
+            return relax.op.reshape(part, shape)
+        return relax.op.take(data, relax.const(bounded, "int64"), axis)
+
+
 CONVERTERS: dict[str, type] = {
-    "Gather": _clamping("Gather", _along_axis),
+    "Gather": Gather,
     "GatherElements": _clamping("GatherElements", _along_axis),
     "GatherND": _clamping("GatherND", _by_coordinate),
     "Scatter": _clamping("Scatter", _along_axis),

@@ -37,7 +37,6 @@ from deploycc.graph_rewrites.normalising import (
     write_out_rms_norm,
 )
 from deploycc.graph_rewrites.random_numbers import random_constants
-from deploycc.graph_rewrites.recurrent import unroll_recurrent_layers
 from deploycc.graph_rewrites.resizing import (
     drop_empty_resize_inputs,
     name_all_resize_axes,
@@ -89,6 +88,5 @@ LOWERING: tuple[Pass, ...] = (
     write_out_lp_norm,
     write_out_rms_norm,
     in_single_precision,
-    unroll_recurrent_layers,
 )
 """Rewrites into what the lowering handles best; after onnxsim, which would undo some of them."""

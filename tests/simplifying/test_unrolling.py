@@ -5,12 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from deploycc.graph_rewrites.recurrent import unroll_recurrent_layers
+from deploycc.graph_rewrites.recurrent import unroll
+from deploycc.onnx_editor import Editor
 from deploycc.onnx_graph import Array
 from tests.simplifying.graphs import apply, assert_same, build, operators
 
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 STEPS, BATCH, INPUT, HIDDEN = 5, 3, 7, 4
+
+
+def unroll_all(editor: Editor) -> int:
+    return sum(unroll(editor, node) for node in list(editor.nodes))
 
 
 def weights(op: str, directions: int, seed: int = 0) -> dict[str, Array]:
@@ -46,7 +51,7 @@ def test_computes_the_same(op: str, direction: str, inputs: str) -> None:
     count = 2 if direction == "bidirectional" else 1
     text = graph(op, inputs, "s", f', direction="{direction}"')
     proto = build(text, weights=weights(op, count))
-    changed, after = apply(unroll_recurrent_layers, proto)
+    changed, after = apply(unroll_all, proto)
     assert changed == 1
     assert op not in operators(after)
     assert_same(proto, after)
@@ -56,7 +61,7 @@ def test_computes_the_same(op: str, direction: str, inputs: str) -> None:
 def test_gru_with_the_reset_after_the_product(inputs: str) -> None:
     text = graph("GRU", inputs, "s", ', linear_before_reset=1, direction="bidirectional"')
     proto = build(text, weights=weights("GRU", 2))
-    changed, after = apply(unroll_recurrent_layers, proto)
+    changed, after = apply(unroll_all, proto)
     assert changed == 1
     assert_same(proto, after)
 
@@ -70,7 +75,7 @@ def test_last_states(direction: str) -> None:
         f' {{ , yh, yc = LSTM<hidden_size={HIDDEN}, direction="{direction}">(x, w, r, b, , h, c) }}'
     )
     proto = build(text, weights=weights("LSTM", count))
-    changed, after = apply(unroll_recurrent_layers, proto)
+    changed, after = apply(unroll_all, proto)
     assert changed == 1
     assert_same(proto, after)
 
@@ -80,7 +85,7 @@ def test_one_step_of_one() -> None:
         f"g (float[1,1,{INPUT}] x) => (float[1,1,1,{HIDDEN}] s) {{ s = LSTM<hidden_size={HIDDEN}>(x, w, r) }}"
     )
     proto = build(text, weights=weights("LSTM", 1))
-    changed, after = apply(unroll_recurrent_layers, proto)
+    changed, after = apply(unroll_all, proto)
     assert changed == 1
     assert_same(proto, after)
 
@@ -93,7 +98,7 @@ def test_the_state_as_an_input() -> None:
     )
     stored = weights("LSTM", 1)
     proto = build(text, weights={name: stored[name] for name in ("w", "r", "b")})
-    changed, after = apply(unroll_recurrent_layers, proto)
+    changed, after = apply(unroll_all, proto)
     assert changed == 1
     assert_same(proto, after)
 
@@ -112,12 +117,12 @@ def test_the_state_as_an_input() -> None:
 def test_refuses(inputs: str, attrs: str, steps: int) -> None:
     stored = weights("LSTM", 1)
     proto = build(graph("LSTM", inputs, "s", attrs, steps), weights=stored)
-    assert apply(unroll_recurrent_layers, proto)[0] == 0
+    assert apply(unroll_all, proto)[0] == 0
 
 
 def test_default_activations_by_name_are_fine() -> None:
     attrs = ', activations=["Sigmoid", "Tanh", "Tanh"]'
     proto = build(graph("LSTM", "x, w, r", "s", attrs), weights=weights("LSTM", 1))
-    changed, after = apply(unroll_recurrent_layers, proto)
+    changed, after = apply(unroll_all, proto)
     assert changed == 1
     assert_same(proto, after)
