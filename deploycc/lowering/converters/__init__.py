@@ -12,11 +12,13 @@ with a converter and the forms that it does not take.
 
 from __future__ import annotations
 
-from deploycc.lowering.converters import indices, plain
+from deploycc.lowering.converters import indices, integer_products, plain, quantising
 
 FAMILIES = (
     indices,
+    integer_products,
     plain,
+    quantising,
 )
 
 CONVERTERS: dict[str, type] = {
