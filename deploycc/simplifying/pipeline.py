@@ -70,7 +70,7 @@ def _candidates(
 ) -> Iterator[Rewritten]:
     """From the best to the plainest; after that only the model as it came is left."""
     if folded is not None:
-        yield _passes(folded, (*CLEANING, *lowering))
+        yield _passes(folded, (*CLEANING, *lowering), limits.folded_bytes)
         yield _passes(folded, CLEANING)
     yield _passes(cleaned, (*CLEANING, *FOLDING, *lowering), limits.folded_bytes)
     yield _passes(cleaned, (*CLEANING, *FOLDING), limits.folded_bytes)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from deploycc.relax_graph import Array, constant, constant_value, static_shape
+from deploycc.relax_graph import constant, constant_value, static_shape
 from deploycc.tvm_api import OnnxOpConverter, relax
 
 _OUTPUT_TYPES = {2: "uint8", 3: "int8", 4: "uint16", 5: "int16"}
@@ -147,16 +147,6 @@ class DynamicQuantizeLinear(OnnxOpConverter):  # type: ignore[misc]
         quotient = combined(bb, "divide", data, step)
         result = saturated(bb, quotient, cast(bb, zero, "int32"), "uint8")
         return relax.Tuple([result, step, zero])
-
-
-def dequantised(value: Array, scale: Array, zero: Array | None, axis: int, block: int, dtype: str) -> Array:
-    """What ``DequantizeLinear`` makes of a stored tensor."""
-    shape = list(value.shape)
-    step = placed(None, scale.astype(np.float32), shape, axis, block)
-    whole = value.astype(np.int32)
-    if zero is not None:
-        whole = whole - placed(None, zero.astype(np.int32), shape, axis, block)
-    return np.asarray(whole.astype(np.float32) * step).astype(dtype)
 
 
 CONVERTERS: dict[str, type] = {
