@@ -44,8 +44,10 @@ TASKS = 16
 
 @dataclass(frozen=True)
 class Form:
-    """How an operator is cut up: ``run`` neighbouring inputs in each of ``runs``, the rows of ``columns``
-    pixels, vectors of ``lanes`` output channels and how many ``vectors`` and ``pixels`` a tile has.
+    """How an operator is cut up.
+
+    Each of ``rows`` has ``columns`` pixels; a tile is ``pixels`` of them by ``vectors`` of ``lanes`` output
+    channels.  A result sums up ``runs`` of ``run`` neighbouring inputs each.
     """
 
     rows: int

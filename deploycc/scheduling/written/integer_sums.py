@@ -1,8 +1,8 @@
 """Sums of products of int16 in int32: two at once where the machine has an instruction for pairs.
 
-x86-64 multiplies neighbouring pairs of int16 and adds the two products (``pmaddwd``); LLVM makes one instruction
-of it and the addition behind (``vpdpwssd``) for targets that declare VNNI.  Other machines multiply int16 by
-int16 to int32 and add (``smlal``), which LLVM finds by itself.
+x86-64 multiplies neighbouring pairs of int16 and adds the two products (``pmaddwd``); for a target that
+declares VNNI, LLVM makes one instruction of it and the addition behind (``vpdpwssd``).  Other machines
+multiply int16 by int16 to int32 and add (``smlal``), which LLVM finds by itself.
 """
 
 from __future__ import annotations
