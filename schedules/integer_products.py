@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deploycc.operators import Algorithm, Conv2d, Match, Skip
+from deploycc.operators import Algorithm, Conv2d, Match, MatMul, Skip
 from deploycc.scheduling.kernel import TASK_ANNOTATION
 from deploycc.scheduling.primitives import PARALLEL_OPERATIONS
 from deploycc.scheduling.written.integer_sums import (
@@ -37,6 +37,9 @@ from deploycc.tvm_api import te, tirx
 
 DTYPES = ("int16",)
 KNOBS = {"pixels": tuple(range(1, 15)), "vectors": (1, 2, 3, 4)}
+
+UNROLLED = 200
+"""Products of one unrolled row of taps."""
 
 TASKS = 16
 """Pieces to cut a kernel into that is worth several threads."""
@@ -97,6 +100,10 @@ def merged(conv):
 
 def match(task, target):
     """Say which tasks are taken."""
+    if not isinstance(task, Conv2d | MatMul):
+        return Skip("neither a convolution nor a matrix product")
+    if task.dtype not in DTYPES:
+        return Skip(f"{task.dtype}: only int16")
     if isinstance(task, Conv2d) and (task.data_layout, task.out_layout) != ("NHWC", "NHWC"):
         return Skip(f"reads {task.data_layout} and writes {task.out_layout}, not NHWC")
     return Match(task, target)
@@ -252,20 +259,39 @@ class _Kernel:
             value = zero if cut.lanes == 1 else tirx.Broadcast(zero, cut.lanes)
             store_vector(writer, total, value, place * cut.lanes, cut.lanes)
         places = self.inputs(row, start)
-        with writer.loop(cut.runs, "run") as run:
-            weights = self.first_weight + run * (cut.steps * cut.vectors * cut.width)
-            inputs = [place + self.offset(run) for place in places]
-            whole = cut.run // 2 if cut.pairs else cut.run
-            with writer.loop(whole, "step") as step:
-                self.multiply(total, inputs, weights, step, single=False)
-            if whole < cut.steps:
-                self.multiply(total, inputs, weights, whole, single=True)
+        down, along = self.taps()
+        unrolled = cut.steps == 1 and along * cut.pixels * cut.vectors <= UNROLLED
+        with writer.loop(down, "kh") as kh:
+            if unrolled:
+                for kw in range(along):
+                    self.run(total, places, kh, kw, along)
+            else:
+                with writer.loop(along, "kw") as kw:
+                    self.run(total, places, kh, kw, along)
         for pixel in range(cut.pixels):
             place = self.output(row, start + pixel)
             for v, channel in enumerate(self.channels):
                 with writer.loop(cut.lanes, "lane", "vectorized") as lane:
                     value = writer.load(total, (pixel * cut.vectors + v) * cut.lanes + lane)
                     writer.result(value, *place, channel + lane)
+
+    def taps(self):
+        """Runs down and along the kernel."""
+        task, cut = self.task, self.cut
+        if not isinstance(task, Conv2d) or merged(task):
+            return cut.runs, 1
+        return task.kernel
+
+    def run(self, total, places, kh, kw, along):
+        """All steps of one run."""
+        writer, cut = self.writer, self.cut
+        weights = self.first_weight + (kh * along + kw) * (cut.steps * cut.vectors * cut.width)
+        inputs = [place + self.offset(kh, kw) for place in places]
+        whole = cut.run // 2 if cut.pairs else cut.run
+        with writer.loop(whole, "step") as step:
+            self.multiply(total, inputs, weights, step, single=False)
+        if whole < cut.steps:
+            self.multiply(total, inputs, weights, whole, single=True)
 
     def multiply(self, total, inputs, weights, step, *, single):
         """One step of a run for all of the tile."""
@@ -304,16 +330,13 @@ class _Kernel:
             first = first + self.group * (task.in_channels // task.groups)
         return [first + pixel * (task.strides[1] * task.in_channels) for pixel in range(cut.pixels)]
 
-    def offset(self, run):
+    def offset(self, kh, kw):
         """From the first input of a pixel to that of a run."""
         task = self.task
         if not isinstance(task, Conv2d) or task.pointwise:
             return 0
         line = (task.width + task.pads[1] + task.pads[3]) * task.in_channels * task.dilation[0]
-        if merged(task):
-            return run * line
-        kernel_w = task.kernel[1]
-        return run // kernel_w * line + run % kernel_w * (task.dilation[1] * task.in_channels)
+        return kh * line + kw * (task.dilation[1] * task.in_channels)
 
     def output(self, row, position):
         """The indices of a result but for its channel."""

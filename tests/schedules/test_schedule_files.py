@@ -66,7 +66,8 @@ def test_these_are_the_schedules() -> None:
     assert set(LOADED) == {
         "batched_matmul", "conv_channels", "conv_direct", "conv_pixels", "conv_winograd",
         "depthwise_channels", "depthwise_pixels", "depthwise_windows",
-        "elementwise", "gemm", "normalization", "pool", "reduction", "resize", "softmax", "transpose",
+        "elementwise", "gemm", "integer_products", "normalization", "pool", "reduction", "resize", "softmax",
+        "transpose",
     }  # fmt: skip
 
 
