@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ml_dtypes
 import numpy as np
 import pytest
+from onnx import numpy_helper
 
 from deploycc.graph_rewrites import quantised
 from deploycc.onnx_editor import Editor
+from deploycc.reference import run
 from deploycc.simplifying import simplify
 from deploycc.types import Limits
 from tests.lowering.quantised_graphs import (
@@ -155,3 +158,26 @@ def test_stored_integers_become_floats(dtype: str) -> None:
     np.testing.assert_array_equal(folded, onnxruntime_results(nodes.proto(), nodes.feeds)[0])
     small = Editor(nodes.proto(), budget=80)
     assert quantised.fold_dequantised(small) == 0
+
+
+@pytest.mark.parametrize("dtype", ["int4", "uint4"])
+def test_weights_of_four_bits(dtype: str) -> None:
+    """ONNX Runtime rounds the inputs of such a product to 8 bits; without optimisations it does not."""
+    nodes = Nodes(np.random.default_rng(SEED))
+    low, high = (-8, 8) if dtype == "int4" else (0, 16)
+    kind = np.dtype(getattr(ml_dtypes, dtype))
+    stored = [nodes.rng.integers(low, high, shape).astype(kind) for shape in ((32, 16), (2, 16))]
+    blocked = [nodes.c(stored[0]), nodes.c(nodes.scales(0.1, 2, 16)), nodes.c(stored[1])]
+    weights = nodes.hidden("DequantizeLinear", blocked, axis=0, block_size=16)
+    x = nodes.rng.standard_normal((3, 32), np.float32)
+    nodes.add("MatMul", [nodes.x(x), weights], "float32")
+    model = simplify(model_of(nodes.proto()), Limits())
+    assert not model.diagnostics
+    assert operators(model.proto) == {"MatMul": 1}
+    steps = stored[0].astype(np.float64).reshape(2, 16, 16) - stored[1].astype(np.float64)[:, None]
+    wanted = x @ (steps * nodes_scales(nodes)).reshape(32, 16)
+    np.testing.assert_allclose(run(model.proto, [x])[0][0], wanted, rtol=1e-4, atol=1e-5)
+
+
+def nodes_scales(nodes: Nodes) -> np.ndarray:
+    return numpy_helper.to_array(nodes.weights[1])[:, None]
