@@ -2,7 +2,7 @@
 
 The arithmetic is ONNX Runtime's, to the bit: everything in float32, a division (not a product with the
 reciprocal) to quantise, bounds before rounding, halves to the even neighbour, then the zero point as an
-integer.  TVM's own converters round halves away from zero.
+integer.  TVM's own converters have no blocks, and another integer for NaN.
 """
 
 from __future__ import annotations
