@@ -69,10 +69,13 @@ class Nodes:
             self.outputs.append(helper.make_tensor_value_info(name, kind, None))
 
     def proto(self, opset: int = 21) -> onnx.ModelProto:
-        """The model."""
+        """The model, its shapes inferred."""
+        return shape_inference.infer_shapes(self.bare(helper.make_opsetid("", opset)))
+
+    def bare(self, *opsets: onnx.OperatorSetIdProto) -> onnx.ModelProto:
+        """The model without the shapes of its results."""
         graph = helper.make_graph(self.nodes, "g", self.inputs, self.outputs, self.weights)
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
-        return shape_inference.infer_shapes(model)
+        return helper.make_model(graph, opset_imports=list(opsets), ir_version=10)
 
 
 def model_of(proto: onnx.ModelProto) -> Model:
