@@ -16,6 +16,9 @@ _X86_64_V2 = frozenset(("cx16", "lahf_lm", "popcnt", "sse4_1", "sse4_2", "ssse3"
 _X86_64_V3 = _X86_64_V2 | {"avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "abm", "movbe", "xsave"}
 _X86_64_V4 = _X86_64_V3 | {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}
 
+# Sums of products of integers: of whole registers, and what processors without AVX-512 call the same.
+_X86_64_VNNI = {("x86-64-v4", "avx512_vnni"): "+avx512vnni", ("x86-64-v3", "avx_vnni"): "+avxvnni"}
+
 # Linux' names of AArch64 features (Documentation/arch/arm64/elf_hwcaps.rst) and LLVM's.
 _AARCH64_FEATURES = {"atomics": "+lse", "asimddp": "+dotprod", "asimdhp": "+fullfp16", "asimdrdm": "+rdm"}
 
@@ -32,6 +35,10 @@ def detect_host(cpuinfo: str | None = None, machine: str | None = None, sysfs: P
     flags = _flags(cpuinfo)
     if machine == "x86_64":
         table, level = _x86_64(flags)
+        table["llvm"].setdefault("features", [])
+        table["llvm"]["features"] += [
+            _X86_64_VNNI[level, flag] for flag in flags if (level, flag) in _X86_64_VNNI
+        ]
         base = f"{table['name']} file, level {level}"
     elif machine in ("aarch64", "arm64"):
         table = read_target_table("arm64")

@@ -28,7 +28,8 @@ class Conv2d:
     """A 2-D convolution of an image in ``data_layout`` with constant HWIO weights, to one in ``out_layout``.
 
     ``height`` and ``width`` are the input's, before padding; ``pads`` are top, left, bottom,
-    right; ``in_channels`` counts all groups.  The accumulator is float32.
+    right; ``in_channels`` counts all groups.  The accumulator is float32; of ``dtype`` int16 it is int32,
+    and so is the result.
     """
 
     batch: int
@@ -78,7 +79,8 @@ class Conv2d:
 class MatMul:
     """A product of the last axis of a tensor with a constant ``inner`` x ``columns`` matrix.
 
-    ``leading`` are the tensor's other extents; every element of them is a row of the product.
+    ``leading`` are the tensor's other extents; every element of them is a row of the product.  Of ``dtype``
+    int16 sums and result are int32.
     """
 
     leading: tuple[int, ...]

@@ -73,11 +73,19 @@ def candidate_key(schedule: str, knobs: Mapping[str, int]) -> str:
     return " ".join([schedule, *(f"{name}={value}" for name, value in sorted(knobs.items()))])
 
 
+_OF_INTEGERS = ("+avx512vnni", "+avxvnni")
+
+
 def code_key(target: Target) -> str:
-    """What decides the code of a kernel: architecture, CPU, features and vector unit."""
+    """What decides the code of a kernel: architecture, CPU, features and vector unit.
+
+    Not the instructions for products of integers: code of floats is the same without them, and of integers
+    the same schedule is the fastest.
+    """
     llvm, simd = target.llvm, target.simd
     unit = f"{simd.bits}x{simd.registers}{'+fma' if simd.fma else ''}"
-    return " ".join(word for word in (llvm.triple.partition("-")[0], llvm.cpu, unit, *llvm.features) if word)
+    features = [name for name in llvm.features if name not in _OF_INTEGERS]
+    return " ".join(word for word in (llvm.triple.partition("-")[0], llvm.cpu, unit, *features) if word)
 
 
 def cache_key(target: Target) -> str:

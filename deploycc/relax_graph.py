@@ -19,6 +19,9 @@ Array = npt.NDArray[np.generic]
 
 FLOATS = ("float32", "float16")
 
+INTEGERS = ("int16",)
+"""Element types of which schedules compute products with sums in int32."""
+
 
 def constant_value(expression: Any) -> Array | None:
     """The array behind a constant tensor expression, ``None`` for any other expression."""
@@ -76,13 +79,20 @@ def _dtype(expression: Any) -> str:
     return str(expression.ty.dtype)
 
 
+def _multiplied(call: Any) -> bool:
+    """Whether both operands have a type that schedules multiply, and the result the one they give then."""
+    left, right = map(_dtype, call.args)
+    wanted = {**{name: name for name in FLOATS}, **dict.fromkeys(INTEGERS, "int32")}
+    return left == right and wanted.get(left) == _dtype(call)
+
+
 def _conv2d(call: Any) -> Conv2d | None:
     attributes = call.attrs
     data, weight = call.args
     data_layout, out_layout = str(attributes.data_layout), str(attributes.out_layout)
     if attributes.kernel_layout != "HWIO" or not {data_layout, out_layout} <= {"NHWC", "NCHW"}:
         return None
-    if constant_value(weight) is None or _dtype(data) not in FLOATS or _dtype(weight) != _dtype(data):
+    if constant_value(weight) is None or not _multiplied(call):
         return None
     extents = dict(zip(data_layout, static_shape(data), strict=True))
     kernel_h, kernel_w, _, out_channels = static_shape(weight)
@@ -106,7 +116,7 @@ def _conv2d(call: Any) -> Conv2d | None:
 
 def _matmul(call: Any) -> MatMul | None:
     left, right = call.args
-    if constant_value(right) is None or _dtype(left) not in FLOATS or _dtype(right) != _dtype(left):
+    if constant_value(right) is None or not _multiplied(call):
         return None
     right_shape, left_shape = static_shape(right), static_shape(left)
     if len(right_shape) != 2 or not left_shape:

@@ -13,6 +13,7 @@ import pytest
 from deploycc.diagnostics import render
 from deploycc.host import detect_host
 from deploycc.llvm_names import check_llvm_names
+from deploycc.records import code_key
 from deploycc.resources import data_dir
 from deploycc.targets import HARDWARE_NUMBERS, KEYS, load_target, target_names
 from deploycc.types import DeployccError
@@ -252,6 +253,23 @@ def test_host_picks_the_x86_level(
     target = detect_host(f"processor : 0\nflags\t\t: fpu {flags}\n", "x86_64", tmp_path)
     assert (target.name, target.llvm.cpu, target.linker.cpu) == ("host", cpu, cpu.replace("-", "_"))
     assert (target.simd.bits, target.simd.registers, target.simd.fma) == (bits, registers, fma)
+
+
+@pytest.mark.parametrize(
+    ("flags", "feature"),
+    [
+        (f"{V4} avx512_vnni avx_vnni", "+avx512vnni"),
+        (f"{V3} avx_vnni", "+avxvnni"),
+        (f"{V3} avx512_vnni", ""),
+        (V4, ""),
+    ],
+)
+def test_host_has_instructions_for_integers(flags: str, feature: str, tmp_path: Path) -> None:
+    target = detect_host(f"flags : {flags}\n", "x86_64", tmp_path)
+    assert [name for name in target.llvm.features if "vnni" in name] == ([feature] if feature else [])
+    plain = replace(target, llvm=replace(target.llvm, features=load_target("x86-64-v4").llvm.features))
+    if "avx512f" in flags:
+        assert code_key(target) == code_key(plain), "records of floats would be lost"
 
 
 def test_host_takes_only_what_all_cores_have(tmp_path: Path) -> None:

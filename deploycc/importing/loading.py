@@ -6,6 +6,7 @@ from deploycc.importing.binding import bind_shapes
 from deploycc.importing.functions import inline_functions, inline_local_functions
 from deploycc.importing.operators import check_operators
 from deploycc.importing.opsets import normalise_opset
+from deploycc.importing.quantised_operators import write_quantised
 from deploycc.importing.reading import read_model
 from deploycc.importing.seeding import seed_random_nodes
 from deploycc.importing.structure import check_form, check_structure, keep_used_opsets, name_nodes, tidy
@@ -32,6 +33,8 @@ def load(request: BuildRequest, *, compiled: bool = True, leave_open: bool = Fal
     proto, sha256 = read_model(request.model)
     notes: list[Diagnostic] = []
     notes += tidy(proto)
+    if write_quantised(proto):
+        keep_used_opsets(proto)
     check_structure(proto)
     check_operators(proto)
     check_form(proto)

@@ -88,6 +88,7 @@ class _Writer:
             data_layout=data_layout,
             kernel_layout="HWIO",
             out_layout=out_layout,
+            out_dtype=attributes.out_dtype,
         )
 
     def _rebuilt(self, value: Any) -> Any:

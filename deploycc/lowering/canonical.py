@@ -74,6 +74,7 @@ def _with_hwio_weights(call: Any) -> Any:
         dilation=attributes.dilation,
         groups=attributes.groups,
         kernel_layout="HWIO",
+        out_dtype=attributes.out_dtype,
     )
 
 

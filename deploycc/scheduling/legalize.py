@@ -91,6 +91,7 @@ def _plain_convolution(builder: Any, call: Any) -> Any:
             int(attributes.groups),
             attributes.data_layout,
             attributes.kernel_layout,
+            attributes.out_dtype or None,
         )
         return topi.transpose(result, axes)
 

@@ -3,7 +3,8 @@
 A file has ``KNOBS`` (the search space, as data), ``match(task, target) -> Match | Skip``,
 ``apply(sch, match, knobs)`` and ``cost(match, knobs)``, the static estimate that picks the knobs where
 nothing was measured; one whose algorithm is not the operator's own loop nest also has
-``compute(match, knobs) -> Algorithm``.  ``PRIORITY`` and ``VERSION`` are whole numbers and may be left out.
+``compute(match, knobs) -> Algorithm``.  ``PRIORITY`` and ``VERSION`` are whole numbers and may be left out;
+``DTYPES`` too, the element types of the operators that it is asked about (floats).
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from deploycc.operators import Algorithm, Knobs, Match, Skip
+from deploycc.operators import Algorithm, Knobs, Match, Operator, Skip
+from deploycc.relax_graph import FLOATS
 from deploycc.types import DeployccError, Diagnostic, Target
 
 NAMES = ("KNOBS", "match", "apply", "cost")
@@ -45,6 +47,13 @@ class Schedule:
     priority: int = 0
     path: Path = Path()
     version: int = 1
+    dtypes: tuple[str, ...] = FLOATS
+
+    def answer(self, task: Any, target: Target) -> Match | Skip:
+        """What ``match`` says; it is not asked about operators of other element types than the file's."""
+        if isinstance(task, Operator) and task.dtype not in self.dtypes:
+            return Skip(f"{task.dtype}: only {' and '.join(self.dtypes)}")
+        return self.match(task, target)
 
     def space(self) -> Iterator[Knobs]:
         """Every combination of knob values, in the file's order."""
@@ -141,7 +150,7 @@ def select(
         if (schedule.compute is not None) != computing:
             continue
         with schedule.blamed("match"):
-            match = schedule.match(task, target)
+            match = schedule.answer(task, target)
             if not isinstance(match, Match | Skip):
                 raise TypeError(f"match must return a Match or a Skip, not {match!r}")
         if isinstance(match, Skip):
@@ -224,4 +233,5 @@ def _checked(path: Path, module: ModuleType) -> Schedule:
         priority=getattr(module, "PRIORITY", 0),
         path=path,
         version=getattr(module, "VERSION", 1),
+        dtypes=tuple(getattr(module, "DTYPES", FLOATS)),
     )

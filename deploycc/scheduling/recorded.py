@@ -43,7 +43,7 @@ def select_recorded(
             if other.compute is None or other is schedule:
                 continue
             with other.blamed("match"):
-                answer = other.match(operator, target)
+                answer = other.answer(operator, target)
             reason = answer.reason if isinstance(answer, Skip) else None
             skipped[other.name] = reason or f"a tuning record prefers {schedule.name}"
         measured = record.value if record.unit == "seconds" else None
@@ -58,7 +58,7 @@ def _taken(schedule: Schedule, operator: Operator, target: Target, record: Recor
     if any(value not in schedule.knobs[name] for name, value in record.knobs.items()):
         return None
     with schedule.blamed("match"):
-        match = schedule.match(operator, target)
+        match = schedule.answer(operator, target)
     if isinstance(match, Skip):
         return None
     with schedule.blamed("cost"):

@@ -24,11 +24,11 @@ from deploycc.tuning.runner import Array, Job
 from deploycc.tvm_api import relax
 from deploycc.types import Program, Target, Task, TensorInfo
 
-TOLERANCE = {"float32": 1e-4, "float16": 2e-3}
-"""Largest error of a candidate as a share of the largest expected value.
+TOLERANCE = {"float32": 1e-4, "float16": 2e-3, "int16": 0.0}
+"""Largest error of a candidate as a share of the largest expected value, by the operator's type.
 
-float16 keeps 11 bits (half a unit is 2.4e-4 of the value), and weights that a schedule transforms are
-rounded once more.
+Products of integers are exact; float16 keeps 11 bits (half a unit is 2.4e-4 of the value), and weights that
+a schedule transforms are rounded once more.
 """
 
 
@@ -44,16 +44,27 @@ class Workload:
 
     @cached_property
     def arrays(self) -> tuple[Array, Array, Array]:
-        """Input, weights (HWIO or K x N) and bias (one an output channel), standard normal values."""
+        """Input, weights (HWIO or K x N) and bias (one an output channel).
+
+        Standard normal values; integers are differences of two 8-bit ones.
+        """
         generator = np.random.default_rng(zlib.crc32(repr(self.operator).encode()))
         data, weight, channels = _shapes(self.operator)
         dtype = self.operator.dtype
+        if dtype == "int16":
+            shapes = ((data, "int16"), (weight, "int16"), ((channels,), "int32"))
+            return tuple(generator.integers(-255, 255, shape, kind, endpoint=True) for shape, kind in shapes)  # type: ignore[return-value]
         return tuple(generator.standard_normal(shape).astype(dtype) for shape in (data, weight, (channels,)))  # type: ignore[return-value]
 
     @cached_property
     def flops(self) -> float:
         """Multiplications and additions of the operator's definition (not what an algorithm saves)."""
         return flops(self.operator)
+
+    @property
+    def out_dtype(self) -> str:
+        """Element type of the result."""
+        return "int32" if self.operator.dtype == "int16" else self.operator.dtype
 
     @property
     def out_shape(self) -> tuple[int, ...]:
@@ -71,9 +82,9 @@ class Workload:
         data, weight, bias = (array.astype(np.float64) for array in self.arrays)
         operator = self.operator
         if not isinstance(operator, Conv2d):
-            return np.maximum(data @ weight + bias, 0).astype(operator.dtype)
+            return np.maximum(data @ weight + bias, 0).astype(self.out_dtype)
         image = data.transpose(0, 2, 3, 1) if operator.data_layout == "NCHW" else data
-        result = np.maximum(_convolve(operator, image, weight) + bias, 0).astype(operator.dtype)
+        result = np.maximum(_convolve(operator, image, weight) + bias, 0).astype(self.out_dtype)
         return np.ascontiguousarray(result.transpose(0, 3, 1, 2) if operator.out_layout == "NCHW" else result)
 
     @cached_property
@@ -92,17 +103,18 @@ class Workload:
                 if found != operator:
                     raise NotScheduled(f"the graph has {found} where {operator} is wanted")
                 value = builder.emit(relax.op.add(builder.emit(call), constant(bias)))
-                result = builder.emit_output(relax.op.nn.relu(value))
+                zero = constant(np.zeros((), self.out_dtype))
+                result = builder.emit_output(relax.op.maximum(value, zero))
             builder.emit_func_output(result)
         shape = tuple(static_shape(result))
         task = Task("operator", operator, (repr(operator),))
         inputs = (TensorInfo("x", operator.dtype, data.shape),)
-        return Program(builder.get(), (task,), inputs, (TensorInfo("y", operator.dtype, shape),))
+        return Program(builder.get(), (task,), inputs, (TensorInfo("y", self.out_dtype, shape),))
 
     def _call(self, x: Any, weight: Any) -> Any:
         operator = self.operator
         if not isinstance(operator, Conv2d):
-            return relax.op.matmul(x, weight)
+            return relax.op.matmul(x, weight, self.out_dtype)
         return relax.op.nn.conv2d(
             x,
             weight,
@@ -113,13 +125,14 @@ class Workload:
             operator.data_layout,
             "HWIO",
             operator.out_layout,
+            self.out_dtype,
         )
 
     def job(
         self, schedule: Schedule, knobs: Knobs, target: Target, schedules: Sequence[Schedule], expected: Array
     ) -> Job:
         """The candidate, compiled.  Raises ``NotScheduled``, and what TVM and a schedule raise."""
-        match = schedule.match(self.operator, target)
+        match = schedule.answer(self.operator, target)
         if isinstance(match, Skip):
             raise NotScheduled(match.reason)
         selection = Selection(schedule, match, knobs, {})
@@ -182,7 +195,7 @@ def space(
         if schedule.compute is None:
             continue
         with schedule.blamed("match"):
-            match = schedule.match(operator, target)
+            match = schedule.answer(operator, target)
         if isinstance(match, Skip):
             continue
         with schedule.blamed("cost"):

@@ -7,6 +7,7 @@ the reference is float64.  Workspaces start out poisoned, buffers are guarded (`
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -77,8 +78,8 @@ def check(schedule: Schedule, target: Target, operators: int, draw: random.Rando
     """Draw that many operators that ``schedule`` takes and run each with drawn knobs."""
     found = 0
     for _ in range(400 * operators):
-        operator = drawn_operator(draw)
-        match = schedule.match(operator, target)
+        operator = replace(drawn_operator(draw), dtype=schedule.dtypes[0])
+        match = schedule.answer(operator, target)
         if isinstance(match, Skip):
             continue
         choices = admitted(schedule, match)
@@ -93,7 +94,7 @@ def check(schedule: Schedule, target: Target, operators: int, draw: random.Rando
         except Exception as error:
             raise AssertionError(f"{told}: {error}") from error
         error = _error(result, expected)
-        assert error <= TOLERANCE["float32"], f"{told}: off by {error:.2e}"
+        assert error <= TOLERANCE[operator.dtype], f"{told}: off by {error:.2e}"
         found += 1
         if found == operators:
             return

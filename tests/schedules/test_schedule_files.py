@@ -41,6 +41,8 @@ TASKS: list[Operator | Kernel] = [
     replace(operator(), data_layout="NCHW", out_layout="NCHW"),
     replace(operator(groups=16), data_layout="NCHW", out_layout="NCHW"),
     MatMul((5,), 7, 9, "float32"),
+    replace(operator(), dtype="int16"),
+    MatMul((5,), 7, 9, "int16"),
     Kernel("moves", (BlockView("move", (3, 4), (), None),)),
     Kernel("turns", (BlockView("turn", (3, 4), (), None, strided=True),)),
     Kernel("pools", (BlockView("pool_max", (1, 3, 5, 7), (3, 3), None, combines="max"),)),
@@ -66,7 +68,8 @@ def test_these_are_the_schedules() -> None:
     assert set(LOADED) == {
         "batched_matmul", "conv_channels", "conv_direct", "conv_pixels", "conv_winograd",
         "depthwise_channels", "depthwise_pixels", "depthwise_windows",
-        "elementwise", "gemm", "normalization", "pool", "reduction", "resize", "softmax", "transpose",
+        "elementwise", "gemm", "integer_products", "normalization", "pool", "reduction", "resize", "softmax",
+        "transpose",
     }  # fmt: skip
 
 
@@ -105,7 +108,13 @@ def test_every_task_is_matched_or_skipped_with_a_sentence(name: str) -> None:
 
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: repr(task)[:60])
 def test_every_task_has_exactly_one_kind_of_schedule(task: Operator | Kernel) -> None:
-    takers = [found for found in LOADED.values() if isinstance(found.match(task, X86_64), Match)]
+    takers = [
+        found
+        for found in LOADED.values()
+        if isinstance(
+            found.answer(task, X86_64) if isinstance(task, Operator) else found.match(task, X86_64), Match
+        )
+    ]
     computing = {found.compute is not None for found in takers}
     assert computing == {not isinstance(task, Kernel)}
 

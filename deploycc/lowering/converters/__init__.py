@@ -12,13 +12,23 @@ with a converter and the forms that it does not take.
 
 from __future__ import annotations
 
-from deploycc.lowering.converters import counting, elements, indices, plain, recurrent
+from deploycc.lowering.converters import (
+    counting,
+    elements,
+    indices,
+    integer_products,
+    plain,
+    quantising,
+    recurrent,
+)
 
 FAMILIES = (
     counting,
     elements,
     indices,
+    integer_products,
     plain,
+    quantising,
     recurrent,
 )
 

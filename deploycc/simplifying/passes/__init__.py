@@ -36,6 +36,7 @@ from deploycc.graph_rewrites.normalising import (
     write_out_lp_norm,
     write_out_rms_norm,
 )
+from deploycc.graph_rewrites.quantised import fold_dequantised, fuse_quantised, multiply_as_integers
 from deploycc.graph_rewrites.random_numbers import random_constants
 from deploycc.graph_rewrites.resizing import (
     drop_empty_resize_inputs,
@@ -67,6 +68,9 @@ FOLDING: tuple[Pass, ...] = (fold_constants,)
 """In place of onnxsim."""
 
 LOWERING: tuple[Pass, ...] = (
+    fuse_quantised,
+    multiply_as_integers,
+    fold_dequantised,
     clip_to_min_max,
     spatial_mean_to_global_average_pool,
     fold_pad_into_convolution,

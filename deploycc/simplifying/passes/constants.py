@@ -16,9 +16,10 @@ MAX_FOLDED = 16 << 20
 """Bytes one folded tensor may have.  What onnxsim does not fold is rarely worth more."""
 
 _NOT_FOLDED = frozenset(
-    "Bernoulli Multinomial RandomNormal RandomNormalLike RandomUniform RandomUniformLike Dropout".split()
+    "Bernoulli Multinomial RandomNormal RandomNormalLike RandomUniform RandomUniformLike Dropout "
+    "DequantizeLinear".split()
 )
-"""Different on every run, or so in training."""
+"""Different on every run, or so in training; and what quantised operators are known by."""
 
 
 def fold_constants(editor: Editor) -> int:
