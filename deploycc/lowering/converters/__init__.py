@@ -12,11 +12,14 @@ with a converter and the forms that it does not take.
 
 from __future__ import annotations
 
-from deploycc.lowering.converters import indices, plain
+from deploycc.lowering.converters import images, indices, plain, sampling, signal
 
 FAMILIES = (
+    images,
     indices,
     plain,
+    sampling,
+    signal,
 )
 
 CONVERTERS: dict[str, type] = {
