@@ -1,4 +1,4 @@
-"""Images from columns, and pooling with the places of its maxima."""
+"""Images from columns, resized images of integers, and pooling with the places of its maxima."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
+from deploycc.graph_rewrites.interpolation import coordinates
 from deploycc.lowering.converters.sampling import in_routine_type, suffix
 from deploycc.lowering.routines import FOLDER, call_routine
 from deploycc.relax_graph import constant_value
@@ -152,4 +156,53 @@ class MaxUnpool(OnnxOpConverter):  # type: ignore[misc]
         return relax.op.astype(made, str(inputs[0].ty.dtype))
 
 
-CONVERTERS: dict[str, type] = {"Col2Im": Col2Im, "MaxPool": MaxPool, "MaxUnpool": MaxUnpool}
+class Resize(importer_converter("Resize")):  # type: ignore[misc]
+    """Linear interpolation of integer images by a routine that rounds as ONNX Runtime does."""
+
+    @classmethod
+    def _impl_v18(cls, bb: Any, inputs: Any, attr: Any, params: Any) -> Any:
+        data = inputs[0]
+        shape, dtype = [int(extent) for extent in data.ty.shape], str(data.ty.dtype)
+        if attr.get("mode", b"nearest") != b"linear" or dtype not in _INTEGERS or len(shape) != 4:
+            return super()._impl_v18(bb, inputs, attr, params)
+        given = [constant_value(value) for value in (*inputs, None, None)[2:4] if value is not None]
+        chosen = next(value for value in given if value is not None and value.size)
+        sizes = [int(size) for size in chosen] if chosen.dtype.kind == "i" else _scaled(shape, chosen)
+        mode = attr.get("coordinate_transformation_mode", b"half_pixel").decode()
+        across, along = (_neighbours(shape[axis], sizes[axis], mode) for axis in (2, 3))
+        places, weights = (np.concatenate([*across[i], *along[i]]) for i in (0, 1))
+        return call_routine(
+            bb,
+            FOLDER / "resizing.c",
+            f"dcc_resize_bilinear_{_INTEGERS[dtype]}",
+            [data, relax.const(places, "int32"), relax.const(weights, "float32")],
+            [([*shape[:2], *sizes[2:]], dtype)],
+            [shape[0] * shape[1], *shape[2:], *sizes[2:]],
+        )
+
+
+_INTEGERS = {"int8": "i8", "uint8": "u8", "int32": "i32"}
+Pair = tuple[npt.NDArray[Any], npt.NDArray[Any]]
+
+
+def _scaled(shape: Sequence[int], scales: npt.NDArray[Any]) -> list[int]:
+    return [
+        math.floor(np.float32(extent) * np.float32(scale)) for extent, scale in zip(shape, scales, strict=True)
+    ]
+
+
+def _neighbours(before: int, after: int, mode: str) -> tuple[Pair, Pair]:
+    """The two neighbours of each sample along an axis, and their weights."""
+    where = np.arange(after, dtype=np.float32)
+    if before != after:
+        scale = float(np.float32(after) / np.float32(before))
+        where = coordinates(before, after, scale, mode)
+    where = np.clip(where, np.float32(0), np.float32(before - 1))
+    first = where.astype(np.int32)
+    second = np.minimum(first + 1, before - 1).astype(np.int32)
+    far, near = np.abs(where - second.astype(np.float32)), np.abs(where - first.astype(np.float32))
+    far[first == second] = near[first == second] = 0.5
+    return (first, second), (far.astype(np.float32), near.astype(np.float32))
+
+
+CONVERTERS: dict[str, type] = {"Col2Im": Col2Im, "MaxPool": MaxPool, "MaxUnpool": MaxUnpool, "Resize": Resize}

@@ -35,7 +35,7 @@ class DeformConv(OnnxOpConverter):  # type: ignore[misc]
         scale = shift if mask is None else in_routine_type(bb, mask)
         batch, channels, height, width = (int(extent) for extent in data.ty.shape)
         filters, members, kernel_height, kernel_width = (int(extent) for extent in weight.ty.shape)
-        rows, columns = (int(extent) for extent in offset.ty.shape[2:])
+        rows, columns = (int(extent) for extent in list(offset.ty.shape)[2:])
         pads = [int(pad) for pad in attr.get("pads", [0, 0, 0, 0])]
         groups, kernel = int(attr.get("group", 1)), kernel_height * kernel_width
         sampled = call_routine(
