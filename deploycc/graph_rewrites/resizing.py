@@ -168,7 +168,9 @@ def _axes(editor: Editor, node: NodeProto) -> list[_Axis] | None:
         return None
     if attribute(node, "antialias", 0):
         return [axis for axis in axes if axis.before != axis.after]
-    return [axis for axis in axes if axis.before != axis.after or axis.scale != 1.0 or axis.part != (0.0, 1.0)]
+    return [
+        axis for axis in axes if axis.before != axis.after or axis.scale != 1.0 or axis.part != (0.0, 1.0)
+    ]
 
 
 def _crop_box(

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deploycc.graph_rewrites.interpolation import coordinates
-from deploycc.lowering.converters.sampling import in_routine_type, suffix
+from deploycc.lowering.converters.sampling import agree, in_routine_type, suffix
 from deploycc.lowering.routines import FOLDER, call_routine
 from deploycc.relax_graph import constant_value
 from deploycc.tvm_api import OnnxOpConverter, importer_converter, relax, te, tirx
@@ -36,8 +36,12 @@ class Col2Im(OnnxOpConverter):  # type: ignore[misc]
             for i in range(rank)
         ]
 
+        batch, rows, _ = (int(extent) for extent in inputs[0].ty.shape)
+        if rows % math.prod(block):
+            raise ValueError(f"{rows} rows are no whole number of blocks {block}")
+        agree("the input", inputs[0], [batch, rows, math.prod(laid)])
+
         def gather(data: Any) -> Any:
-            batch, rows, _ = (int(extent) for extent in data.shape)
             taps = [te.reduce_axis((0, extent), f"tap_{i}") for i, extent in enumerate(block)]
 
             def pixel(n: Any, c: Any, *at: Any) -> Any:
@@ -57,9 +61,7 @@ class Col2Im(OnnxOpConverter):  # type: ignore[misc]
         return bb.emit_te(gather, inputs[0])
 
 
-def _window(
-    shape: Sequence[int], attr: Any
-) -> tuple[list[int], list[int], list[int], list[int], list[int]]:
+def _window(shape: Sequence[int], attr: Any) -> tuple[list[int], list[int], list[int], list[int], list[int]]:
     """Kernel, strides, dilations, padding in front and results along each spatial axis of a pool."""
     sizes, kernel = list(shape[2:]), [int(extent) for extent in attr["kernel_shape"]]
     rank = len(kernel)
@@ -135,13 +137,12 @@ class MaxUnpool(OnnxOpConverter):  # type: ignore[misc]
     def _impl_v9(cls, bb: Any, inputs: Any, attr: Any, params: Any) -> Any:
         values = in_routine_type(bb, inputs[0])
         shape = [int(extent) for extent in values.ty.shape]
+        agree("the list of places", inputs[1], shape)
         kernel = [int(extent) for extent in attr["kernel_shape"]]
         rank = len(kernel)
         strides = [int(stride) for stride in attr.get("strides", [1] * rank)]
         pads = [int(pad) for pad in attr.get("pads", [0] * (2 * rank))]
-        sizes = [
-            (shape[2 + i] - 1) * strides[i] + kernel[i] - pads[i] - pads[rank + i] for i in range(rank)
-        ]
+        sizes = [(shape[2 + i] - 1) * strides[i] + kernel[i] - pads[i] - pads[rank + i] for i in range(rank)]
         if len(inputs) > 2 and inputs[2] is not None:
             sizes = [int(extent) for extent in constant_value(inputs[2]).tolist()][-rank:]
         size = [*shape[:2], *sizes]
@@ -187,7 +188,8 @@ Pair = tuple[npt.NDArray[Any], npt.NDArray[Any]]
 
 def _scaled(shape: Sequence[int], scales: npt.NDArray[Any]) -> list[int]:
     return [
-        math.floor(np.float32(extent) * np.float32(scale)) for extent, scale in zip(shape, scales, strict=True)
+        math.floor(np.float32(extent) * np.float32(scale))
+        for extent, scale in zip(shape, scales, strict=True)
     ]
 
 

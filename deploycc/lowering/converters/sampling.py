@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from deploycc.lowering.routines import FOLDER, call_routine
@@ -18,6 +19,16 @@ def in_routine_type(bb: Any, value: Any) -> Any:
 def suffix(value: Any) -> str:
     """Which of a routine's functions is for the element type of ``value``."""
     return {"float32": "f32", "float64": "f64", "int8": "i8", "uint8": "u8"}[str(value.ty.dtype)]
+
+
+def agree(what: str, value: Any, shape: Sequence[int]) -> None:
+    """Raises ``ValueError`` unless ``value`` has the ``shape`` a routine will read of it.
+
+    A routine checks nothing, and nobody but ONNX Runtime has looked at these extents before.
+    """
+    have = [int(extent) for extent in value.ty.shape]
+    if have != list(shape):
+        raise ValueError(f"{what} is {have}, where the other inputs need {list(shape)}")
 
 
 class DeformConv(OnnxOpConverter):  # type: ignore[misc]
@@ -38,6 +49,15 @@ class DeformConv(OnnxOpConverter):  # type: ignore[misc]
         rows, columns = (int(extent) for extent in list(offset.ty.shape)[2:])
         pads = [int(pad) for pad in attr.get("pads", [0, 0, 0, 0])]
         groups, kernel = int(attr.get("group", 1)), kernel_height * kernel_width
+        parts = int(attr.get("offset_group", 1))
+        if channels % parts or filters % groups:
+            raise ValueError(f"{channels} channels in {parts} parts, {filters} filters in {groups} groups")
+        agree("the weight", weight, [filters, channels // groups, kernel_height, kernel_width])
+        agree("the offset", offset, [batch, parts * kernel * 2, rows, columns])
+        if mask is not None:
+            agree("the mask", mask, [batch, parts * kernel, rows, columns])
+        if bias is not None:
+            agree("the bias", bias, [filters])
         sampled = call_routine(
             bb,
             _SOURCE,
@@ -45,7 +65,7 @@ class DeformConv(OnnxOpConverter):  # type: ignore[misc]
             [image, shift, scale],
             [((batch, channels, kernel, rows * columns), str(image.ty.dtype))],
             [
-                *(int(mask is not None), batch, channels, height, width, int(attr.get("offset_group", 1))),
+                *(int(mask is not None), batch, channels, height, width, parts),
                 *(kernel_height, kernel_width, rows, columns),
                 *(int(stride) for stride in attr.get("strides", [1, 1])),
                 *(int(dilation) for dilation in attr.get("dilations", [1, 1])),
@@ -90,6 +110,8 @@ class RoiAlign(OnnxOpConverter):  # type: ignore[misc]
         batch, channels, height, width = (int(extent) for extent in data.ty.shape)
         count = int(boxes.ty.shape[0])
         rows, columns = int(attr.get("output_height", 1)), int(attr.get("output_width", 1))
+        agree("the list of boxes", boxes, [count, 4])
+        agree("the list of their images", inputs[2], [count])
         made = call_routine(
             bb,
             _SOURCE,

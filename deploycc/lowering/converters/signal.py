@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from deploycc.lowering.converters.sampling import agree
 from deploycc.lowering.routines import FOLDER, call_routine
 from deploycc.relax_graph import constant_value
 from deploycc.tvm_api import OnnxOpConverter, relax, te
@@ -74,7 +75,9 @@ def roots_of_unity(length: int) -> Complex:
     return np.asarray(real + 1j * imaginary)
 
 
-def fourier(bb: Any, signal: Any, form: Transform, window: Any = None, frames: tuple[int, int] = (1, 0)) -> Any:
+def fourier(
+    bb: Any, signal: Any, form: Transform, window: Any = None, frames: tuple[int, int] = (1, 0)
+) -> Any:
     """The transforms of a signal ``[rows, n, components]``: ``[rows, frames, bins, made]``.
 
     ``frames`` says how many stretches of a row there are, and how far apart.  ``window`` is multiplied with
@@ -173,6 +176,8 @@ class DFT(OnnxOpConverter):  # type: ignore[misc]
         mirrored = onesided and inverse
         natural = 2 * (shape[axis] - 1) if mirrored else shape[axis]
         length = natural if given is None else int(given.item())
+        if length < 1:
+            raise ValueError(f"a transform of {length} numbers")
         form = Transform(
             length,
             min(shape[axis], length // 2 + 1 if mirrored else length),
@@ -207,8 +212,11 @@ class STFT(OnnxOpConverter):  # type: ignore[misc]
         components = int(rows.ty.shape[2])
         form = Transform(length, length, length // 2 + 1 if onesided else length, components)
         if window is not None:
+            agree("the window", window, [length])
             window = _in_wide_type(bb, window)
         count = (shape[1] - length) // hop + 1
+        if hop < 1 or count < 1:
+            raise ValueError(f"a signal of {shape[1]} has no frame of {length} in steps of {hop}")
         made = fourier(bb, rows, form, window, (count, hop))
         return relax.op.astype(made, str(inputs[0].ty.dtype))
 
