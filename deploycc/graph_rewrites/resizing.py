@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -266,7 +267,7 @@ def _weights(node: NodeProto, axis: _Axis, where: Floats) -> Floats:
     return interpolation_matrix(where, axis.before, cubic, exclude_outside)
 
 
-def _product(new: Rewrite, source: str, axis: int, rank: int, weights: npt.NDArray[np.floating]) -> str:
+def _product(new: Rewrite, source: str, axis: int, rank: int, weights: npt.NDArray[Any]) -> str:
     """``target[..., m, ...] = sum over n of weights[m, n] * source[..., n, ...]`` along ``axis``."""
     if axis == rank - 2:
         return new.add("MatMul", new.constant(weights), source)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deploycc.graph_rewrites.interpolation import coordinates
-from deploycc.lowering.converters.sampling import agree, in_routine_type, suffix
+from deploycc.lowering.converters.sampling import agree, in_routine_type, numbers, suffix
 from deploycc.lowering.routines import FOLDER, call_routine
 from deploycc.relax_graph import constant_value
 from deploycc.tvm_api import OnnxOpConverter, importer_converter, relax, te, tirx
@@ -23,8 +23,8 @@ class Col2Im(OnnxOpConverter):  # type: ignore[misc]
 
     @classmethod
     def _impl_v18(cls, bb: Any, inputs: Any, attr: Any, params: Any) -> Any:
-        image = [int(extent) for extent in constant_value(inputs[1]).tolist()]
-        block = [int(extent) for extent in constant_value(inputs[2]).tolist()]
+        image = [int(extent) for extent in numbers(inputs[1]).tolist()]
+        block = [int(extent) for extent in numbers(inputs[2]).tolist()]
         rank = len(image)
         strides, dilations, pads = (
             [int(number) for number in attr.get(name, [neutral] * count)]
@@ -144,7 +144,7 @@ class MaxUnpool(OnnxOpConverter):  # type: ignore[misc]
         pads = [int(pad) for pad in attr.get("pads", [0] * (2 * rank))]
         sizes = [(shape[2 + i] - 1) * strides[i] + kernel[i] - pads[i] - pads[rank + i] for i in range(rank)]
         if len(inputs) > 2 and inputs[2] is not None:
-            sizes = [int(extent) for extent in constant_value(inputs[2]).tolist()][-rank:]
+            sizes = [int(extent) for extent in numbers(inputs[2]).tolist()][-rank:]
         size = [*shape[:2], *sizes]
         made = call_routine(
             bb,

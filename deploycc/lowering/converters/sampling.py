@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from deploycc.lowering.routines import FOLDER, call_routine
+from deploycc.relax_graph import Array, constant_value
 from deploycc.tvm_api import OnnxOpConverter, relax
 
 _SOURCE = FOLDER / "sampling.c"
@@ -19,6 +20,14 @@ def in_routine_type(bb: Any, value: Any) -> Any:
 def suffix(value: Any) -> str:
     """Which of a routine's functions is for the element type of ``value``."""
     return {"float32": "f32", "float64": "f64", "int8": "i8", "uint8": "u8"}[str(value.ty.dtype)]
+
+
+def numbers(value: Any) -> Array:
+    """The elements of a parameter.  Raises ``ValueError`` if it is computed at run time."""
+    known = constant_value(value)
+    if known is None:
+        raise ValueError("a parameter is computed at run time")
+    return known
 
 
 def agree(what: str, value: Any, shape: Sequence[int]) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from deploycc.lowering.converters.sampling import agree
+from deploycc.lowering.converters.sampling import agree, numbers
 from deploycc.lowering.routines import FOLDER, call_routine
 from deploycc.relax_graph import constant_value
 from deploycc.tvm_api import OnnxOpConverter, relax, te
@@ -206,8 +206,8 @@ class STFT(OnnxOpConverter):  # type: ignore[misc]
         signal = _in_wide_type(bb, signal)
         shape = [int(extent) for extent in signal.ty.shape]
         rows = bb.normalize(relax.op.reshape(signal, [shape[0], shape[1], -1]))
-        length = int(constant_value(frame).item()) if frame is not None else int(window.ty.shape[0])
-        hop = int(constant_value(step).item())
+        length = int(numbers(frame).item()) if frame is not None else int(window.ty.shape[0])
+        hop = int(numbers(step).item())
         onesided = bool(attr.get("onesided", 1))
         components = int(rows.ty.shape[2])
         form = Transform(length, length, length // 2 + 1 if onesided else length, components)
