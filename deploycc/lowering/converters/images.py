@@ -1,4 +1,4 @@
-"""Images from columns, resized images of integers, and pooling with the places of its maxima."""
+"""Images from columns, resized images, and pooling with the places of its maxima."""
 
 from __future__ import annotations
 
@@ -182,6 +182,58 @@ class Resize(importer_converter("Resize")):  # type: ignore[misc]
         )
 
 
+class MatMul(importer_converter("MatMul")):  # type: ignore[misc]
+    """A product with a banded constant matrix, which is what a resized axis is, by a routine.
+
+    Of a row as long as the image only the pixels under a filter count: a dense product would multiply by
+    zeros ten times and more.
+    """
+
+    @classmethod
+    def _impl_v13(cls, bb: Any, inputs: Any, attr: Any, params: Any) -> Any:
+        for place, data in ((0, inputs[1]), (1, inputs[0])):
+            matrix, dtype = constant_value(inputs[place]), str(data.ty.dtype)
+            if matrix is None or matrix.ndim != 2 or constant_value(data) is not None or data.ty.ndim < 2:
+                continue
+            band = _band(matrix if place == 0 else matrix.T) if dtype in ("float32", "float64") else None
+            if band is None:
+                continue
+            starts, weights = band
+            shape = [int(extent) for extent in data.ty.shape]
+            axis = len(shape) - 2 + place
+            result = [*shape[:axis], len(starts), *shape[axis + 1 :]]
+            return call_routine(
+                bb,
+                FOLDER / "banded.c",
+                f"dcc_banded_product_{suffix(data)}",
+                [data, relax.const(starts, "int32"), relax.const(weights.astype(dtype), dtype)],
+                [(result, dtype)],
+                [
+                    *(math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])),
+                    *weights.shape,
+                ],
+            )
+        return super()._impl_v13(bb, inputs, attr, params)
+
+
+_LEAST_GAIN = 12
+"""How many zeros a dense product must have for each number that counts: its kernels are that much faster."""
+
+
+def _band(matrix: npt.NDArray[Any]) -> Pair | None:
+    """Where the numbers of each row begin, and they: ``None`` where a dense product is as good."""
+    rows, columns = matrix.shape
+    if rows * columns < 1 << 12 or np.count_nonzero(matrix) * _LEAST_GAIN > matrix.size:
+        return None
+    counts = matrix != 0
+    first, last = counts.argmax(axis=1), columns - counts[:, ::-1].argmax(axis=1)
+    taps = int(np.max(np.where(counts.any(axis=1), last - first, 1)))
+    if taps * _LEAST_GAIN > columns:
+        return None
+    starts = np.minimum(first, columns - taps)
+    return starts.astype(np.int32), np.take_along_axis(matrix, starts[:, None] + np.arange(taps), axis=1)
+
+
 _INTEGERS = {"int8": "i8", "uint8": "u8", "int32": "i32"}
 Pair = tuple[npt.NDArray[Any], npt.NDArray[Any]]
 
@@ -207,4 +259,10 @@ def _neighbours(before: int, after: int, mode: str) -> tuple[Pair, Pair]:
     return (first, second), (far.astype(np.float32), near.astype(np.float32))
 
 
-CONVERTERS: dict[str, type] = {"Col2Im": Col2Im, "MaxPool": MaxPool, "MaxUnpool": MaxUnpool, "Resize": Resize}
+CONVERTERS: dict[str, type] = {
+    "Col2Im": Col2Im,
+    "MatMul": MatMul,
+    "MaxPool": MaxPool,
+    "MaxUnpool": MaxUnpool,
+    "Resize": Resize,
+}

@@ -1,7 +1,8 @@
-"""Samples at coordinates that are known only at run time: ``DeformConv`` and ``RoiAlign``."""
+"""Samples at coordinates that are known only at run time, by routines that read nothing outside the image."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -136,4 +137,61 @@ class RoiAlign(OnnxOpConverter):  # type: ignore[misc]
         return relax.op.astype(made, dtype)
 
 
-CONVERTERS: dict[str, type] = {"DeformConv": DeformConv, "RoiAlign": RoiAlign}
+class MaxRoiPool(OnnxOpConverter):  # type: ignore[misc]
+    """The largest pixel of each bin of boxes at whole pixels (Girshick, Fast R-CNN, 2015)."""
+
+    @classmethod
+    def _impl_v1(cls, bb: Any, inputs: Any, attr: Any, params: Any) -> Any:
+        data, boxes = (in_routine_type(bb, value) for value in inputs)
+        batch, channels, height, width = (int(extent) for extent in data.ty.shape)
+        count = int(boxes.ty.shape[0])
+        agree("the list of boxes", boxes, [count, 5])
+        rows, columns = (int(extent) for extent in attr["pooled_shape"])
+        made = call_routine(
+            bb,
+            _SOURCE,
+            f"dcc_max_roi_pool_{suffix(data)}",
+            [data, boxes],
+            [((count, channels, rows, columns), str(data.ty.dtype))],
+            [batch, channels, height, width, count, rows, columns, float(attr.get("spatial_scale", 1.0))],
+        )
+        return relax.op.astype(made, str(inputs[0].ty.dtype))
+
+
+class GridSample(OnnxOpConverter):  # type: ignore[misc]
+    """Samples of images and volumes at the places of a grid, which are worked out once for all channels.
+
+    The cubic weights are Keys' with a = -0.75.
+    """
+
+    @classmethod
+    def _impl_v16(cls, bb: Any, inputs: Any, attr: Any, params: Any) -> Any:
+        data, grid = (in_routine_type(bb, value) for value in inputs)
+        shape, places = ([int(extent) for extent in value.ty.shape] for value in (data, grid))
+        axes = len(shape) - 2
+        agree("the grid", grid, [shape[0], *places[1:-1], axes])
+        if axes not in (2, 3) or len(places) != axes + 2 or str(grid.ty.dtype) != str(data.ty.dtype):
+            raise ValueError(f"a grid of {places} for an input of {shape}, or of another type")
+        mode = attr.get("mode", b"linear").decode().removeprefix("bi")
+        made = call_routine(
+            bb,
+            FOLDER / "grid.c",
+            f"dcc_grid_sample_{suffix(data)}",
+            [data, grid],
+            [((*shape[:2], *places[1:-1]), str(data.ty.dtype))],
+            [
+                *(*shape[:2], *[1] * (3 - axes), *shape[2:], math.prod(places[1:-1]), axes),
+                ("nearest", "linear", "cubic").index(mode),
+                (b"zeros", b"border", b"reflection").index(attr.get("padding_mode", b"zeros")),
+                int(attr.get("align_corners", 0)),
+            ],
+        )
+        return relax.op.astype(made, str(inputs[0].ty.dtype))
+
+
+CONVERTERS: dict[str, type] = {
+    "DeformConv": DeformConv,
+    "GridSample": GridSample,
+    "MaxRoiPool": MaxRoiPool,
+    "RoiAlign": RoiAlign,
+}
