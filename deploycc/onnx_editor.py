@@ -327,6 +327,8 @@ class Rewrite:
         again.output.extend(outputs)
         self._steps.append(again)
 
-    def done(self) -> None:
-        """Put the steps where the node was."""
+    def done(self, result: str = "") -> None:
+        """Put the steps where the node was; the last one makes ``result``, where that is given."""
+        if result:
+            self._steps[-1].output[0] = result
         self._editor.replace(self._node, self._steps)

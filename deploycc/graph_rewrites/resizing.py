@@ -1,25 +1,27 @@
-"""``Resize`` in the forms the importer reads right, and exact other operators for the rest.
-
-Formulas: the ONNX specification of Resize (coordinate transformations, nearest modes, cubic
-weights after Keys 1981 with ``cubic_coeff_a``).  Coordinates are computed in float32, as
-ONNX Runtime does, so that ties round the same way.
-"""
+"""``Resize`` in the forms the importer reads right, and exact other operators for the rest."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from onnx import NodeProto
+from onnx import NodeProto, TensorProto
 
+from deploycc.graph_rewrites.interpolation import (
+    Floats,
+    antialias_matrix,
+    coordinates,
+    cropped_coordinates,
+    interpolation_matrix,
+    nearest,
+)
 from deploycc.onnx_editor import Editor, Rewrite, attribute, drop_attribute
 
 MAX_MATRIX = 1 << 22
 """Elements of an interpolation matrix beyond which the product would cost more than it is worth."""
-
-Floats = npt.NDArray[np.float32]
 
 
 def drop_empty_resize_inputs(editor: Editor) -> int:
@@ -100,23 +102,27 @@ def upsample_to_resize(editor: Editor) -> int:
 
 @dataclass(frozen=True)
 class _Axis:
-    """One resized dimension: extents before and after, and the scale that places the samples."""
+    """One resized dimension: extents before and after, and the scale that places the samples.
+
+    ``part`` is where the crop box begins and ends along it, as shares of the extent.
+    """
 
     index: int
     before: int
     after: int
     scale: float
+    part: tuple[float, float] = (0.0, 1.0)
 
 
 def resize_by_axis(editor: Editor) -> int:
     """What the importer gets wrong in ``Resize`` becomes ``Gather`` (nearest) or ``MatMul`` an axis.
 
-    That is: scales that lead to no whole number, resized batch or channels, aspect policies,
-    ``half_pixel_symmetric``, ``align_corners`` to one pixel, ranks other than 3 to 5.  Linear
+    That is: scales that lead to no whole number, resized batch or channels, aspect policies, antialiasing,
+    crop boxes, ``half_pixel_symmetric``, ``align_corners`` to one pixel, ranks other than 3 to 5.  Linear
     and cubic interpolation are separable and linear, so a constant matrix an axis is exact.
 
-    Refuses cropping, antialiasing, sizes computed at run time, interpolation of anything but
-    float32, matrices of more than ``MAX_MATRIX`` elements, and what ONNX itself is not of one mind about.
+    Refuses sizes and crop boxes computed at run time, interpolation of integers, matrices of more than
+    ``MAX_MATRIX`` elements, and what ONNX itself is not of one mind about.
     """
     changed = 0
     for node in list(editor.nodes):
@@ -132,36 +138,55 @@ def resize_by_axis(editor: Editor) -> int:
 
 def _axes(editor: Editor, node: NodeProto) -> list[_Axis] | None:
     shape = editor.shape(node.input[0])
-    if shape is None or attribute(node, "axes") is not None:
+    if shape is None:
         return None
-    if attribute(node, "coordinate_transformation_mode") == "tf_crop_and_resize" or attribute(
-        node, "antialias", 0
-    ):
-        return None
+    rank = len(shape)
+    named = [axis % rank for axis in attribute(node, "axes", range(rank))]
+    part = _crop_box(editor, node, named, rank)
     scales = editor.constant(node.input[2]) if len(node.input) > 2 and node.input[2] else None
     sizes = editor.constant(node.input[3]) if len(node.input) > 3 and node.input[3] else None
-    if scales is not None and scales.size == len(shape):
-        factors = [float(value) for value in scales]
-        if not all(math.isfinite(factor) and factor > 0 for factor in factors):
-            return None
-        after = [
-            math.floor(extent * np.float32(factor)) for extent, factor in zip(shape, factors, strict=True)
-        ]
-    elif sizes is not None and sizes.size == len(shape):
-        after = [int(value) for value in sizes]
+    factors, after = [1.0] * rank, list(shape)
+    if part is None:
+        return None
+    if scales is not None and scales.size == len(named):
+        for axis, factor in zip(named, scales.tolist(), strict=True):
+            if not (math.isfinite(factor) and factor > 0):
+                return None
+            factors[axis], after[axis] = factor, math.floor(shape[axis] * np.float32(factor))
+    elif sizes is not None and sizes.size == len(named):
+        wanted = {axis: int(size) for axis, size in zip(named, sizes.tolist(), strict=True)}
+        ratios = [size / shape[axis] for axis, size in wanted.items()]
         policy = attribute(node, "keep_aspect_ratio_policy", "stretch")
-        factors = [size / extent for size, extent in zip(after, shape, strict=True)]
-        if policy != "stretch":
-            common = min(factors) if policy == "not_larger" else max(factors)
-            factors = [common] * len(shape)
-            after = [math.floor(common * extent + 0.5) for extent in shape]
+        common = min(ratios) if policy == "not_larger" else max(ratios)
+        for axis, size in wanted.items():
+            stretched = policy == "stretch"
+            factors[axis] = size / shape[axis] if stretched else common
+            after[axis] = size if stretched else math.floor(common * shape[axis] + 0.5)
     else:
         return None
-    rows = zip(shape, after, factors, strict=True)
-    axes = [_Axis(i, before, m, scale) for i, (before, m, scale) in enumerate(rows)]
+    axes = [_Axis(i, shape[i], after[i], factors[i], part[i]) for i in range(rank)]
     if any(axis.after < 1 for axis in axes):
         return None
-    return [axis for axis in axes if axis.before != axis.after or axis.scale != 1.0]
+    if attribute(node, "antialias", 0):
+        return [axis for axis in axes if axis.before != axis.after]
+    return [
+        axis for axis in axes if axis.before != axis.after or axis.scale != 1.0 or axis.part != (0.0, 1.0)
+    ]
+
+
+def _crop_box(
+    editor: Editor, node: NodeProto, named: list[int], rank: int
+) -> list[tuple[float, float]] | None:
+    """Where the box of ``tf_crop_and_resize`` begins and ends along each axis; ``None`` if not constant."""
+    part = [(0.0, 1.0)] * rank
+    if attribute(node, "coordinate_transformation_mode") != "tf_crop_and_resize":
+        return part
+    box = editor.constant(node.input[1]) if node.input[1] else None
+    if box is None or box.size != 2 * len(named):
+        return None
+    for place, axis in enumerate(named):
+        part[axis] = float(box[place]), float(box[len(named) + place])
+    return part
 
 
 def _fractional(axis: _Axis) -> bool:
@@ -169,11 +194,15 @@ def _fractional(axis: _Axis) -> bool:
 
 
 def _disputed(node: NodeProto, axes: list[_Axis]) -> bool:
-    """``align_corners`` by a scale that leads to no whole number.
+    """What implementations differ in.
 
-    onnx's tests divide by the size before it is rounded down, ONNX Runtime by the one after.
+    ``align_corners`` by a scale that leads to no whole number: onnx's tests divide by the size before it is
+    rounded down, ONNX Runtime by the one after.  A crop box along an axis that keeps its extent: ONNX
+    Runtime then leaves the axis as it is.
     """
     mode = attribute(node, "coordinate_transformation_mode", "half_pixel")
+    if mode == "tf_crop_and_resize":
+        return any(axis.scale == 1.0 and axis.part != (0.0, 1.0) for axis in axes)
     return mode == "align_corners" and any(axis.after > 1 and _fractional(axis) for axis in axes)
 
 
@@ -183,7 +212,9 @@ def _needs_it(node: NodeProto, axes: list[_Axis], editor: Editor) -> bool:
     return (
         any(axis.index < 2 for axis in axes)
         or rank not in (3, 4, 5)
-        or mode == "half_pixel_symmetric"
+        or mode in ("half_pixel_symmetric", "tf_crop_and_resize")
+        or attribute(node, "antialias", 0) == 1
+        or attribute(node, "axes") is not None
         or attribute(node, "keep_aspect_ratio_policy", "stretch") != "stretch"
         or (mode == "align_corners" and any(axis.after == 1 for axis in axes))
         or any(map(_fractional, axes))
@@ -192,105 +223,58 @@ def _needs_it(node: NodeProto, axes: list[_Axis], editor: Editor) -> bool:
 
 def _rewritten(editor: Editor, node: NodeProto, axes: list[_Axis]) -> bool:
     mode = attribute(node, "mode", "nearest")
+    dtype = editor.dtype(node.input[0])
+    if mode == "nearest" and attribute(node, "antialias", 0):
+        return False
     if mode != "nearest" and (
-        editor.dtype(node.input[0]) != "float32" or any(a.before * a.after > MAX_MATRIX for a in axes)
+        dtype not in ("float16", "float32", "float64") or any(a.before * a.after > MAX_MATRIX for a in axes)
     ):
         return False
     placing = attribute(node, "coordinate_transformation_mode", "half_pixel")
     rank = len(editor.shape(node.input[0]) or ())
     new = Rewrite(editor, node)
-    at = node.input[0]
+    # Sums of half precision would round at each axis.
+    half = dtype == "float16" and mode != "nearest"
+    at = new.add("Cast", node.input[0], to=TensorProto.FLOAT) if half else node.input[0]
+    outside: npt.NDArray[np.bool_] = np.zeros((1,) * rank, np.bool_)
     for axis in axes:
-        output = node.output[0] if axis is axes[-1] else editor.fresh(f"{node.output[0]}/axis{axis.index}")
-        where = coordinates(axis.before, axis.after, axis.scale, placing)
+        if placing == "tf_crop_and_resize":
+            where = cropped_coordinates(axis.before, axis.after, *axis.part)
+            beyond = np.less(where, 0) | np.greater(where, axis.before - 1)
+            outside = outside | beyond.reshape([-1 if i == axis.index else 1 for i in range(rank)])
+        else:
+            where = coordinates(axis.before, axis.after, axis.scale, placing)
         if mode == "nearest":
             picked = nearest(where, attribute(node, "nearest_mode", "round_prefer_floor"), axis.before)
-            new.add("Gather", at, new.constant(picked), output=output, axis=axis.index)
+            at = new.add("Gather", at, new.constant(picked), axis=axis.index)
         else:
-            weights = interpolation_matrix(
-                where,
-                axis.before,
-                cubic=attribute(node, "cubic_coeff_a", -0.75) if mode == "cubic" else None,
-                exclude_outside=bool(attribute(node, "exclude_outside", 0)),
-            )
-            _product(new, at, output, axis.index, rank, weights)
-        at = output
-    new.done()
+            weights = _weights(node, axis, where).astype(np.float64 if dtype == "float64" else np.float32)
+            at = _product(new, at, axis.index, rank, weights)
+    if outside.any():
+        value = np.array(attribute(node, "extrapolation_value", 0.0), np.float32 if half else dtype)
+        at = new.add("Where", new.constant(outside), new.constant(value), at)
+    if half:
+        at = new.add("Cast", at, to=TensorProto.FLOAT16)
+    new.done(node.output[0])
     return True
 
 
-def _product(new: Rewrite, source: str, target: str, axis: int, rank: int, weights: Floats) -> None:
+def _weights(node: NodeProto, axis: _Axis, where: Floats) -> Floats:
+    cubic = attribute(node, "cubic_coeff_a", -0.75) if attribute(node, "mode") == "cubic" else None
+    exclude_outside = bool(attribute(node, "exclude_outside", 0))
+    if attribute(node, "antialias", 0):
+        return antialias_matrix(where, axis.before, axis.scale, cubic, exclude_outside)
+    return interpolation_matrix(where, axis.before, cubic, exclude_outside)
+
+
+def _product(new: Rewrite, source: str, axis: int, rank: int, weights: npt.NDArray[Any]) -> str:
     """``target[..., m, ...] = sum over n of weights[m, n] * source[..., n, ...]`` along ``axis``."""
     if axis == rank - 2:
-        new.add("MatMul", new.constant(weights), source, output=target)
-        return
+        return new.add("MatMul", new.constant(weights), source)
     right = new.constant(np.ascontiguousarray(weights.T))
     if axis == rank - 1:
-        new.add("MatMul", source, right, output=target)
-        return
+        return new.add("MatMul", source, right)
     swap = list(range(rank))
     swap[axis], swap[-1] = swap[-1], swap[axis]
     multiplied = new.add("MatMul", new.add("Transpose", source, perm=swap), right)
-    new.add("Transpose", multiplied, output=target, perm=swap)
-
-
-def coordinates(before: int, after: int, scale: float, mode: str) -> Floats:
-    """Where each of the ``after`` samples lies among the ``before`` ones."""
-    at = np.arange(after, dtype=np.float32)
-    factor = np.float32(scale)
-    half = np.float32(0.5)
-    if mode == "asymmetric":
-        return (at / factor).astype(np.float32)
-    if mode == "align_corners":
-        step = np.float32(before - 1) / np.float32(after - 1) if after > 1 else np.float32(0)
-        return (at * step).astype(np.float32)
-    if mode == "pytorch_half_pixel" and after == 1:
-        return np.zeros(1, np.float32)
-    centred = ((at + half) / factor - half).astype(np.float32)
-    if mode == "half_pixel_symmetric":
-        adjustment = np.float32(after) / np.float32(factor * np.float32(before))
-        centred += np.float32(before) / np.float32(2) * (np.float32(1) - adjustment)
-    return centred
-
-
-def nearest(where: Floats, rounding: str, extent: int) -> npt.NDArray[np.int64]:
-    """The index read for each sample: rounded as ``nearest_mode`` says, and inside the image."""
-    half = np.float32(0.5)
-    rounded = {
-        "floor": np.floor(where),
-        "ceil": np.ceil(where),
-        "round_prefer_ceil": np.floor(where + half),
-    }.get(rounding, np.ceil(where - half))
-    indices: npt.NDArray[np.int64] = np.clip(rounded, 0, extent - 1).astype(np.int64)
-    return indices
-
-
-def interpolation_matrix(where: Floats, extent: int, cubic: float | None, exclude_outside: bool) -> Floats:
-    """Weights ``[samples, extent]`` of linear (``cubic=None``) or cubic interpolation at ``where``.
-
-    Taps beyond the edge take the edge's value, or are left out with the rest scaled to sum 1.
-    """
-    weights = np.zeros((len(where), extent), np.float64)
-    for row, x in enumerate(where):
-        base = math.floor(x)
-        ratio = float(x) - base
-        if cubic is None:
-            taps = {base: 1.0 - ratio, base + 1: ratio}
-        else:
-            taps = dict(zip(range(base - 1, base + 3), _cubic_weights(ratio, cubic), strict=True))
-        if exclude_outside and cubic is not None:
-            taps = {index: weight for index, weight in taps.items() if 0 <= index < extent}
-            total = sum(taps.values())
-            taps = {index: weight / total for index, weight in taps.items()}
-        for index, weight in taps.items():
-            weights[row, min(max(index, 0), extent - 1)] += weight
-    return weights.astype(np.float32)
-
-
-def _cubic_weights(t: float, a: float) -> list[float]:
-    return [
-        ((a * (t + 1) - 5 * a) * (t + 1) + 8 * a) * (t + 1) - 4 * a,
-        ((a + 2) * t - (a + 3)) * t * t + 1,
-        ((a + 2) * (1 - t) - (a + 3)) * (1 - t) * (1 - t) + 1,
-        ((a * (2 - t) - 5 * a) * (2 - t) + 8 * a) * (2 - t) - 4 * a,
-    ]
+    return new.add("Transpose", multiplied, perm=swap)

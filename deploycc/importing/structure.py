@@ -59,6 +59,9 @@ def tidy(proto: ModelProto) -> list[Diagnostic]:
     for node in all_nodes(graph):
         if node.domain in DEFAULT_DOMAINS:
             node.domain = ""
+        if node.op_type == "STFT" and not node.domain and all(a.name != "onesided" for a in node.attribute):
+            # onnx infers a shape as if the default were 0.
+            node.attribute.append(onnx.helper.make_attribute("onesided", 1))
     keep_used_opsets(proto)
     if opset_of(proto) == 0 and all(node.domain for node in all_nodes(graph)) and graph.node:
         proto.opset_import.append(onnx.helper.make_opsetid("", _OPSET_WITHOUT_STANDARD_OPERATORS))

@@ -27,11 +27,12 @@ from deploycc.request import request_to_json
 from deploycc.types import DeployccError, Diagnostic, Limits
 from tests.models import write_small_net
 
-MODEL = """g (float[1,1,8,8] x) => (float[1,1,4,4] y, float[1,1,4,4] v, float z) <int64[4] s = {1, 1, 4, 4}> {
+MODEL = """g (int32[1,1,8,8] x) => (int32[1,1,4,4] y, int32[1,1,4,4] v, float z) <int64[4] s = {1, 1, 4, 4}> {
     y = Resize<mode="linear", antialias=1>(x, , , s)
     v = Resize<mode="linear", antialias=1>(x, , , s)
     w = Squeeze(v)
-    z = Bernoulli(w)
+    f = Cast<to=1>(w)
+    z = Bernoulli(f)
 }"""
 
 

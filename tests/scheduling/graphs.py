@@ -33,7 +33,7 @@ Array = np.ndarray[Any, Any]
 ROOT = Path(__file__).resolve().parents[2]
 SCHEDULES = ROOT / "schedules"
 SEED = int(os.environ.get("DEPLOYCC_TEST_SEED", secrets.randbelow(1 << 32)))
-TOLERANCE = {np.dtype(np.float32): 1e-5, np.dtype(np.float16): 8 * 2.0**-11}
+TOLERANCE = {np.dtype(np.float64): 1e-13, np.dtype(np.float32): 1e-5, np.dtype(np.float16): 8 * 2.0**-11}
 """Largest error as a share of the output's largest value: float32 sums in another order, and the transforms
 of Winograd's convolutions (tests/schedules/test_winograd.py has their own bounds).  Of float16 what rounding
 four operators in a row gives, in ONNX Runtime and here: 2**-11 each."""

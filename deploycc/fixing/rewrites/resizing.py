@@ -13,7 +13,7 @@ import numpy as np
 from onnx import NodeProto, version_converter
 
 from deploycc.fixing.record import ROUNDING, Fix
-from deploycc.graph_rewrites.resizing import coordinates, nearest
+from deploycc.graph_rewrites.interpolation import coordinates, nearest
 from deploycc.lifting import mend
 from deploycc.onnx_editor import Editor, Rewrite, attribute, drop_attribute, set_attribute
 

@@ -15,21 +15,27 @@ from __future__ import annotations
 from deploycc.lowering.converters import (
     counting,
     elements,
+    images,
     indices,
     integer_products,
     plain,
     quantising,
     recurrent,
+    sampling,
+    signal,
 )
 
 FAMILIES = (
     counting,
     elements,
+    images,
     indices,
     integer_products,
     plain,
     quantising,
     recurrent,
+    sampling,
+    signal,
 )
 
 CONVERTERS: dict[str, type] = {

@@ -5,7 +5,6 @@
 * ``InstanceNormalization`` becomes a mean, a variance that computes the mean anew, and elementwise steps:
   three kernels that each read the whole image.
 * ``BitShift`` becomes the machine's shift, which is undefined by the type's width and more.
-* ``RoiAlign`` shifts its boxes by half a pixel before it scales them, not after.
 * ``PRelu`` with one slope for all becomes a kernel of its own, because its operands have different ranks.
 """
 
@@ -153,21 +152,6 @@ class InstanceNormalization(OnnxOpConverter):  # type: ignore[misc]
         return relax.op.nn.instance_norm(data, scale, shift, 1, axes, epsilon)
 
 
-class RoiAlign(importer_converter("RoiAlign")):  # type: ignore[misc]
-    """Half a pixel is taken off the scaled boxes; TVM's converter takes it off before it scales them."""
-
-    @classmethod
-    def _impl(cls, bb: Any, inputs: Any, attr: Any, params: Any, default_mode: bytes) -> Any:
-        scale = float(attr.get("spatial_scale", 1.0))
-        if attr.get("coordinate_transformation_mode", default_mode) == b"half_pixel" and scale != 1.0:
-            data, rois, images = inputs
-            dtype = str(rois.ty.dtype)
-            # (roi + shift - 0.5) * scale is roi * scale - 0.5.
-            shift = relax.const(np.asarray(0.5 - 0.5 / scale, dtype), dtype)
-            inputs = [data, bb.normalize(relax.op.add(rois, shift)), images]
-        return super()._impl(bb, inputs, attr, params, default_mode)
-
-
 CONVERTERS: dict[str, type] = {
     "BitShift": BitShift,
     "Max": _pairwise(relax.op.maximum),
@@ -178,5 +162,4 @@ CONVERTERS: dict[str, type] = {
     "InstanceNormalization": InstanceNormalization,
     "Pad": Pad,
     "PRelu": PRelu,
-    "RoiAlign": RoiAlign,
 }

@@ -36,6 +36,7 @@ from deploycc.graph_rewrites.normalising import (
     write_out_lp_norm,
     write_out_rms_norm,
 )
+from deploycc.graph_rewrites.pooling import drop_default_unpool_shape
 from deploycc.graph_rewrites.quantised import fold_dequantised, fuse_quantised, multiply_as_integers
 from deploycc.graph_rewrites.random_numbers import random_constants
 from deploycc.graph_rewrites.resizing import (
@@ -78,6 +79,7 @@ LOWERING: tuple[Pass, ...] = (
     upsample_to_resize,
     name_all_resize_axes,
     resize_by_axis,
+    drop_default_unpool_shape,
     sign_of_infinity,
     deconvolution_pads,
     one_hot_by_comparison,
