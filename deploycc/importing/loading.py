@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from deploycc.importing.binding import bind_shapes
+from deploycc.importing.flattening import straightened
 from deploycc.importing.functions import inline_functions, inline_local_functions
 from deploycc.importing.operators import check_operators
 from deploycc.importing.opsets import normalise_opset
@@ -41,9 +42,14 @@ def load(request: BuildRequest, *, compiled: bool = True, leave_open: bool = Fal
     notes += open_dimensions
     original = infer_shapes(proto)
     if compiled:
-        # What is open cannot be run, and is never built: its lift is taken on trust.
-        proto = normalise_opset(proto, notes, compared=not open_dimensions)
+        # What is open cannot be run, and is never built: what is made of it is taken on trust.
+        run = not open_dimensions
+        proto = straightened(proto, compared=run)
+        proto = normalise_opset(proto, notes, compared=run)
         proto = inline_functions(proto)
+        name_nodes(proto.graph)
+        # Bodies of functions branch and loop over shapes.
+        proto = straightened(proto, compared=run)
         name_nodes(proto.graph)
     proto = infer_shapes(proto)
     return Model(

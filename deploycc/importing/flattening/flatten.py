@@ -1,0 +1,86 @@
+"""The operators that do not reach the flat graph, and the model without them."""
+
+from __future__ import annotations
+
+from onnx import ModelProto
+
+from deploycc.importing.comparing import difference
+from deploycc.importing.flattening import sequences
+from deploycc.importing.flattening.branches import branch
+from deploycc.importing.flattening.loops import loop, over_sequence, scan
+from deploycc.importing.flattening.values import Unknown, not_static
+from deploycc.importing.flattening.walker import RANDOM, Handler, Walker
+from deploycc.onnx_graph import infer_shapes
+from deploycc.types import DeployccError, Diagnostic
+
+HANDLERS: dict[str, Handler] = {
+    "ConcatFromSequence": sequences.concatenate,
+    "If": branch,
+    "Loop": loop,
+    "Optional": sequences.optional,
+    "OptionalGetElement": sequences.get_element,
+    "OptionalHasElement": sequences.has_element,
+    "Scan": scan,
+    "SequenceAt": sequences.at,
+    "SequenceConstruct": sequences.construct,
+    "SequenceEmpty": sequences.empty,
+    "SequenceErase": sequences.erase,
+    "SequenceInsert": sequences.insert,
+    "SequenceLength": sequences.length,
+    "SequenceMap": over_sequence,
+    "SplitToSequence": sequences.split,
+}
+"""What is taken out: control flow, sequences and optionals."""
+
+
+def straightened(model: ModelProto, *, compared: bool) -> ModelProto:
+    """The model itself where it is one straight graph of tensors, else ``flatten``'s form of it.
+
+    With ``compared``, which needs static inputs, both are run on the same ones.
+
+    Raises ``DeployccError`` as ``flatten`` does, and DC461 where the results differ.
+    """
+    if not any(node.op_type in HANDLERS and not node.domain for node in model.graph.node):
+        return model
+    flat = flatten(model)
+    if compared and not any(node.op_type in RANDOM for node in flat.graph.node):
+        reason = difference(model, flat)
+        if reason:
+            raise DeployccError(
+                Diagnostic(
+                    "DC461",
+                    "the model without its loops and branches would compute something else",
+                    got=reason[:500],
+                    need="the same results",
+                    help="this is a fault of deploycc: report it, and unroll the loops at export",
+                )
+            )
+    return flat
+
+
+def flatten(model: ModelProto) -> ModelProto:
+    """The model as one straight graph of tensors: loops unrolled, branches chosen, sequences resolved.
+
+    Nodes of bodies are named after the node that they were in, the trip and themselves:
+    ``loop/3/body_node``.  Function operators without a converter are replaced by their bodies on the
+    way, because bodies branch and loop over shapes.
+
+    Raises ``DeployccError`` with all findings: DC461 control flow that only a run decides, DC462
+    too many nodes or bodies nested too deep, DC464 a sequence or optional that only a run makes up.
+    """
+    walker = Walker(model, HANDLERS)
+    outputs = walker.walk_main(model.graph)
+    for info, value in outputs:
+        if not isinstance(value, str | Unknown):
+            owner = next(node for node in model.graph.node if info.name in node.output)
+            refusal = not_static(
+                owner, f"output '{info.name}' is not a dense tensor", type(value).__name__.lower(), "a tensor"
+            )
+            walker.refused.append(refusal.diagnostic)
+    if walker.refused:
+        raise DeployccError(*walker.refused)
+    flat = ModelProto()
+    flat.CopyFrom(model)
+    flat.graph.CopyFrom(walker.result(model.graph, outputs))
+    del flat.graph.value_info[:]
+    return infer_shapes(flat)
