@@ -11,8 +11,12 @@ _SLACK = 10.0
 """Decomposed operators round otherwise; a wrong meaning is off by far more."""
 
 
-def difference(before: ModelProto, after: ModelProto) -> str:
-    """How the outputs differ on random inputs; empty where they do not, or nothing could be run."""
+def difference(before: ModelProto, after: ModelProto, *, by_runtime: bool = False) -> str:
+    """How the outputs differ on random inputs; empty where they do not, or nothing could be run.
+
+    With ``by_runtime`` only ONNX Runtime's results count: onnx's evaluator stacks the scalars of a loop
+    with an axis too many.
+    """
     names = [info.name for info in before.graph.output]
     if [info.name for info in after.graph.output] != names:
         return "its outputs have other names"
@@ -20,6 +24,8 @@ def difference(before: ModelProto, after: ModelProto) -> str:
         taken = sample(before, [tensor_info(info) for info in before.graph.input], seed=0)
     except ReferenceFailed:
         # Nothing to compare with: the simplifier's own check and the golden run come later.
+        return ""
+    if by_runtime and not taken.engine.startswith("onnxruntime"):
         return ""
     try:
         got, _ = run(after, taken.inputs)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from deploycc.importing.binding import bind_shapes
-from deploycc.importing.flattening import straightened
+from deploycc.importing import contrib, flattening
+from deploycc.importing.binding import bind_shapes, check_through
 from deploycc.importing.functions import inline_functions, inline_local_functions
 from deploycc.importing.operators import check_operators
 from deploycc.importing.opsets import normalise_opset
@@ -32,6 +32,7 @@ def load(request: BuildRequest, *, compiled: bool = True, leave_open: bool = Fal
     proto, sha256 = read_model(request.model)
     notes: list[Diagnostic] = []
     notes += tidy(proto)
+    contrib.own_domain(proto)
     check_structure(proto)
     check_operators(proto)
     check_form(proto)
@@ -40,16 +41,24 @@ def load(request: BuildRequest, *, compiled: bool = True, leave_open: bool = Fal
     name_nodes(proto.graph)
     open_dimensions = bind_shapes(proto, request.shapes, leave_open=leave_open)
     notes += open_dimensions
-    original = infer_shapes(proto)
+    # What is open cannot be run, and is never built: what is made of it is taken on trust.
+    run = not open_dimensions
+    as_read = contrib.standard_domain(proto)
+    handlers = {**contrib.HANDLERS, **(flattening.HANDLERS if compiled else {})}
+    flat = flattening.straightened(proto, handlers, compared=run, judged_by=as_read)
+    if flat is not proto:
+        keep_used_opsets(flat)
+        name_nodes(flat.graph)
+        if run:
+            check_through(flat)
+    original = infer_shapes(as_read if compiled else flat)
+    proto = flat
     if compiled:
-        # What is open cannot be run, and is never built: what is made of it is taken on trust.
-        run = not open_dimensions
-        proto = straightened(proto, compared=run)
         proto = normalise_opset(proto, notes, compared=run)
         proto = inline_functions(proto)
         name_nodes(proto.graph)
         # Bodies of functions branch and loop over shapes.
-        proto = straightened(proto, compared=run)
+        proto = flattening.straightened(proto, handlers, compared=run)
         name_nodes(proto.graph)
     proto = infer_shapes(proto)
     return Model(

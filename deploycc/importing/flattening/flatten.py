@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from onnx import ModelProto
 
 from deploycc.importing.comparing import difference
@@ -9,56 +11,63 @@ from deploycc.importing.flattening import sequences
 from deploycc.importing.flattening.branches import branch
 from deploycc.importing.flattening.loops import loop, over_sequence, scan
 from deploycc.importing.flattening.values import Unknown, not_static
-from deploycc.importing.flattening.walker import RANDOM, Handler, Walker
+from deploycc.importing.flattening.walker import RANDOM, Handler, Operator, Walker
 from deploycc.onnx_graph import infer_shapes
 from deploycc.types import DeployccError, Diagnostic
 
-HANDLERS: dict[str, Handler] = {
-    "ConcatFromSequence": sequences.concatenate,
-    "If": branch,
-    "Loop": loop,
-    "Optional": sequences.optional,
-    "OptionalGetElement": sequences.get_element,
-    "OptionalHasElement": sequences.has_element,
-    "Scan": scan,
-    "SequenceAt": sequences.at,
-    "SequenceConstruct": sequences.construct,
-    "SequenceEmpty": sequences.empty,
-    "SequenceErase": sequences.erase,
-    "SequenceInsert": sequences.insert,
-    "SequenceLength": sequences.length,
-    "SequenceMap": over_sequence,
-    "SplitToSequence": sequences.split,
+HANDLERS: dict[Operator, Handler] = {
+    ("", "ConcatFromSequence"): sequences.concatenate,
+    ("", "If"): branch,
+    ("", "Loop"): loop,
+    ("", "Optional"): sequences.optional,
+    ("", "OptionalGetElement"): sequences.get_element,
+    ("", "OptionalHasElement"): sequences.has_element,
+    ("", "Scan"): scan,
+    ("", "SequenceAt"): sequences.at,
+    ("", "SequenceConstruct"): sequences.construct,
+    ("", "SequenceEmpty"): sequences.empty,
+    ("", "SequenceErase"): sequences.erase,
+    ("", "SequenceInsert"): sequences.insert,
+    ("", "SequenceLength"): sequences.length,
+    ("", "SequenceMap"): over_sequence,
+    ("", "SplitToSequence"): sequences.split,
 }
 """What is taken out: control flow, sequences and optionals."""
 
 
-def straightened(model: ModelProto, *, compared: bool) -> ModelProto:
-    """The model itself where it is one straight graph of tensors, else ``flatten``'s form of it.
+def straightened(
+    model: ModelProto,
+    handlers: Mapping[Operator, Handler],
+    *,
+    compared: bool,
+    judged_by: ModelProto | None = None,
+) -> ModelProto:
+    """The model without the operators that ``handlers`` take out; itself where it has none of them.
 
-    With ``compared``, which needs static inputs, both are run on the same ones.
+    With ``compared``, which needs static inputs, it is run beside what it was (or ``judged_by``, another
+    form of that) on the same inputs.
 
     Raises ``DeployccError`` as ``flatten`` does, and DC461 where the results differ.
     """
-    if not any(node.op_type in HANDLERS and not node.domain for node in model.graph.node):
+    if not any((node.domain, node.op_type) in handlers for node in model.graph.node):
         return model
-    flat = flatten(model)
+    flat = flatten(model, handlers)
     if compared and not any(node.op_type in RANDOM for node in flat.graph.node):
-        reason = difference(model, flat)
+        reason = difference(judged_by or model, flat, by_runtime=True)
         if reason:
             raise DeployccError(
                 Diagnostic(
                     "DC461",
-                    "the model without its loops and branches would compute something else",
+                    "the model without its loops, branches and fused operators would compute something else",
                     got=reason[:500],
                     need="the same results",
-                    help="this is a fault of deploycc: report it, and unroll the loops at export",
+                    help="a fault of deploycc: report it, and export with standard operators, unrolled",
                 )
             )
     return flat
 
 
-def flatten(model: ModelProto) -> ModelProto:
+def flatten(model: ModelProto, handlers: Mapping[Operator, Handler] = HANDLERS) -> ModelProto:
     """The model as one straight graph of tensors: loops unrolled, branches chosen, sequences resolved.
 
     Nodes of bodies are named after the node that they were in, the trip and themselves:
@@ -68,7 +77,7 @@ def flatten(model: ModelProto) -> ModelProto:
     Raises ``DeployccError`` with all findings: DC461 control flow that only a run decides, DC462
     too many nodes or bodies nested too deep, DC464 a sequence or optional that only a run makes up.
     """
-    walker = Walker(model, HANDLERS)
+    walker = Walker(model, handlers)
     outputs = walker.walk_main(model.graph)
     for info, value in outputs:
         if not isinstance(value, str | Unknown):

@@ -35,7 +35,7 @@ from deploycc.importing.flattening.values import (
 )
 from deploycc.importing.functions import body_of, with_attributes
 from deploycc.importing.opsets import COMMON_OPSET
-from deploycc.onnx_graph import SHAPE_OF_INPUT, Array, constant_tensor, opset_of
+from deploycc.onnx_graph import SHAPE_OF_INPUT, Array, constant_tensor, opset_of, subgraphs, used_names
 from deploycc.op_support import converted_operators
 from deploycc.types import Diagnostic
 
@@ -59,16 +59,19 @@ RANDOM = frozenset(
 _GROWING = frozenset("ConstantOfShape Expand Tile Range OneHot Pad EyeLike Resize Upsample".split())
 """Operators whose result can be far larger than their inputs: computed only where its size is known first."""
 
+Operator = tuple[str, str]
+"""Domain and name."""
+
 Handler = Callable[["Walker", NodeProto, list[Value], Scope], list[Value]]
 
 
 class Walker:
     """One graph being flattened.
 
-    ``handlers`` are the operators that never reach the flat graph, by name.
+    ``handlers`` are the operators that never reach the flat graph, by domain and name.
     """
 
-    def __init__(self, model: ModelProto, handlers: Mapping[str, Handler]) -> None:
+    def __init__(self, model: ModelProto, handlers: Mapping[Operator, Handler]) -> None:
         graph = model.graph
         self.opset = opset_of(model)
         self.nodes: list[NodeProto] = []
@@ -82,6 +85,7 @@ class Walker:
         self._known: dict[str, Array] = {}
         self._interned: dict[tuple[str, tuple[int, ...], bytes], str] = {}
         self._made: dict[tuple[object, ...], list[str]] = {}
+        self._renamed: dict[str, str] = {}
         self._guards: list[NodeProto] = []
         self._steps = 0
         self._added: Counter[str] = Counter()
@@ -224,9 +228,12 @@ class Walker:
         inputs = [scope.look_up(name) if name else "" for name in node.input]
         if any(isinstance(value, Unknown) for value in inputs):
             outputs: Sequence[Value] = [Unknown()] * len(node.output)
-        elif not node.domain and node.op_type in self._handlers:
+        elif (node.domain, node.op_type) in self._handlers:
             self._count(node)
-            outputs = self._handlers[node.op_type](self, node, inputs, scope)
+            first = len(self.nodes)
+            outputs = self._handlers[node.domain, node.op_type](self, node, inputs, scope)
+            if not scope.prefix:
+                outputs = self._named(node.output, outputs, first)
         else:
             names = [value for value in inputs if isinstance(value, str)]
             if len(names) < len(inputs):
@@ -240,10 +247,30 @@ class Walker:
             called = self._called(node, names, scope)
             outputs = [] if called is None else called
             if called is None:
-                outputs = self.emit(node, names, scope.prefix, renamed=bool(scope.prefix))
+                outputs = self.emit(node, names, scope.prefix, renamed=bool(scope.prefix), scope=scope)
         for name, value in zip(node.output, outputs, strict=False):
             if name:
                 scope.names[name] = value
+
+    def _named(self, names: Sequence[str], values: Sequence[Value], first: int) -> list[Value]:
+        """The values, those that nodes from ``first`` on make under the model's own ``names``."""
+        made = {name for node in self.nodes[first:] for name in node.output}
+        outputs = list(values)
+        for index, (name, value) in enumerate(zip(names, values, strict=False)):
+            if not name or not isinstance(value, str) or value not in made:
+                continue
+            made.discard(value)
+            for node in self.nodes[first:]:
+                for side in (node.input, node.output):
+                    for place, found in enumerate(side):
+                        if found == value:
+                            side[place] = name
+            if value in self.types:
+                self.types[name] = self.types[value]
+            self._renamed[value] = name
+            outputs = [name if other == value else other for other in outputs]
+            outputs[index] = name
+        return outputs
 
     def _called(self, node: NodeProto, inputs: list[str], scope: Scope) -> Sequence[Value] | None:
         """The body of a function operator without a converter; ``None`` where it has none.
@@ -269,11 +296,20 @@ class Walker:
                 self._step(part, inner)
         return [inner.look_up(name) for name in body.output]
 
-    def emit(self, node: NodeProto, inputs: Sequence[str], prefix: str, *, renamed: bool) -> list[Value]:
+    def emit(
+        self,
+        node: NodeProto,
+        inputs: Sequence[str],
+        prefix: str,
+        *,
+        renamed: bool,
+        scope: Scope | None = None,
+    ) -> list[Value]:
         """One standard node into the flat graph, or its value where that is known.
 
         ``renamed`` nodes and their outputs get names of their own behind ``prefix``, and are not made
-        twice: what does not change from one trip of a loop to the next is there once.
+        twice: what does not change from one trip of a loop to the next is there once.  ``scope`` tells
+        what the subgraphs of a node read that keeps them.
         """
         self._count(node)
         copied = NodeProto()
@@ -294,7 +330,7 @@ class Walker:
             len(node.output),
         )
         if renamed and not random and key in self._made:
-            return list(self._made[key])
+            return [self._renamed.get(name, name) for name in self._made[key]]
         values = None if random else self._computed(copied, types)
         if values is not None:
             return [
@@ -302,6 +338,8 @@ class Walker:
                 for name, value in zip(node.output, values, strict=True)
             ]
         self._check_guarded(copied)
+        if scope is not None and any(subgraphs(node)):
+            self._keep_captured(node, scope)
         if renamed:
             copied.name = self.fresh(prefix + (node.name or node.op_type))
         outputs = ["" if not name else self.fresh(prefix + name) if renamed else name for name in node.output]
@@ -315,6 +353,17 @@ class Walker:
         if not random:
             self._made.setdefault(key, outputs)
         return list(outputs)
+
+    def _keep_captured(self, node: NodeProto, scope: Scope) -> None:
+        """A node that keeps its subgraphs finds what they read under the names that they read."""
+        for name in sorted(used_names(node) - set(node.input)):
+            value = scope.look_up(name)
+            if isinstance(value, str) and value != name:
+                self.nodes.append(
+                    helper.make_node("Identity", [value], [name], name=self.fresh(f"{name}/kept"))
+                )
+                scope.names[name] = name
+                self.types[name] = self.types.get(value, TypeProto())
 
     def add(
         self, scope: Scope, like: NodeProto, op: str, *inputs: str, outputs: int = 1, **attrs: Any
@@ -407,7 +456,7 @@ class Walker:
                 info.type.CopyFrom(self.types[value])
         made.output.extend(info for info, _ in outputs)
         made.node.extend(self.nodes)
-        read = {name for node in self.nodes for name in node.input}
+        read = {name for node in self.nodes for name in used_names(node)}
         made.initializer.extend(tensor for name, tensor in self._stored.items() if name in read)
         return made
 
