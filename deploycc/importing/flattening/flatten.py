@@ -87,7 +87,8 @@ def flatten(model: ModelProto, handlers: Mapping[Operator, Handler] = HANDLERS) 
             )
             walker.refused.append(refusal.diagnostic)
     if walker.refused:
-        raise DeployccError(*walker.refused)
+        # What does not fit has no type, and what reads it is refused for want of one.
+        raise DeployccError(*walker.misfits[:1], *walker.refused)
     flat = ModelProto()
     flat.CopyFrom(model)
     flat.graph.CopyFrom(walker.result(model.graph, outputs))

@@ -147,3 +147,16 @@ def too_large(most: str, number: int, limit: int, what: str) -> DeployccError:
             verdict="unsupported",
         )
     )
+
+
+def does_not_fit(node: NodeProto, reason: str) -> Diagnostic:
+    """DC206: a node that does not take the shapes it gets."""
+    return Diagnostic(
+        "DC206",
+        "the shapes do not fit through the network",
+        node=node.name,
+        op=node.op_type,
+        got=reason.partition("]")[2].strip()[:400] or reason[:400],
+        need="shapes that every operator accepts",
+        help="check the --shape given against the size the network was trained for",
+    )

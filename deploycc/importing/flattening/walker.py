@@ -29,6 +29,7 @@ from deploycc.importing.flattening.values import (
     Value,
     at_run_time,
     division_by_chance,
+    does_not_fit,
     nested_too_deep,
     random_by_chance,
     too_large,
@@ -77,6 +78,7 @@ class Walker:
         self.nodes: list[NodeProto] = []
         self.types: dict[str, TypeProto] = {info.name: info.type for info in graph.input}
         self.refused: list[Diagnostic] = []
+        self.misfits: list[Diagnostic] = []
         self._handlers = handlers
         self._functions = frozenset(converted_operators() - {"CastLike"})
         self._evaluator = Evaluator(self.opset)
@@ -390,7 +392,11 @@ class Walker:
                 if value is not None and value.size <= 1024 and value.dtype.kind in "iuf":
                     data[name] = self._stored[name]
             found = infer_node_outputs(schema, node, types, data, opset_imports=self._opsets, ir_version=10)
-        except (InferenceError, onnx.defs.SchemaError, ValueError, RuntimeError):
+        except InferenceError as error:
+            if not self._guards:
+                self.misfits.append(does_not_fit(node, str(error)))
+            return {}
+        except (onnx.defs.SchemaError, ValueError, RuntimeError):
             return {}
         if node.op_type in SHAPE_OF_INPUT:
             found = {**found, node.output[0]: types[node.input[0]]}
