@@ -45,11 +45,12 @@ def load(request: BuildRequest, *, compiled: bool = True, leave_open: bool = Fal
     run = not open_dimensions
     as_read = contrib.standard_domain(proto)
     handlers = {**contrib.HANDLERS, **(flattening.HANDLERS if compiled else {})}
-    flat = flattening.straightened(proto, handlers, compared=run, judged_by=as_read)
+    flat = flattening.straightened(proto, handlers, notes, compared=run, judged_by=as_read)
     if flat is not proto:
         keep_used_opsets(flat)
         name_nodes(flat.graph)
-        if run:
+        if run and any(node.domain == contrib.DOMAIN for node in proto.graph.node):
+            # Inference ended at these.
             check_through(flat)
     original = infer_shapes(as_read if compiled else flat)
     proto = flat
@@ -58,7 +59,7 @@ def load(request: BuildRequest, *, compiled: bool = True, leave_open: bool = Fal
         proto = inline_functions(proto)
         name_nodes(proto.graph)
         # Bodies of functions branch and loop over shapes.
-        proto = flattening.straightened(proto, handlers, compared=run)
+        proto = flattening.straightened(proto, handlers, notes, compared=run)
         name_nodes(proto.graph)
     proto = infer_shapes(proto)
     return Model(

@@ -45,7 +45,8 @@ def test_form_computes_what_the_kernel_does(form: Form, tmp_path: Path) -> None:
     assert engine.startswith("onnxruntime")
     got, _ = run(model.proto, inputs)
     for want, have in zip(expected, got, strict=True):
-        assert want.dtype == have.dtype and want.shape == have.shape
+        assert want.dtype == have.dtype
+        assert want.shape == have.shape
         assert compare(want, have).ok
     assert model.original is not None
     assert [n.op_type for n in model.original.graph.node] == [n.op_type for n in proto.graph.node]
@@ -72,7 +73,10 @@ def test_forms_that_are_not_understood_are_refused(node: str, got: str, tmp_path
     graph = f"g ({shape} x, float[2,2,1,1] w, float[4] g) => ({shape} y) {{ {node} }}"
     proto = parser.parse_model(f'<ir_version: 9, opset_import: ["": 17, "com.microsoft": 1]> {graph}')
     (found,) = refused(tmp_path, proto)
-    assert found.code == "DC405" and got in found.got and found.need and found.help
+    assert found.code == "DC405"
+    assert got in found.got
+    assert found.need
+    assert found.help
 
 
 def test_operators_of_that_domain_without_a_standard_form_are_refused(tmp_path: Path) -> None:
@@ -86,7 +90,8 @@ def test_shapes_that_do_not_fit_are_told_as_such(tmp_path: Path) -> None:
     graph = "g (float[2,a] x, float[3,4] w) => (float[b,c] y) { m = MatMul(x, w) y = com.microsoft.Gelu(m) }"
     proto = parser.parse_model(f'<ir_version: 9, opset_import: ["": 17, "com.microsoft": 1]> {graph}')
     found = refused(tmp_path, proto, {"x": (2, 5)})
-    assert found[0].code == "DC206" and found[0].op == "MatMul"
+    assert found[0].code == "DC206"
+    assert found[0].op == "MatMul"
 
 
 def optimised(proto: ModelProto, folder: Path) -> ModelProto:

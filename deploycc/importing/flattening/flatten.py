@@ -38,6 +38,7 @@ HANDLERS: dict[Operator, Handler] = {
 def straightened(
     model: ModelProto,
     handlers: Mapping[Operator, Handler],
+    notes: list[Diagnostic],
     *,
     compared: bool,
     judged_by: ModelProto | None = None,
@@ -45,13 +46,13 @@ def straightened(
     """The model without the operators that ``handlers`` take out; itself where it has none of them.
 
     With ``compared``, which needs static inputs, it is run beside what it was (or ``judged_by``, another
-    form of that) on the same inputs.
+    form of that) on the same inputs.  ``notes`` gets what is worth telling: DC463 a branch left out.
 
     Raises ``DeployccError`` as ``flatten`` does, and DC461 where the results differ.
     """
     if not any((node.domain, node.op_type) in handlers for node in model.graph.node):
         return model
-    flat = flatten(model, handlers)
+    flat = flatten(model, handlers, notes)
     if compared and not any(node.op_type in RANDOM for node in flat.graph.node):
         reason = difference(judged_by or model, flat, by_runtime=True)
         if reason:
@@ -67,7 +68,7 @@ def straightened(
     return flat
 
 
-def flatten(model: ModelProto, handlers: Mapping[Operator, Handler] = HANDLERS) -> ModelProto:
+def flatten(model: ModelProto, handlers: Mapping[Operator, Handler], notes: list[Diagnostic]) -> ModelProto:
     """The model as one straight graph of tensors: loops unrolled, branches chosen, sequences resolved.
 
     Nodes of bodies are named after the node that they were in, the trip and themselves:
@@ -89,6 +90,7 @@ def flatten(model: ModelProto, handlers: Mapping[Operator, Handler] = HANDLERS) 
     if walker.refused:
         # What does not fit has no type, and what reads it is refused for want of one.
         raise DeployccError(*walker.misfits[:1], *walker.refused)
+    notes.extend(walker.notes)
     flat = ModelProto()
     flat.CopyFrom(model)
     flat.graph.CopyFrom(walker.result(model.graph, outputs))

@@ -69,7 +69,8 @@ Handler = Callable[["Walker", NodeProto, list[Value], Scope], list[Value]]
 class Walker:
     """One graph being flattened.
 
-    ``handlers`` are the operators that never reach the flat graph, by domain and name.
+    ``handlers`` are the operators that never reach the flat graph, by domain and name.  ``misfits`` are
+    nodes that do not take the shapes they get, ``doubts`` those where only a run decides whether they run.
     """
 
     def __init__(self, model: ModelProto, handlers: Mapping[Operator, Handler]) -> None:
@@ -79,6 +80,8 @@ class Walker:
         self.types: dict[str, TypeProto] = {info.name: info.type for info in graph.input}
         self.refused: list[Diagnostic] = []
         self.misfits: list[Diagnostic] = []
+        self.doubts: list[Diagnostic] = []
+        self.notes: list[Diagnostic] = []
         self._handlers = handlers
         self._functions = frozenset(converted_operators() - {"CastLike"})
         self._evaluator = Evaluator(self.opset)
@@ -189,6 +192,15 @@ class Walker:
             for node in graph.node:
                 self._step(node, inner)
         return [inner.look_up(info.name) for info in graph.output]
+
+    def mark(self) -> tuple[int, dict[tuple[object, ...], list[str]]]:
+        """Where the flat graph stands, for ``roll_back``."""
+        return len(self.nodes), dict(self._made)
+
+    def roll_back(self, mark: tuple[int, dict[tuple[object, ...], list[str]]]) -> None:
+        """Take back every node that was emitted since ``mark``."""
+        del self.nodes[mark[0] :]
+        self._made = mark[1]
 
     @contextlib.contextmanager
     def guarded(self, owner: NodeProto) -> Iterator[None]:
@@ -393,8 +405,7 @@ class Walker:
                     data[name] = self._stored[name]
             found = infer_node_outputs(schema, node, types, data, opset_imports=self._opsets, ir_version=10)
         except InferenceError as error:
-            if not self._guards:
-                self.misfits.append(does_not_fit(node, str(error)))
+            (self.doubts if self._guards else self.misfits).append(does_not_fit(node, str(error)))
             return {}
         except (onnx.defs.SchemaError, ValueError, RuntimeError):
             return {}
