@@ -7,8 +7,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-import onnx
 from onnx import (
     GraphProto,
     ModelProto,
@@ -17,11 +15,9 @@ from onnx import (
     TypeProto,
     ValueInfoProto,
     helper,
-    numpy_helper,
 )
-from onnx.shape_inference import InferenceError, infer_node_outputs
 
-from deploycc.importing.flattening.evaluating import Evaluator, as_tensor
+from deploycc.importing.flattening.knowledge import Knowledge
 from deploycc.importing.flattening.values import (
     Refused,
     Scope,
@@ -36,7 +32,7 @@ from deploycc.importing.flattening.values import (
 )
 from deploycc.importing.functions import body_of, with_attributes
 from deploycc.importing.opsets import COMMON_OPSET
-from deploycc.onnx_graph import SHAPE_OF_INPUT, Array, constant_tensor, opset_of, subgraphs, used_names
+from deploycc.onnx_graph import constant_tensor, opset_of, subgraphs, used_names
 from deploycc.op_support import converted_operators
 from deploycc.types import Diagnostic
 
@@ -49,16 +45,10 @@ MAX_STEPS = 300_000
 MAX_DEPTH = 32
 """Bodies inside bodies; exporters nest three or four."""
 
-MAX_KNOWN = 1 << 20
-"""Elements of a value that is computed here; larger ones are left to the simplifier."""
-
 RANDOM = frozenset(
     "Bernoulli Multinomial RandomNormal RandomNormalLike RandomUniform RandomUniformLike Dropout".split()
 )
 """Operators that give something else every time."""
-
-_GROWING = frozenset("ConstantOfShape Expand Tile Range OneHot Pad EyeLike Resize Upsample".split())
-"""Operators whose result can be far larger than their inputs: computed only where its size is known first."""
 
 Operator = tuple[str, str]
 """Domain and name."""
@@ -66,7 +56,7 @@ Operator = tuple[str, str]
 Handler = Callable[["Walker", NodeProto, list[Value], Scope], list[Value]]
 
 
-class Walker:
+class Walker(Knowledge):
     """One graph being flattened.
 
     ``handlers`` are the operators that never reach the flat graph, by domain and name.  ``misfits`` are
@@ -75,88 +65,29 @@ class Walker:
 
     def __init__(self, model: ModelProto, handlers: Mapping[Operator, Handler]) -> None:
         graph = model.graph
-        self.opset = opset_of(model)
+        super().__init__(opset_of(model))
+        self.types.update((info.name, info.type) for info in graph.input)
         self.nodes: list[NodeProto] = []
-        self.types: dict[str, TypeProto] = {info.name: info.type for info in graph.input}
         self.refused: list[Diagnostic] = []
         self.misfits: list[Diagnostic] = []
         self.doubts: list[Diagnostic] = []
         self.notes: list[Diagnostic] = []
         self._handlers = handlers
         self._functions = frozenset(converted_operators() - {"CastLike"})
-        self._evaluator = Evaluator(self.opset)
-        self._opsets = [helper.make_opsetid("", self.opset)]
-        self._stored: dict[str, TensorProto] = {}
-        self._known: dict[str, Array] = {}
-        self._interned: dict[tuple[str, tuple[int, ...], bytes], str] = {}
         self._made: dict[tuple[object, ...], list[str]] = {}
         self._renamed: dict[str, str] = {}
         self._guards: list[NodeProto] = []
         self._steps = 0
         self._added: Counter[str] = Counter()
         self._depth: list[str] = []
-        self._taken = {info.name for info in graph.input} | {node.name for node in graph.node}
-        self._taken |= {name for node in graph.node for name in node.output}
+        self.taken |= {info.name for info in graph.input} | {node.name for node in graph.node}
+        self.taken |= {name for node in graph.node for name in node.output}
         for tensor in graph.initializer:
             self.store(tensor)
 
-    # What is known of values
-
-    def store(self, tensor: TensorProto) -> None:
-        """A weight, under its own name."""
-        self._stored[tensor.name] = tensor
-        self._taken.add(tensor.name)
-        self.types[tensor.name] = helper.make_tensor_type_proto(tensor.data_type, list(tensor.dims))
-
-    def known(self, name: str) -> Array | None:
-        """The value of a small stored or computed tensor, ``None`` for any other."""
-        if name not in self._known and name in self._stored:
-            tensor = self._stored[name]
-            plain = tensor.data_type not in (TensorProto.STRING, TensorProto.UNDEFINED)
-            if plain and int(np.prod(tensor.dims, dtype=np.int64)) <= MAX_KNOWN:
-                self._known[name] = numpy_helper.to_array(tensor)
-        return self._known.get(name)
-
-    def constant(self, value: Array, hint: str) -> str:
-        """The name of a stored tensor with this value; equal small ones share one."""
-        value = np.asarray(value)
-        key = (value.dtype.str, value.shape, value.tobytes() if value.nbytes <= 4096 else b"")
-        if value.nbytes <= 4096 and key in self._interned:
-            return self._interned[key]
-        name = self.fresh(hint)
-        self.store(as_tensor(value, name))
-        self._known[name] = value
-        if value.nbytes <= 4096:
-            self._interned[key] = name
-        return name
-
-    def shape(self, name: str) -> tuple[int, ...] | None:
-        """The static extents of a tensor; ``None`` where one or the rank is not known."""
-        kind = self.types.get(name)
-        if (
-            kind is None
-            or kind.WhichOneof("value") != "tensor_type"
-            or not kind.tensor_type.HasField("shape")
-        ):
-            return None
-        dims = kind.tensor_type.shape.dim
-        if any(dim.WhichOneof("value") != "dim_value" or dim.dim_value < 0 for dim in dims):
-            return None
-        return tuple(dim.dim_value for dim in dims)
-
-    def elem_type(self, name: str) -> int:
-        """The ``TensorProto.DataType`` of a tensor, 0 where unknown."""
-        kind = self.types.get(name)
-        return kind.tensor_type.elem_type if kind is not None and kind.HasField("tensor_type") else 0
-
-    def fresh(self, hint: str) -> str:
-        """A name that no tensor and no node of the flat graph has."""
-        name, suffix = hint, 1
-        while name in self._taken:
-            suffix += 1
-            name = f"{hint}_{suffix}"
-        self._taken.add(name)
-        return name
+    def misfit(self, node: NodeProto, reason: str) -> None:
+        """Note a node that does not take the shapes it gets."""
+        (self.doubts if self._guards else self.misfits).append(does_not_fit(node, reason))
 
     # Walking
 
@@ -335,7 +266,7 @@ class Walker:
             value = constant_tensor(node)
             if value is not None:
                 return [self.constant(value, prefix + node.output[0])]
-        types = self._inferred(copied)
+        types = self.inferred(copied)
         key = (
             node.op_type,
             node.domain,
@@ -345,7 +276,7 @@ class Walker:
         )
         if renamed and not random and key in self._made:
             return [self._renamed.get(name, name) for name in self._made[key]]
-        values = None if random else self._computed(copied, types)
+        values = None if random else self.computed(copied, types)
         if values is not None:
             return [
                 self.constant(value, prefix + name) if name else ""
@@ -390,56 +321,6 @@ class Walker:
         values = self.emit(made, inputs, scope.prefix, renamed=True)
         return [value for value in values if isinstance(value, str)]
 
-    def _inferred(self, node: NodeProto) -> dict[str, TypeProto]:
-        if node.domain:
-            return {}
-        try:
-            schema = onnx.defs.get_schema(node.op_type, self.opset, "")
-            types = {name: self.types[name] for name in node.input if name in self.types}
-            if len(types) < len({name for name in node.input if name}):
-                return {}
-            data = {}
-            for name in types:
-                value = self.known(name)
-                if value is not None and value.size <= 1024 and value.dtype.kind in "iuf":
-                    data[name] = self._stored[name]
-            found = infer_node_outputs(schema, node, types, data, opset_imports=self._opsets, ir_version=10)
-        except InferenceError as error:
-            (self.doubts if self._guards else self.misfits).append(does_not_fit(node, str(error)))
-            return {}
-        except (onnx.defs.SchemaError, ValueError, RuntimeError):
-            return {}
-        if node.op_type in SHAPE_OF_INPUT:
-            found = {**found, node.output[0]: types[node.input[0]]}
-        return dict(found)
-
-    def _computed(self, node: NodeProto, types: Mapping[str, TypeProto]) -> list[Array] | None:
-        if node.domain:
-            return None
-        if node.op_type in ("Shape", "Size"):
-            shape = self.shape(node.input[0])
-            if shape is None:
-                return None
-            if node.op_type == "Size":
-                return [np.array(int(np.prod(shape, dtype=np.int64)), np.int64)]
-            bounds = {a.name: a.i for a in node.attribute}
-            return [np.array(shape[bounds.get("start", 0) : bounds.get("end", len(shape))], np.int64)]
-        inputs = [self.known(name) if name else None for name in node.input]
-        if any(name and value is None for name, value in zip(node.input, inputs, strict=True)):
-            return None
-        if not any(node.input):
-            return None
-        sizes = [_elements(types.get(name)) for name in node.output if name]
-        if any(size is not None and size > MAX_KNOWN for size in sizes):
-            return None
-        if node.op_type in _GROWING and None in sizes:
-            return None
-        values = self._evaluator.run(node, inputs)
-        if values is None or len(values) != len(sizes):
-            return None
-        found = iter(values)
-        return [next(found) if name else np.empty(0) for name in node.output]
-
     def _check_guarded(self, node: NodeProto) -> None:
         """Refuse what has an effect or may fail where it would not have run."""
         if not self._guards:
@@ -452,11 +333,6 @@ class Walker:
 
     def _whole(self, name: str) -> bool:
         return self.elem_type(name) not in (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16)
-
-    def boolean(self, name: str) -> bool | None:
-        """The value of a condition that is known."""
-        value = self.known(name)
-        return None if value is None or value.size != 1 else bool(value.reshape(-1)[0])
 
     def result(self, graph: GraphProto, outputs: Sequence[tuple[ValueInfoProto, Value]]) -> GraphProto:
         """The flat graph: ``outputs`` under their own names, and the weights that something reads."""
@@ -474,14 +350,5 @@ class Walker:
         made.output.extend(info for info, _ in outputs)
         made.node.extend(self.nodes)
         read = {name for node in self.nodes for name in used_names(node)}
-        made.initializer.extend(tensor for name, tensor in self._stored.items() if name in read)
+        made.initializer.extend(tensor for name, tensor in self.stored.items() if name in read)
         return made
-
-
-def _elements(kind: TypeProto | None) -> int | None:
-    if kind is None or not kind.tensor_type.HasField("shape"):
-        return None
-    dims = kind.tensor_type.shape.dim
-    if any(dim.WhichOneof("value") != "dim_value" for dim in dims):
-        return None
-    return int(np.prod([dim.dim_value for dim in dims], dtype=np.int64))
