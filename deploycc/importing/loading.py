@@ -10,24 +10,26 @@ from deploycc.importing.opsets import normalise_opset
 from deploycc.importing.reading import read_model
 from deploycc.importing.structure import check_form, check_structure, keep_used_opsets, name_nodes, tidy
 from deploycc.onnx_graph import infer_shapes, opset_of, tensor_info
-from deploycc.types import BuildRequest, Diagnostic, Model
+from deploycc.types import BuildRequest, DeployccError, Diagnostic, Model
 
 
 def load(request: BuildRequest, *, compiled: bool = True, leave_open: bool = False) -> Model:
     """Read ``request.model``, bind ``request.shapes`` and return the checked model.
 
-    The result has no weights among its inputs, every graph input static, function operators
+    The result has no weights among its inputs, every graph input static, operators of ONNX Runtime's
+    own domain written in standard ones, control flow, sequences and optionals resolved, function operators
     the compiler has no kernel for replaced by their bodies, every node named and the opset
     brought to at least 18.  Intermediate and output extents that only constant folding can
     tell are -1 in ``Model.outputs`` until ``simplify`` has run.
 
-    ``compiled`` is false where another compiler takes the model: opset and standard operators
+    ``compiled`` is false where another compiler takes the model: opset, control flow and standard operators
     then stay as they are.  With ``leave_open`` dimensions that nothing binds stay open, and
     ``Model.diagnostics`` has DC200 for them.
 
     Raises ``DeployccError`` with every finding of the first kind of fault met, in this order:
     the file (DC100-DC109), external data (DC120-DC129), form and element types (DC110-DC119,
-    DC130-DC139, DC300-DC349), operators (DC140-DC149), shapes (DC200-DC249).
+    DC130-DC139, DC300-DC349), operators (DC140-DC149), shapes (DC200-DC249), what cannot be made straight
+    (DC405, DC461-DC464).
     """
     proto, sha256 = read_model(request.model)
     notes: list[Diagnostic] = []
@@ -45,7 +47,12 @@ def load(request: BuildRequest, *, compiled: bool = True, leave_open: bool = Fal
     run = not open_dimensions
     as_read = contrib.standard_domain(proto)
     handlers = {**contrib.HANDLERS, **(flattening.HANDLERS if compiled else {})}
-    flat = flattening.straightened(proto, handlers, notes, compared=run, judged_by=as_read)
+    try:
+        flat = flattening.straightened(proto, handlers, notes, compared=run, judged_by=as_read)
+    except DeployccError:
+        if run:
+            raise
+        flat = proto  # what an open dimension decides, lint tells
     if flat is not proto:
         keep_used_opsets(flat)
         name_nodes(flat.graph)
@@ -59,7 +66,8 @@ def load(request: BuildRequest, *, compiled: bool = True, leave_open: bool = Fal
         proto = inline_functions(proto)
         name_nodes(proto.graph)
         # Bodies of functions branch and loop over shapes.
-        proto = flattening.straightened(proto, handlers, notes, compared=run)
+        if run:
+            proto = flattening.straightened(proto, handlers, notes, compared=run)
         name_nodes(proto.graph)
     proto = infer_shapes(proto)
     return Model(

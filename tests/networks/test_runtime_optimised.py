@@ -11,10 +11,11 @@ import onnxruntime
 import pytest
 
 from benchmarks.networks import networks
-from benchmarks.reference import OnnxRuntime, allowed_error, largest_error
+from benchmarks.reference import OnnxRuntime
 from deploycc.importing import load
 from deploycc.lint_targets import compiled_lint_target
 from deploycc.linting import lint
+from deploycc.reference import compare
 from deploycc.simplifying import simplify
 from deploycc.types import BuildRequest, Limits
 from tests.planning.harness import X86_64, run_plan
@@ -48,4 +49,4 @@ def test_network_saved_by_onnx_runtime(name: str, network: Callable[[str], Path]
     assert not any(node.domain for node in model.proto.graph.node)
     got = run_plan(compile_model(model, []), [np.asarray(value) for value in inputs])
     for want, have in zip(engine.bind(inputs), got, strict=True):
-        assert largest_error(want, have) <= allowed_error(want)
+        assert compare(want, have).ok
