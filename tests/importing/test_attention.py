@@ -53,8 +53,10 @@ FORMS = {
     ),
     "3d grouped": ("float[2,3,32] q, float[2,5,16] k, float[2,5,16] v", "q, k, v", "float[2,3,32] y", HEADS),
     "3d grouped, a mask, a past": (
-        "float[2,3,32] q, float[2,3,16] k, float[2,3,16] v, float[3,5] m, "
-        "float[2,2,2,8] pk, float[2,2,2,8] pv",
+        (
+            "float[2,3,32] q, float[2,3,16] k, float[2,3,16] v, float[3,5] m, "
+            "float[2,2,2,8] pk, float[2,2,2,8] pv"
+        ),
         "q, k, v, m, pk, pv",
         "float[2,3,32] y, float[2,2,5,8] nk, float[2,2,5,8] nv",
         HEADS,

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from deploycc.importing.flattening import walker
+from deploycc.importing import load
+from deploycc.importing.flattening import knowledge, walker
 from deploycc.onnx_graph import Array, all_nodes, tensor_info
 from deploycc.reference import compare, random_inputs, run
 from deploycc.types import Model
-from tests.importing.models import load_proto, refused, text
+from tests.importing.models import load_proto, refused, request, text
 
 CONTROL = {"If", "Loop", "Scan", "SequenceMap", "Optional"}
 
@@ -422,3 +423,68 @@ def test_bodies_nested_deeper_than_any_exporter_does(tmp_path: Path, monkeypatch
     (found,) = refused(tmp_path, proto)
     assert found.code == "DC462"
     assert "more than 12" in found.got
+
+
+MALFORMED = {
+    "a loop without a body for its state": (
+        "g (float[2] x) => (float[2] y) <int64 n = {2}, bool go = {1}> { "
+        "y = Loop (n, go, x) <body = b (int64 i, bool c) => (bool d) { d = Identity(c) }> }"
+    ),
+    "a scan of more inputs than it has": (
+        "g (float[2] x) => (float[2] y) { y = Scan<num_scan_inputs=3, "
+        "body = b (float t) => (float u) { u = Neg(t) }>(x) }"
+    ),
+    "a map over a tensor": (
+        "g (float[2] x) => (float[2] y) { s = SequenceMap<body = b (float[2] t) => (float[2] u) "
+        "{ u = Neg(t) }>(x) y = ConcatFromSequence<axis=0>(s) }"
+    ),
+    "a scan along an axis that is not there": (
+        "g (float[2] x) => (float[2] y) { y = Scan<num_scan_inputs=1, scan_input_axes=[4], "
+        "body = b (float t) => (float u) { u = Neg(t) }>(x) }"
+    ),
+    "a sequence of one tensor read as a number": (
+        "g (float[2] x) => (float[2] y) { s = SequenceConstruct(x) y = Neg(s) }"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MALFORMED)
+def test_what_does_not_fit_together_is_refused(name: str, tmp_path: Path) -> None:
+    found = refused(tmp_path, text(MALFORMED[name]))
+    assert {diagnostic.code for diagnostic in found} <= {"DC110", "DC206", "DC461", "DC464"}
+
+
+def test_values_that_grow_without_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(knowledge, "MAX_BYTES", 10_000)
+    proto = text("""g (float[2] x) => (float[2] y, float[k] w) <int64 n = {100}, bool go = {1}> {
+        one = Constant<value = float[1] {1}>()
+        y, w = Loop (n, go, x, one) <body = b (int64 i, bool c, float[2] s, float[m] h)
+                => (bool d, float[2] t, float[p] g) {
+            d = Identity(c) t = Neg(s) g = Concat<axis=0>(h, h) }> }""")
+    (found,) = refused(tmp_path, proto)
+    assert found.code == "DC462"
+    assert "10000 bytes" in found.got
+
+
+def test_other_compilers_get_control_flow_as_it_is(tmp_path: Path) -> None:
+    """Only ONNX Runtime's own operators are written out; what a branch reads from outside keeps its name."""
+    proto = text(
+        """g (float[2,3] x, bool c) => (float[2,3] y) {
+        a = Neg(x) b = com.microsoft.Gelu(a) e = com.microsoft.QuickGelu(b)
+        y = If (c) <
+            then_branch = t () => (float[2,3] p) { p = Add(b, e) },
+            else_branch = f () => (float[2,3] q) { q = Mul(b, a) }
+        >
+    }""",
+        head=', "com.microsoft": 1',
+    )
+    path = tmp_path / "model.onnx"
+    path.write_bytes(proto.SerializeToString())
+    model = load(request(path), compiled=False)
+    assert [node.op_type for node in model.proto.graph.node][-1] == "If"
+    assert not any(node.domain for node in all_nodes(model.proto.graph))
+    x = np.random.default_rng(2).standard_normal((2, 3)).astype(np.float32)
+    for flag in (True, False):
+        (want,), _ = run(proto, [x, np.array(flag)])
+        (have,), _ = run(model.proto, [x, np.array(flag)])
+        assert compare(want, have).ok

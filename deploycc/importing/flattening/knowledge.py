@@ -10,10 +10,14 @@ from onnx import NodeProto, TensorProto, TypeProto, helper, numpy_helper
 from onnx.shape_inference import InferenceError, infer_node_outputs
 
 from deploycc.importing.flattening.evaluating import Evaluator, as_tensor
+from deploycc.importing.flattening.values import too_large
 from deploycc.onnx_graph import SHAPE_OF_INPUT, Array
 
 MAX_KNOWN = 1 << 20
 """Elements of a value that is computed here; larger ones are left to the simplifier."""
+
+MAX_BYTES = 512 << 20
+"""All values computed here together: a loop that makes large constants trip after trip is stopped."""
 
 _GROWING = frozenset("ConstantOfShape Expand Tile Range OneHot Pad EyeLike Resize Upsample".split())
 """Operators whose result can be far larger than their inputs: computed only where its size is known first."""
@@ -29,6 +33,7 @@ class Knowledge:
         self.stored: dict[str, TensorProto] = {}
         self._evaluator = Evaluator(opset)
         self._opsets = [helper.make_opsetid("", opset)]
+        self._bytes = 0
         self._known: dict[str, Array] = {}
         self._interned: dict[tuple[str, tuple[int, ...], bytes], str] = {}
 
@@ -57,6 +62,9 @@ class Knowledge:
         if value.nbytes <= 4096 and key in self._interned:
             return self._interned[key]
         name = self.fresh(hint)
+        self._bytes += value.nbytes
+        if self._bytes > MAX_BYTES:
+            raise too_large("", 0, MAX_BYTES, "bytes of computed values")
         self.store(as_tensor(value, name))
         self._known[name] = value
         if value.nbytes <= 4096:

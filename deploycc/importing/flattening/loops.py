@@ -228,7 +228,8 @@ def over_sequence(walker: Walker, node: NodeProto, inputs: list[Value], scope: S
     """What ``SequenceMap`` gives: its body for each tensor of the sequence."""
     body = attributes(node)["body"].g
     first = inputs[0]
-    assert isinstance(first, Tensors)
+    if not isinstance(first, Tensors):
+        raise TypeError("SequenceMap reads what is no sequence")
     results: list[list[str]] = [[] for _ in body.output]
     for trip in range(len(first.items)):
         given: list[Value] = [value.items[trip] if isinstance(value, Tensors) else value for value in inputs]

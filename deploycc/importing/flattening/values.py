@@ -160,3 +160,18 @@ def does_not_fit(node: NodeProto, reason: str) -> Diagnostic:
         need="shapes that every operator accepts",
         help="check the --shape given against the size the network was trained for",
     )
+
+
+def malformed(node: NodeProto, reason: str) -> Refused:
+    """DC110: a node whose inputs, outputs, attributes and body do not fit together."""
+    return Refused(
+        Diagnostic(
+            "DC110",
+            f"{node.op_type} is not as its definition says",
+            node=node.name,
+            op=node.op_type,
+            got=reason[:300],
+            need="inputs, outputs, attributes and bodies that fit together",
+            help="export it again with a current exporter, or mend the graph that made it",
+        )
+    )

@@ -26,6 +26,7 @@ from deploycc.importing.flattening.values import (
     at_run_time,
     division_by_chance,
     does_not_fit,
+    malformed,
     nested_too_deep,
     random_by_chance,
     too_large,
@@ -176,7 +177,11 @@ class Walker(Knowledge):
         elif (node.domain, node.op_type) in self._handlers:
             self._count(node)
             first = len(self.nodes)
-            outputs = self._handlers[node.domain, node.op_type](self, node, inputs, scope)
+            try:
+                outputs = self._handlers[node.domain, node.op_type](self, node, inputs, scope)
+            except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+                # The checker looks at a node and at its body, and not at whether they fit together.
+                raise malformed(node, f"{type(error).__name__}: {error}") from None
             if not scope.prefix:
                 outputs = self._named(node.output, outputs, first)
         else:
