@@ -391,6 +391,25 @@ def test_a_loop_that_is_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert "Loop 'Loop_1'" in found.got
 
 
+@pytest.mark.parametrize(
+    "graph",
+    [
+        (
+            "g (float[2000000000] x) => (float[2000000000] y) { s = SplitToSequence<axis=0>(x) "
+            "y = ConcatFromSequence<axis=0>(s) }"
+        ),
+        (
+            "g (float[2000000000] x) => (float[2000000000] y) { y = Scan<num_scan_inputs=1, "
+            "body = b (float t) => (float u) { u = Neg(t) }>(x) }"
+        ),
+    ],
+)
+def test_parts_without_number(graph: str, tmp_path: Path) -> None:
+    (found,) = refused(tmp_path, text(graph))
+    assert found.code == "DC462"
+    assert "2000000000 of them from" in found.got
+
+
 def test_a_loop_that_counts_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(walker, "MAX_STEPS", 3000)
     proto = text("""g (float[2] x) => (float[2] y) <int64 n = {9223372036854775807}, bool go = {1}> {

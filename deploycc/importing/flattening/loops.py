@@ -216,6 +216,7 @@ def _taken_apart(walker: Walker, node: NodeProto, scope: Scope, source: str, axi
             "bind the open dimension with --shape, or cut the graph before the node that leaves it open",
         )
     length = shape[axis]
+    walker.check_length(node, length)
     known = walker.known(source)
     if known is not None:
         rows = [np.take(known, index, axis=axis) for index in range(length)]

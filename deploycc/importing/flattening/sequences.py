@@ -92,8 +92,10 @@ def split(walker: Walker, node: NodeProto, inputs: list[Value], scope: Scope) ->
         sizes = [int(size) for size in given.reshape(-1)]
         if given.ndim == 0:
             part = max(1, sizes[0])
+            walker.check_length(node, extent // part)
             sizes = [min(part, extent - start) for start in range(0, extent, part)]
     else:
+        walker.check_length(node, extent)
         sizes, keep = [1] * extent, bool(attribute(node, "keepdims", 1))
     if sum(sizes) != extent or any(size < 0 for size in sizes):
         raise not_static(

@@ -165,6 +165,11 @@ class Walker(Knowledge):
         limit = (MAX_NODES, "nodes") if total > MAX_NODES else (MAX_STEPS, "steps")
         raise too_large(most, number, *limit)
 
+    def check_length(self, owner: NodeProto, length: int) -> None:
+        """Refuse as many parts as there may be nodes, before anything is made of them."""
+        if length > MAX_NODES:
+            raise too_large(f"{owner.op_type} '{owner.name}'", length, MAX_NODES, "nodes")
+
     def one_more_trip(self, owner: NodeProto) -> None:
         """Counts a trip of a loop, however little is in it."""
         with self._inside(owner):
