@@ -47,8 +47,12 @@ def load(request: BuildRequest, *, compiled: bool = True, leave_open: bool = Fal
     run = not open_dimensions
     as_read = contrib.standard_domain(proto)
     handlers = {**contrib.HANDLERS, **(flattening.HANDLERS if compiled else {})}
+    # Shape inference ended at these.
+    opaque = run and any(node.domain == contrib.DOMAIN for node in proto.graph.node)
     try:
-        flat = flattening.straightened(proto, handlers, notes, compared=run, judged_by=as_read)
+        flat = flattening.straightened(
+            proto, handlers, notes, compared=run, judged_by=as_read, checked=check_through if opaque else None
+        )
     except DeployccError:
         if run:
             raise
@@ -56,9 +60,6 @@ def load(request: BuildRequest, *, compiled: bool = True, leave_open: bool = Fal
     if flat is not proto:
         keep_used_opsets(flat)
         name_nodes(flat.graph)
-        if run and any(node.domain == contrib.DOMAIN for node in proto.graph.node):
-            # Inference ended at these.
-            check_through(flat)
     original = infer_shapes(as_read if compiled else flat)
     proto = flat
     if compiled:

@@ -24,7 +24,7 @@ def gelu(walker: Walker, node: NodeProto, inputs: list[Value], scope: Scope) -> 
 def bias_gelu(walker: Walker, node: NodeProto, inputs: list[Value], scope: Scope) -> list[Value]:
     """``BiasGelu``: ``Gelu`` of x + bias."""
     writing = Writing(walker, node, inputs, scope)
-    writing.only(2)
+    writing.only(2, 2)
     return [exact_gelu(writing, writing.op("Add", writing.input(0), writing.input(1)))]
 
 

@@ -27,7 +27,7 @@ def attention(walker: Walker, node: NodeProto, inputs: list[Value], scope: Scope
     [B, T] or as [B, S, T].
     """
     writing = Writing(walker, node, inputs, scope, _ATTENTION)
-    writing.only(6)
+    writing.only(6, 3)
     if writing.attribute("do_rotary", 0) or writing.attribute("past_present_share_buffer", 0):
         raise writing.not_understood("rotary embedding or a shared buffer inside", "neither")
     x, weights, bias = (writing.input(index) for index in range(3))
@@ -37,9 +37,7 @@ def attention(walker: Walker, node: NodeProto, inputs: list[Value], scope: Scope
     sizes = list(writing.attribute("qkv_hidden_sizes", [])) or [columns // 3] * 3
     if sum(sizes) != columns or sizes[0] != sizes[1] or any(size % heads for size in sizes):
         raise writing.not_understood(f"{sizes} of {columns} columns in {heads} heads", "equal parts")
-    product = writing.op("MatMul", x, weights)
-    if bias:
-        product = writing.op("Add", product, bias)
+    product = writing.op("Add", writing.op("MatMul", x, weights), bias)
     query, key, value = (
         _in_heads(writing, part, batch, length, heads, size // heads)
         for part, size in zip(writing.split(product, sizes, 2), sizes, strict=True)
@@ -73,6 +71,8 @@ def multi_head_attention(walker: Walker, node: NodeProto, inputs: list[Value], s
         widths = [writing.shape(part)[2] for part in parts]
         added = writing.split(bias, widths, 0)
         parts = [writing.op("Add", part, extra) for part, extra in zip(parts, added, strict=True)]
+    if bool(writing.input(6)) != bool(writing.input(7)):
+        raise writing.not_understood("past keys or past values alone", "both or neither")
     split = []
     for part in parts:
         if writing.rank(part) == 4:

@@ -18,7 +18,7 @@ _LAYER_NORMALIZATION = 17
 def layer_norm(walker: Walker, node: NodeProto, inputs: list[Value], scope: Scope) -> list[Value]:
     """``LayerNormalization`` from before it was a standard operator."""
     writing = Writing(walker, node, inputs, scope, "axis epsilon stash_type")
-    writing.only(3)
+    writing.only(3, 2)
     _last_axis(writing)
     _no_statistics(writing, 1)
     epsilon = float(writing.attribute("epsilon", 1e-5))
@@ -28,7 +28,7 @@ def layer_norm(walker: Walker, node: NodeProto, inputs: list[Value], scope: Scop
 def simplified_layer_norm(walker: Walker, node: NodeProto, inputs: list[Value], scope: Scope) -> list[Value]:
     """``SimplifiedLayerNormalization``: x / sqrt(mean(x^2) + epsilon) * scale."""
     writing = Writing(walker, node, inputs, scope, "axis epsilon stash_type")
-    writing.only(2)
+    writing.only(2, 2)
     _last_axis(writing)
     _no_statistics(writing, 1)
     epsilon = float(writing.attribute("epsilon", 1e-5))
@@ -38,7 +38,7 @@ def simplified_layer_norm(walker: Walker, node: NodeProto, inputs: list[Value], 
 def skip_layer_norm(walker: Walker, node: NodeProto, inputs: list[Value], scope: Scope) -> list[Value]:
     """``SkipLayerNormalization``: the normalised sum of input, skip and bias; the sum as fourth output."""
     writing = Writing(walker, node, inputs, scope, "epsilon")
-    writing.only(5)
+    writing.only(5, 3)
     total = _summed(writing, 4)
     epsilon = float(writing.attribute("epsilon", 1e-12))
     result = normalised(writing, total, writing.input(2), writing.input(3), epsilon)
@@ -48,7 +48,7 @@ def skip_layer_norm(walker: Walker, node: NodeProto, inputs: list[Value], scope:
 def skip_simplified(walker: Walker, node: NodeProto, inputs: list[Value], scope: Scope) -> list[Value]:
     """``SkipSimplifiedLayerNormalization``: the same with the simplified normalisation."""
     writing = Writing(walker, node, inputs, scope, "epsilon")
-    writing.only(4)
+    writing.only(4, 3)
     total = _summed(writing, 3)
     epsilon = float(writing.attribute("epsilon", 1e-12))
     return _with_sum(writing, scaled_by_mean_square(writing, total, writing.input(2), epsilon), total)
@@ -60,7 +60,7 @@ def embed_layer_norm(walker: Walker, node: NodeProto, inputs: list[Value], scope
     The second output counts the ones in the mask, per sentence; without a mask it is zero.
     """
     writing = Writing(walker, node, inputs, scope, "epsilon mask_index_type")
-    writing.only(9)
+    writing.only(9, (0, 2, 3, 5, 6))
     ids, segments = writing.input(0), writing.input(1)
     batch, length = writing.shape(ids)
     total = writing.op("Gather", writing.input(2), ids, axis=0)

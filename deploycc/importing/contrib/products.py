@@ -18,7 +18,7 @@ _CONVOLUTION = "auto_pad dilations group kernel_shape pads strides"
 def fused_conv(walker: Walker, node: NodeProto, inputs: list[Value], scope: Scope) -> list[Value]:
     """``FusedConv``: activation(Conv(X, W, B) + Z)."""
     writing = Writing(walker, node, inputs, scope, f"{_CONVOLUTION} activation activation_params")
-    writing.only(4)
+    writing.only(4, 2)
     given = {name: writing.attribute(name, None) for name in _CONVOLUTION.split()}
     attributes = {name: value for name, value in given.items() if value is not None}
     operands = [writing.input(index) for index in range(3) if index < 2 or writing.input(2)]
@@ -36,7 +36,7 @@ def fused_gemm(walker: Walker, node: NodeProto, inputs: list[Value], scope: Scop
     """``FusedGemm``: activation(alpha A B + beta C)."""
     extra = "activation activation_alpha activation_beta activation_gamma"
     writing = Writing(walker, node, inputs, scope, f"alpha beta transA transB {extra}")
-    writing.only(3)
+    writing.only(3, 2)
     given = {name: writing.attribute(name, None) for name in ("alpha", "beta", "transA", "transB")}
     attributes = {name: value for name, value in given.items() if value is not None}
     operands = [writing.input(index) for index in range(3) if index < 2 or writing.input(2)]
@@ -54,7 +54,7 @@ def fused_matmul(walker: Walker, node: NodeProto, inputs: list[Value], scope: Sc
     [b1, b2, m, k] then.
     """
     writing = Writing(walker, node, inputs, scope, "alpha transA transB transBatchA transBatchB")
-    writing.only(2)
+    writing.only(2, 2)
     operands = []
     for index, side in enumerate("AB"):
         source = writing.input(index)

@@ -18,7 +18,7 @@ def rotary_embedding(walker: Walker, node: NodeProto, inputs: list[Value], scope
     writing = Writing(
         walker, node, inputs, scope, "interleaved is_packed_batching num_heads rotary_embedding_dim scale"
     )
-    writing.only(4)
+    writing.only(4, 4)
     if writing.attribute("is_packed_batching", 0) or writing.attribute("scale", 1.0) != 1.0:
         raise writing.not_understood("packed batches or a scale", "neither")
     x, positions, cosines, sines = (writing.input(index) for index in range(4))

@@ -53,8 +53,14 @@ class Writing:
         """The name of an input, empty where it is left out."""
         return self._inputs[index] if index < len(self._inputs) else ""
 
-    def only(self, count: int) -> None:
-        """Refuse more inputs than the first ``count``."""
+    def only(self, count: int, least: int | tuple[int, ...] = 1) -> None:
+        """Refuse more inputs than the first ``count``, and fewer than the first ``least`` or those given.
+
+        ONNX Runtime's kernels do not look whether an input that they need is there.
+        """
+        for index in range(least) if isinstance(least, int) else least:
+            if not self.input(index):
+                raise self.not_understood(f"input {index} left out", "that input")
         more = [name for name in self._inputs[count:] if name]
         if more:
             raise self.not_understood(f"{count + len(more)} inputs ('{more[0]}')", f"the first {count}")

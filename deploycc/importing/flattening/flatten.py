@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from onnx import ModelProto
 
@@ -42,17 +42,22 @@ def straightened(
     *,
     compared: bool,
     judged_by: ModelProto | None = None,
+    checked: Callable[[ModelProto], None] | None = None,
 ) -> ModelProto:
     """The model without the operators that ``handlers`` take out; itself where it has none of them.
 
     With ``compared``, which needs static inputs, it is run beside what it was (or ``judged_by``, another
-    form of that) on the same inputs.  ``notes`` gets what is worth telling: DC463 a branch left out.
+    form of that) on the same inputs.  ``checked`` looks at the
+    straight model first: what does not fit together may end ONNX Runtime, and us with it.  ``notes`` gets
+    what is worth telling: DC463 a branch left out.
 
     Raises ``DeployccError`` as ``flatten`` does, and DC461 where the results differ.
     """
     if not any((node.domain, node.op_type) in handlers for node in model.graph.node):
         return model
     flat = flatten(model, handlers, notes)
+    if checked is not None:
+        checked(flat)
     if compared and not any(node.op_type in RANDOM for node in flat.graph.node):
         reason = difference(judged_by or model, flat, by_runtime=True)
         if reason:

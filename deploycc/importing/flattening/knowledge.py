@@ -10,7 +10,7 @@ from onnx import NodeProto, TensorProto, TypeProto, helper, numpy_helper
 from onnx.shape_inference import InferenceError, infer_node_outputs
 
 from deploycc.importing.flattening.evaluating import Evaluator, as_tensor
-from deploycc.importing.flattening.values import too_large
+from deploycc.importing.flattening.values import malformed, too_large
 from deploycc.onnx_graph import SHAPE_OF_INPUT, Array
 
 MAX_KNOWN = 1 << 20
@@ -122,6 +122,8 @@ class Knowledge:
         except InferenceError as error:
             self.misfit(node, str(error))
             return {}
+        except onnx.checker.ValidationError as error:
+            raise malformed(node, str(error)) from None
         except (onnx.defs.SchemaError, ValueError, RuntimeError):
             return {}
         if node.op_type in SHAPE_OF_INPUT:

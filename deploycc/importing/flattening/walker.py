@@ -184,7 +184,7 @@ class Walker(Knowledge):
             first = len(self.nodes)
             try:
                 outputs = self._handlers[node.domain, node.op_type](self, node, inputs, scope)
-            except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
                 # The checker looks at a node and at its body, and not at whether they fit together.
                 raise malformed(node, f"{type(error).__name__}: {error}") from None
             if not scope.prefix:
