@@ -136,6 +136,8 @@ def _attended(writing: Writing, query: str, key: str, value: str, added: Sequenc
     scores = writing.op("Mul", scores, writing.number(scale, scores))
     for term in added:
         scores = writing.op("Add", scores, term)
+    if writing.attribute("unidirectional", 0) not in (0, 1):
+        raise writing.not_understood(f"unidirectional {writing.attribute('unidirectional', 0)}", "0 or 1")
     if writing.attribute("unidirectional", 0):
         kind = writing.dtype(scores)
         later = np.triu(np.full((length, total), np.finfo(kind).min, kind), total - length + 1)

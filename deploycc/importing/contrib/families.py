@@ -41,6 +41,10 @@ def own_domain(proto: ModelProto) -> bool:
         if not node.domain and opset < _SINCE.get(node.op_type, 0):
             node.domain = DOMAIN
             found = True
+        if node.domain == DOMAIN:
+            # Some of ONNX Runtime's kernels end the process at an input that is named and left out.
+            while node.input and not node.input[-1]:
+                del node.input[-1]
     if found and all(entry.domain != DOMAIN for entry in proto.opset_import):
         proto.opset_import.append(helper.make_opsetid(DOMAIN, 1))
     return found
