@@ -189,6 +189,13 @@ FORMS = [
                 ", unidirectional=1",
                 ", float[2,3,5,4] pk, float[2,3,5,4] pv",
             ),
+            (
+                "with presents and no past",
+                "float[2,3,12] k, float[2,3,12] v",
+                "k, v",
+                ", unidirectional=1",
+                ", float[2,3,3,4] pk, float[2,3,3,4] pv",
+            ),
             ("of keys in heads", "float[2,3,5,4] k, float[2,3,5,4] v", "k, v", "", ""),
         )
     ),

@@ -63,6 +63,8 @@ REFUSED = [
     ('y = com.microsoft.Gelu<approximate="tanh">(x)', "attributes approximate"),
     ("y, m = com.microsoft.SkipLayerNormalization(x, x, g)", "mean and deviation as outputs"),
     ("y = SimplifiedLayerNormalization<axis=1>(x, g)", "axis 1"),
+    ("y, k = com.microsoft.MultiHeadAttention<num_heads=2>(x, x, x)", "present values alone"),
+    ("y = com.microsoft.Attention<num_heads=2>(x, w)", "input 2 left out"),
     ("y = com.microsoft.MultiHeadAttention<num_heads=2>(x)", "packed into one tensor"),
 ]
 

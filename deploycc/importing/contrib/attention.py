@@ -73,6 +73,8 @@ def multi_head_attention(walker: Walker, node: NodeProto, inputs: list[Value], s
         parts = [writing.op("Add", part, extra) for part, extra in zip(parts, added, strict=True)]
     if bool(writing.input(6)) != bool(writing.input(7)):
         raise writing.not_understood("past keys or past values alone", "both or neither")
+    if writing.wants(1) != writing.wants(2):
+        raise writing.not_understood("present keys or present values alone", "both or neither")
     split = []
     for part in parts:
         if writing.rank(part) == 4:

@@ -21,6 +21,8 @@ def rotary_embedding(walker: Walker, node: NodeProto, inputs: list[Value], scope
     writing.only(4, 4)
     if writing.attribute("is_packed_batching", 0) or writing.attribute("scale", 1.0) != 1.0:
         raise writing.not_understood("packed batches or a scale", "neither")
+    if writing.attribute("interleaved", 0) not in (0, 1):
+        raise writing.not_understood(f"interleaved {writing.attribute('interleaved', 0)}", "0 or 1")
     x, positions, cosines, sines = (writing.input(index) for index in range(4))
     shape = writing.shape(x)
     turned = int(writing.attribute("rotary_embedding_dim", 0)) or 2 * writing.shape(cosines)[1]
