@@ -129,6 +129,10 @@ CATALOGUE: dict[str, Code] = {
     "DC450": Code("model not taken by TVM's importer", 1),
     "DC452": Code("lowered to another shape than declared", 1),
     "DC460": Code("schedule that cannot be used", 2),
+    "DC461": Code("control flow that only a run decides", 1),
+    "DC462": Code("loops too long or bodies nested too deep", 1),
+    "DC463": Code("branch that does not fit left out", 0),
+    "DC464": Code("sequence or optional that only a run makes up", 1),
     # DC500-DC519: targets
     "DC500": Code("unknown target", 2),
     "DC501": Code("target file cannot be read", 2),

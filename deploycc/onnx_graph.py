@@ -151,7 +151,7 @@ def constant_tensor(node: NodeProto) -> Array | None:
     return None
 
 
-_SHAPE_OF_INPUT = frozenset({"GroupNormalization", "MeanVarianceNormalization"})
+SHAPE_OF_INPUT = frozenset({"GroupNormalization", "MeanVarianceNormalization"})
 """Operators onnx 1.23.2 infers no shape for; their output has their first input's type."""
 
 
@@ -170,9 +170,9 @@ def infer_shapes(model: ModelProto, strict: bool = False) -> ModelProto:
 
 
 def _fill_in(model: ModelProto) -> bool:
-    """Give outputs of ``_SHAPE_OF_INPUT`` their input's type, in place; whether one was new."""
+    """Give outputs of ``SHAPE_OF_INPUT`` their input's type, in place; whether one was new."""
     graph = model.graph
-    wanted = [node for node in graph.node if node.op_type in _SHAPE_OF_INPUT and not node.domain]
+    wanted = [node for node in graph.node if node.op_type in SHAPE_OF_INPUT and not node.domain]
     if not wanted:
         return False
     infos = {info.name: info for info in (*graph.value_info, *graph.output, *graph.input)}

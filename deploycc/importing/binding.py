@@ -59,7 +59,7 @@ def bind_shapes(
             TensorShapeProto(dim=[TensorShapeProto.Dimension(dim_value=int(dim or 0)) for dim in dims])
         )
     _forget_shapes(proto)
-    _check_through(proto)
+    check_through(proto)
     return []
 
 
@@ -232,7 +232,11 @@ _NODE_FAULT = re.compile(
 )
 
 
-def _check_through(proto: ModelProto) -> None:
+def check_through(proto: ModelProto) -> None:
+    """Infer the shapes of a model with static inputs, in place.
+
+    Raises ``DeployccError`` DC206 where they do not fit through the network.
+    """
     try:
         inferred = infer_shapes(proto, strict=True)
     except onnx.shape_inference.InferenceError as error:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import onnx
-from onnx import FunctionProto, ModelProto, NodeProto, TypeProto, inliner
+from onnx import AttributeProto, FunctionProto, ModelProto, NodeProto, TypeProto, inliner
 
 from deploycc.onnx_graph import all_nodes, infer_shapes, opset_of
 from deploycc.op_support import converted_operators
@@ -62,7 +63,7 @@ def inline_functions(proto: ModelProto) -> ModelProto:
         bodies: dict[int, FunctionProto] = {}
         for index, node in enumerate(proto.graph.node):
             if node.domain == "" and node.op_type not in supported and node.op_type not in _KEPT:
-                body = _body(node, opset_of(proto), types)
+                body = body_of(node, opset_of(proto), types)
                 if body is not None:
                     bodies[index] = body
         if not bodies:
@@ -79,7 +80,11 @@ def _types(proto: ModelProto) -> dict[str, TypeProto]:
     return types
 
 
-def _body(node: NodeProto, opset: int, types: dict[str, TypeProto]) -> FunctionProto | None:
+def body_of(node: NodeProto, opset: int, types: Mapping[str, TypeProto]) -> FunctionProto | None:
+    """The body of a standard function operator, ``None`` for another or where its inputs' types are open.
+
+    ``types`` are those of the node's inputs, by name.
+    """
     try:
         schema: Any = onnx.defs.get_schema(node.op_type, opset, node.domain)
     except onnx.defs.SchemaError:
@@ -99,6 +104,44 @@ def _body(node: NodeProto, opset: int, types: dict[str, TypeProto]) -> FunctionP
     else:
         return None
     return body if body.node else None
+
+
+def with_attributes(node: NodeProto, body: FunctionProto, opset: int) -> list[NodeProto]:
+    """The body's nodes with the values of ``node``'s attributes, or defaults, in place of references."""
+    schema = onnx.defs.get_schema(node.op_type, opset, node.domain)
+    given = {a.name: a.default_value for a in schema.attributes.values() if a.default_value.name}
+    given |= {a.name: a for a in body.attribute_proto}
+    given |= {a.name: a for a in node.attribute}
+    nodes = []
+    for part in body.node:
+        copied = NodeProto()
+        copied.CopyFrom(part)
+        _fill_in(copied, given)
+        nodes.append(copied)
+    return nodes
+
+
+def _fill_in(node: NodeProto, given: Mapping[str, AttributeProto]) -> None:
+    kept = []
+    for attribute in node.attribute:
+        if attribute.ref_attr_name:
+            if attribute.ref_attr_name not in given:
+                continue
+            value = AttributeProto()
+            value.CopyFrom(given[attribute.ref_attr_name])
+            value.name = attribute.name
+            attribute = value
+        for inner in (attribute.g, *attribute.graphs) if attribute.HasField("g") else attribute.graphs:
+            for part in inner.node:
+                _fill_in(part, given)
+        kept.append(attribute)
+    copies = []
+    for attribute in kept:
+        copy = AttributeProto()
+        copy.CopyFrom(attribute)
+        copies.append(copy)
+    del node.attribute[:]
+    node.attribute.extend(copies)
 
 
 def _inlined(proto: ModelProto, bodies: dict[int, FunctionProto]) -> ModelProto:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from deploycc.importing.binding import bind_shapes
+from deploycc.importing import contrib, flattening
+from deploycc.importing.binding import bind_shapes, check_through
 from deploycc.importing.functions import inline_functions, inline_local_functions
 from deploycc.importing.operators import check_operators
 from deploycc.importing.opsets import normalise_opset
@@ -11,30 +12,33 @@ from deploycc.importing.reading import read_model
 from deploycc.importing.seeding import seed_random_nodes
 from deploycc.importing.structure import check_form, check_structure, keep_used_opsets, name_nodes, tidy
 from deploycc.onnx_graph import infer_shapes, opset_of, tensor_info
-from deploycc.types import BuildRequest, Diagnostic, Model
+from deploycc.types import BuildRequest, DeployccError, Diagnostic, Model
 
 
 def load(request: BuildRequest, *, compiled: bool = True, leave_open: bool = False) -> Model:
     """Read ``request.model``, bind ``request.shapes`` and return the checked model.
 
-    The result has no weights among its inputs, every graph input static, function operators
+    The result has no weights among its inputs, every graph input static, operators of ONNX Runtime's
+    own domain written in standard ones, control flow, sequences and optionals resolved, function operators
     the compiler has no kernel for replaced by their bodies, every node named and the opset
     brought to at least 18.  Intermediate and output extents that only constant folding can
     tell are -1 in ``Model.outputs`` until ``simplify`` has run.
 
-    ``compiled`` is false where another compiler takes the model: opset and standard operators
+    ``compiled`` is false where another compiler takes the model: opset, control flow and standard operators
     then stay as they are.  With ``leave_open`` dimensions that nothing binds stay open, and
     ``Model.diagnostics`` has DC200 for them.
 
     Raises ``DeployccError`` with every finding of the first kind of fault met, in this order:
     the file (DC100-DC109), external data (DC120-DC129), form and element types (DC110-DC119,
-    DC130-DC139, DC300-DC349), operators (DC140-DC149), shapes (DC200-DC249).
+    DC130-DC139, DC300-DC349), operators (DC140-DC149), shapes (DC200-DC249), what cannot be made straight
+    (DC405, DC461-DC464).
     """
     proto, sha256 = read_model(request.model)
     notes: list[Diagnostic] = []
     notes += tidy(proto)
     if write_quantised(proto):
         keep_used_opsets(proto)
+    contrib.own_domain(proto)
     check_structure(proto)
     check_operators(proto)
     check_form(proto)
@@ -43,13 +47,36 @@ def load(request: BuildRequest, *, compiled: bool = True, leave_open: bool = Fal
     name_nodes(proto.graph)
     open_dimensions = bind_shapes(proto, request.shapes, leave_open=leave_open)
     notes += open_dimensions
-    original = infer_shapes(proto)
     if compiled:
-        # What is open cannot be run, and is never built: its lift is taken on trust.
-        proto = normalise_opset(proto, notes, compared=not open_dimensions)
+        notes += seed_random_nodes(proto)
+    # What is open cannot be run, and is never built: what is made of it is taken on trust.
+    run = not open_dimensions
+    as_read = contrib.standard_domain(proto)
+    handlers = {**contrib.HANDLERS, **(flattening.HANDLERS if compiled else {})}
+    # Shape inference ended at these.
+    opaque = run and any(node.domain == contrib.DOMAIN for node in proto.graph.node)
+    try:
+        flat = flattening.straightened(
+            proto, handlers, notes, compared=run, judged_by=as_read, checked=check_through if opaque else None
+        )
+    except DeployccError:
+        if run:
+            raise
+        flat = proto  # what an open dimension decides, lint tells
+    if flat is not proto:
+        keep_used_opsets(flat)
+        name_nodes(flat.graph)
+    original = infer_shapes(as_read if compiled else flat)
+    proto = flat
+    if compiled:
+        proto = normalise_opset(proto, notes, compared=run)
         proto = inline_functions(proto)
         name_nodes(proto.graph)
-        notes += seed_random_nodes(proto)
+        notes += seed_random_nodes(proto)  # those in bodies of functions
+        # Bodies of functions branch and loop over shapes.
+        if run:
+            proto = flattening.straightened(proto, handlers, notes, compared=run)
+        name_nodes(proto.graph)
     proto = infer_shapes(proto)
     return Model(
         proto=proto,

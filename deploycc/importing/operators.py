@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import onnx
 from onnx import ModelProto, NodeProto
 
+from deploycc.importing import contrib
 from deploycc.onnx_graph import all_nodes, opset_of
 from deploycc.types import DeployccError, Diagnostic
 
@@ -29,6 +30,8 @@ def check_operators(proto: ModelProto) -> None:
     versions = {entry.domain: entry.version for entry in proto.opset_import}
     faults = []
     for (domain, op), where in nodes.items():
+        if (domain, op) in contrib.HANDLERS:
+            continue
         if domain not in known_domains:
             faults.append(_unknown_domain(domain, op, where))
         elif not _exists(domain, op, versions.get(domain, opset_of(proto) if not domain else 1)):

@@ -9,16 +9,13 @@ from __future__ import annotations
 
 from onnx import ModelProto, version_converter
 
+from deploycc.importing.comparing import difference
 from deploycc.lifting import mend
-from deploycc.onnx_graph import NEWEST_IR, checker_complaint, infer_shapes, opset_of, tensor_info
-from deploycc.reference import ReferenceFailed, compare, run, sample
+from deploycc.onnx_graph import NEWEST_IR, checker_complaint, infer_shapes, opset_of
 from deploycc.types import Diagnostic
 
 COMMON_OPSET = 18
 """Old models are lifted to this one: from here on reductions take their axes as an input."""
-
-_SLACK = 10.0
-"""For the check of a lift: decomposed operators round otherwise, a wrong meaning is off by far more."""
 
 
 def normalise_opset(proto: ModelProto, notes: list[Diagnostic], *, compared: bool = True) -> ModelProto:
@@ -48,9 +45,9 @@ def normalise_opset(proto: ModelProto, notes: list[Diagnostic], *, compared: boo
             )
         )
         return proto
-    difference = _difference(proto, lifted) if compared else ""
-    if difference:
-        notes.append(_not_lifted(opset, f"the lifted model computes something else: {difference}"))
+    reason = difference(proto, lifted) if compared else ""
+    if reason:
+        notes.append(_not_lifted(opset, f"the lifted model computes something else: {reason}"))
         return proto
     return lifted
 
@@ -65,23 +62,3 @@ def _not_lifted(opset: int, reason: str) -> Diagnostic:
         severity="warning",
         verdict="fallback",
     )
-
-
-def _difference(before: ModelProto, after: ModelProto) -> str:
-    names = [info.name for info in before.graph.output]
-    if [info.name for info in after.graph.output] != names:
-        return "its outputs have other names"
-    try:
-        taken = sample(before, [tensor_info(info) for info in before.graph.input], seed=0)
-    except ReferenceFailed:
-        # Nothing to compare with: the simplifier's own check and the golden run come later.
-        return ""
-    try:
-        got, _ = run(after, taken.inputs)
-    except ReferenceFailed as error:
-        return str(error)
-    for name, want, have in zip(names, taken.outputs, got, strict=True):
-        result = compare(want, have, slack=_SLACK)
-        if not result.ok:
-            return f"output '{name}': {result.reason}"
-    return ""

@@ -49,12 +49,18 @@ def given_cases() -> tuple[Case, ...]:
 @cache
 def deployer_cases() -> tuple[Case, ...]:
     """The same tests with what an operator takes as a parameter stored in the model."""
-    return tuple(map(with_constants, given_cases()))
+    written = {case.name: case for case in given_cases()}
+    whole = (written.get(case.name.partition("_expanded")[0], case) for case in given_cases())
+    return tuple(with_constants(case, one.proto) for case, one in zip(given_cases(), whole, strict=True))
 
 
-def with_constants(case: Case) -> Case:
-    """The case with its parameters as weights; the case itself where it has none."""
-    names = [name for name in _parameters(case.proto) if name in case.inputs]
+def with_constants(case: Case, whole: onnx.ModelProto | None = None) -> Case:
+    """The case with its parameters as weights; the case itself where it has none.
+
+    ``whole`` is the test that the case is the expansion of: its operator says what is a parameter.
+    """
+    protos = [case.proto] if whole is None else [case.proto, whole]
+    names = [name for proto in protos for name in _parameters(proto) if name in case.inputs]
     if not names:
         return case
     proto = onnx.ModelProto()
@@ -96,3 +102,5 @@ def _parameters(proto: onnx.ModelProto) -> Iterator[str]:
         first = FIRST_PARAMETER.get(node.op_type, 1 if node.op_type.startswith("Reduce") else None)
         if first is not None:
             yield from (name for name in node.input[first:] if name)
+        elif node.op_type == "Loop":  # how often; its states are data
+            yield from (name for name in node.input[:2] if name)
