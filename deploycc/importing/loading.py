@@ -54,4 +54,5 @@ def load(request: BuildRequest, *, compiled: bool = True, leave_open: bool = Fal
         sha256=sha256,
         diagnostics=tuple(notes),
         original=original,
+        max_counts=request.max_counts,
     )

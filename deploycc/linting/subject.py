@@ -114,7 +114,7 @@ class Subject:
 
 def subject(model: Model, target: LintTarget) -> Subject:
     """The subject for one target; a model without its original is its own."""
-    view = GraphView(model.proto)
+    view = GraphView(model.laid_out)
     original = view if model.original is None else GraphView(model.original)
     return Subject(model, view, original, target, support_table(target.engine))
 

@@ -6,6 +6,7 @@ is a task, and which tensor program computes it is the next stage's choice.
 
 from __future__ import annotations
 
+from deploycc.counting import with_counts
 from deploycc.lowering.canonical import canonicalize
 from deploycc.lowering.frontend import import_onnx
 from deploycc.lowering.interface import check_interface
@@ -25,7 +26,7 @@ def lower(model: Model, target: Target) -> Program:
     result then is not as the model declares it.
     """
     del target
-    rewritten = rewrite_onnx(model.proto)
+    rewritten = rewrite_onnx(with_counts(model))
     module = import_onnx(rewritten.proto, rewritten.numbers)
     check_interface(module, model)
     module = canonicalize(module)

@@ -12,9 +12,10 @@ with a converter and the forms that it does not take.
 
 from __future__ import annotations
 
-from deploycc.lowering.converters import indices, plain
+from deploycc.lowering.converters import counted, indices, plain
 
 FAMILIES = (
+    counted,
     indices,
     plain,
 )

@@ -1,0 +1,27 @@
+"""Rows whose number depends on the data, in an operator that does not keep them apart.
+
+`NonZero`, `Compress`, `Unique` and `NonMaxSuppression` are compiled for the most rows that there can be, and
+what is computed of their rows is computed for all of these: right as long as every row of a result depends on
+the same row only. Elementwise operators, `Gather` by such rows, slices, transposes, reshapes that leave the rows
+an axis (with -1 as their extent), products with weights and reductions along other axes are; a sum or softmax
+along the rows, a concatenation behind them, or a size computed from their number is not (`docs/counted.md`).
+
+Instead: make the tensor in front of it an output, which a package gives with its number of rows, and do the rest
+in the app; in PyTorch, mask with `torch.where` where the sum or maximum of what was selected is wanted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from deploycc.linting.subject import Subject, compiled_only
+from deploycc.types import Diagnostic
+
+CODE = "DC231"
+applies = compiled_only
+
+
+def check(subject: Subject) -> Iterator[Diagnostic]:
+    """Every node that mixes such rows, or of whose rows the most cannot be told."""
+    if subject.model.counts is not None and subject.model.laid_out is subject.view.model:
+        yield from subject.model.counts.faults
