@@ -200,12 +200,16 @@ def _engines(
         return []
     shapes = {tensor["name"]: tuple(tensor["shape"]) for tensor in package.manifest["inputs"]}
     request = lint_request(model, shapes, limits)
+    # What only a package puts out: numbers of rows.
+    numbers = {tensor["counted"]["output"] for tensor in package.manifest["outputs"] if "counted" in tensor}
     message = {
         "request": request_to_json(request),
         "folder": str(folder),
         "peers": [peer.name for peer in engines],
         "inputs": [_interface(tensor) for tensor in package.manifest["inputs"]],
-        "outputs": [tensor["name"] for tensor in package.manifest["outputs"]],
+        "outputs": [
+            tensor["name"] for tensor in package.manifest["outputs"] if tensor["name"] not in numbers
+        ],
     }
     words = ["deploycc", "bench", str(package.path), "--model", str(model), "--against"]
     command = shlex.join([*words, ",".join(peer.name for peer in engines)])

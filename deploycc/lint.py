@@ -46,6 +46,7 @@ def lint_model(
     targets: Sequence[str | LintTarget],
     *,
     shapes: Mapping[str, Sequence[int]] | None = None,
+    max_counts: Mapping[str, int] | None = None,
     limits: Limits | None = None,
     on_event: Callable[[Event], None] | None = None,
 ) -> LintResult:
@@ -57,7 +58,9 @@ def lint_model(
     ``InternalError`` for faults of our own.
     """
     resolved = resolve_lint_targets(targets)
-    request = lint_request(model, shapes or {}, limits or Limits())
+    request = replace(
+        lint_request(model, shapes or {}, limits or Limits()), max_counts=dict(max_counts or {})
+    )
     message = {
         "request": request_to_json(request),
         "targets": [lint_target_to_json(target) for target in resolved],

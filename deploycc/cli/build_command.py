@@ -10,10 +10,10 @@ import click
 from deploycc.build import build
 from deploycc.cli.handing_over import hand_over_and_tell, refuse_options_of_packages
 from deploycc.cli.memory_table import trade
-from deploycc.cli.options import limit_options, limits_of, shape_option
+from deploycc.cli.options import limit_options, limits_of, max_option, shape_option
 from deploycc.cli.progress import Progress
 from deploycc.cli.tuning_progress import TuningProgress
-from deploycc.cli.values import BytesOption, TargetOption, shapes_of
+from deploycc.cli.values import BytesOption, TargetOption, counts_of, shapes_of
 from deploycc.diagnostics import render
 from deploycc.identifiers import suggest_library_name
 from deploycc.lint_targets import is_external
@@ -48,6 +48,7 @@ is interrupted leaves nothing.""",
     "-o", "--output", type=click.Path(path_type=Path), metavar="DIR", help="Where the package goes."
 )
 @shape_option()
+@max_option()
 @click.option("--name", help="C identifier that prefixes every symbol; made from the file name if not given.")
 @click.option(
     *("--emit", "emit"),
@@ -129,6 +130,7 @@ def build_command(
     target: str,
     output: Path | None,
     shapes: tuple[tuple[str, tuple[int, ...]], ...],
+    max_counts: tuple[tuple[str, int], ...],
     name: str | None,
     emit: Literal["shared", "static"],
     runtime: Literal["private", "shared"],
@@ -166,6 +168,7 @@ def build_command(
             target,
             output,
             shapes=given_shapes,
+            max_counts=counts_of(max_counts),
             name=name,
             dump_dir=dump_dir,
             emit=emit,

@@ -8,8 +8,9 @@ from dataclasses import replace
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 
+from deploycc.counting.node import Refused
 from deploycc.counting.padding import with_numbers
-from deploycc.counting.row_wise import Refused, follow
+from deploycc.counting.row_wise import follow
 from deploycc.counting.sources import counted_shapes, declared, is_source
 from deploycc.onnx_graph import GraphView, all_nodes, tensor_info, used_names
 from deploycc.types import Counts, DeployccError, Diagnostic, Extent, Model, Rows
@@ -57,7 +58,9 @@ def _check_names(model: Model, sources: list[NodeProto]) -> None:
                 )
             )
         elif most < 1:
-            faults.append(Diagnostic("DC230", f"--max {name}: no rows at all", got=str(most), need="1 or more"))
+            faults.append(
+                Diagnostic("DC230", f"--max {name}: no rows at all", got=str(most), need="1 or more")
+            )
     if faults:
         raise DeployccError(*faults)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -45,3 +46,14 @@ def padded(values: Iterable[Array], outputs: Sequence[TensorInfo]) -> list[Array
             value = np.pad(value, [(0, missing if place == axis else 0) for place in range(value.ndim)])
         made.append(value)
     return made + [np.asarray(numbers[info.name], np.int64) for info in outputs[len(made) :]]
+
+
+def tensor_from_manifest(tensor: Mapping[str, Any]) -> TensorInfo:
+    """An output as a package's manifest describes it."""
+    counted = tensor.get("counted")
+    return TensorInfo(
+        tensor["name"],
+        tensor["dtype"],
+        tuple(tensor["shape"]),
+        None if counted is None else Counted(counted["axis"], counted["output"]),
+    )

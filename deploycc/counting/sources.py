@@ -28,7 +28,7 @@ INVERSE = 2
 
 
 def counted_shapes(node: NodeProto, view: GraphView) -> dict[int, tuple[tuple[int, ...], int | None]] | None:
-    """Shape with the most rows of each output by its number, and the rows' axis where their number is counted.
+    """Shape with the most rows of each output by its number, and the axis of rows that are counted.
 
     ``None`` while a shape that this depends on is not known.  Outputs that are left out are there too.
     """
@@ -53,7 +53,7 @@ def counted_shapes(node: NodeProto, view: GraphView) -> dict[int, tuple[tuple[in
         most = min(extent, math.prod(shapes[1] or (1,)))
         return {0: (_replaced(data, axis, most), axis or 0)}
     rows = {0: (_replaced(data, axis, extent), axis or 0)}
-    return {**rows, **{place: ((extent,), 0) for place in (1, 3)}, INVERSE: ((extent,), None)}
+    return {**rows, **dict.fromkeys((1, 3), ((extent,), 0)), INVERSE: ((extent,), None)}
 
 
 def declared(node: NodeProto, most: Mapping[str, int]) -> int | None:

@@ -12,7 +12,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from deploycc.counting.sources import is_source
 from deploycc.onnx_graph import tensor_info
-from deploycc.types import Counts, Extent, Model, Rows, TensorInfo
+from deploycc.types import Counts, Extent, Model, Rows
 
 MOST = "deploycc_most"
 """Attribute of a source: the most rows of its results."""

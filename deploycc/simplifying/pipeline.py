@@ -38,7 +38,7 @@ def simplify(model: Model, limits: Limits, *, compiled: bool = True) -> Model:
     DC154 the models could not be compared.
 
     Where sizes depend on data, ``Model.counts`` tells of them (``deploycc.counting``), for what deploycc
-    compiles.  Raises ``DeployccError`` with DC230 where the request's ``max_counts`` name nothing of the kind.
+    compiles.  Raises ``DeployccError`` with DC230 where ``max_counts`` names nothing of the kind.
     """
     notes: list[Diagnostic] = list(model.diagnostics)
     best = _passes((model.proto, ()), CLEANING)

@@ -24,8 +24,8 @@ def rng() -> np.random.Generator:
 
 
 SELECTING = """g (float[5,7,3] x, bool[7] c, int64[4,2,1,13] e, bool[11] b, float16[3,17] h)
-=> (int64[3,a] where, float[5,p,3] rows, float[q] all, int64[4,s] wheree, int64[1,t] whereb, float16[3,u] halves,
-    int64[2,v] whereh) {
+=> (int64[3,a] where, float[5,p,3] rows, float[q] all, int64[4,s] wheree, int64[1,t] whereb,
+    float16[3,u] halves, int64[2,v] whereh) {
  where = NonZero(x)  wheree = NonZero(e)  whereb = NonZero(b)  whereh = NonZero(h)
  rows = Compress<axis=1>(x, c)  all = Compress(x, c)  halves = Compress<axis=-1>(h, b) }"""
 
@@ -34,7 +34,13 @@ def selecting_feed(share: float) -> list[Array]:
     def sparse(shape: tuple[int, ...]) -> Array:
         return np.where(rng().random(shape) < share, rng().integers(-9, 9, shape) * 2 + 1, 0)
 
-    kinds = [((5, 7, 3), "float32"), ((7,), "bool"), ((4, 2, 1, 13), "int64"), ((11,), "bool"), ((3, 17), "float16")]
+    kinds = [
+        ((5, 7, 3), "float32"),
+        ((7,), "bool"),
+        ((4, 2, 1, 13), "int64"),
+        ((11,), "bool"),
+        ((3, 17), "float16"),
+    ]
     return [sparse(shape).astype(kind) for shape, kind in kinds]
 
 
@@ -66,8 +72,8 @@ def test_unique_rows(target) -> None:  # type: ignore[no-untyped-def]
 
 TOP_K = """g (float[4,9,5] x, int64[3,31] i, int32[67] j, double[2,8] d, float[1,1000] long)
 => (float[4,9,3] v0, int64[4,9,3] i0, float[4,9,5] v1, int64[4,9,5] i1, float[4,1,5] v2, int64[4,1,5] i2,
-    int64[3,30] v3, int64[3,30] i3, int32[66] v4, int64[66] i4, double[2,5] v5, int64[2,5] i5, float[1,100] v6,
-    int64[1,100] i6, float[1,1000] v7, int64[1,1000] i7)
+    int64[3,30] v3, int64[3,30] i3, int32[66] v4, int64[66] i4, double[2,5] v5, int64[2,5] i5, 
+    float[1,100] v6, int64[1,100] i6, float[1,1000] v7, int64[1,1000] i7)
 <int64[1] k0 = {3}, int64[1] k1 = {9}, int64[1] k2 = {1}, int64[1] k3 = {30}, int64[1] k4 = {66},
  int64[1] k5 = {5}, int64[1] k6 = {100}, int64[1] k7 = {1000}> {
  v0, i0 = TopK(x, k0)
@@ -86,7 +92,9 @@ def test_the_largest_and_smallest(target) -> None:  # type: ignore[no-untyped-de
     ties = [rng().integers(-3, 4, shape).astype(kind) for shape, kind in kinds]
     spread = [(rng().standard_normal(shape) * 2**20).astype(kind) for shape, kind in kinds]
     extreme = [np.where(x > 0, x, np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min) for x in ties]
-    Line(TOP_K, target=target).check(ties, spread, [x.astype(y.dtype) for x, y in zip(extreme, ties, strict=True)])
+    Line(TOP_K, target=target).check(
+        ties, spread, [x.astype(y.dtype) for x, y in zip(extreme, ties, strict=True)]
+    )
 
 
 def test_no_number_comes_last_whichever_way_is_sorted() -> None:
@@ -109,7 +117,7 @@ SUPPRESSING = """g (float[2,53,4] b, float[2,3,53] s, int64[1] most, float[1] io
 
 
 def boxes(*shape: int) -> Array:
-    """Boxes on a coarse grid, so that many are equal and overlaps equal the threshold; corners in any order."""
+    """Boxes on a coarse grid: many are equal and overlaps equal the threshold; corners in any order."""
     return rng().integers(0, 7, (*shape, 4)).astype(np.float32)
 
 
@@ -117,7 +125,12 @@ def boxes(*shape: int) -> Array:
 def test_boxes_are_suppressed(target) -> None:  # type: ignore[no-untyped-def]
     line = Line(SUPPRESSING, target=target)
     feeds = []
-    for most, iou, low, offset in ((0, 0.5, 0.0, 0.0), (60, 0.25, 0.5, 0.0), (3, 0.0, 0.9, -1.0), (60, 1.0, -1.0, 1.0)):
+    for most, iou, low, offset in (
+        (0, 0.5, 0.0, 0.0),
+        (60, 0.25, 0.5, 0.0),
+        (3, 0.0, 0.9, -1.0),
+        (60, 1.0, -1.0, 1.0),
+    ):
         scores = (rng().integers(0, 9, (2, 3, 53)) / 8 + offset).astype(np.float32)
         limits = [np.array([most], np.int64), np.array([iou], np.float32), np.array([low], np.float32)]
         feeds.append([boxes(2, 53), scores, *limits])

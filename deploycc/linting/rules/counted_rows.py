@@ -2,12 +2,13 @@
 
 `NonZero`, `Compress`, `Unique` and `NonMaxSuppression` are compiled for the most rows that there can be, and
 what is computed of their rows is computed for all of these: right as long as every row of a result depends on
-the same row only. Elementwise operators, `Gather` by such rows, slices, transposes, reshapes that leave the rows
-an axis (with -1 as their extent), products with weights and reductions along other axes are; a sum or softmax
-along the rows, a concatenation behind them, or a size computed from their number is not (`docs/counted.md`).
+the same row only. Elementwise operators, `Gather` by such rows, slices, transposes, reshapes that leave the
+rows an axis (with -1 as their extent), products with weights and reductions along other axes are; a sum or
+softmax along the rows, a concatenation behind them, or a size computed from their number is not
+(`docs/counted.md`).
 
-Instead: make the tensor in front of it an output, which a package gives with its number of rows, and do the rest
-in the app; in PyTorch, mask with `torch.where` where the sum or maximum of what was selected is wanted.
+Instead: make the tensor in front of it an output, which a package gives with its number of rows, and do the
+rest in the app; in PyTorch, mask with `torch.where` where the sum or maximum of what was selected is wanted.
 """
 
 from __future__ import annotations

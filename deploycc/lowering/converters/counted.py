@@ -1,4 +1,4 @@
-"""``Compress``, ``NonMaxSuppression``, ``NonZero``, ``Unique``: with their count (``deploycc.counting``); ``TopK``.
+"""Operators that count rows, with their count (``deploycc.counting``), and ``TopK``.
 
 All of them are C functions: they sort, and they write where the data says.
 """
@@ -71,7 +71,9 @@ class NonZero(OnnxOpConverter):  # type: ignore[misc]
         data, most = inputs[0], int(attr[MOST])
         shape = _shape(data) or [1]
         dtype = str(data.ty.dtype)
-        flags = data if dtype == "bool" else relax.op.not_equal(data, relax.const(np.asarray(0, dtype), dtype))
+        flags = (
+            data if dtype == "bool" else relax.op.not_equal(data, relax.const(np.asarray(0, dtype), dtype))
+        )
         elements = math.prod(shape)
         extents = [*shape, *[1] * (_DEEPEST - len(shape))]
         kinds = [([len(shape), most], "int64"), ([], "int64"), ([len(shape)], "int64")]
@@ -118,7 +120,9 @@ class NonMaxSuppression(OnnxOpConverter):  # type: ignore[misc]
     def _impl_v11(cls, bb: Any, inputs: Any, attr: Any, params: Any) -> Any:
         boxes, scores, most = inputs[0], inputs[1], int(attr[MOST])
         batches, classes, extent = _shape(scores)
-        given = [inputs[place] if place < len(inputs) - bool(attr.get(COUNT)) else None for place in (2, 3, 4)]
+        given = [
+            inputs[place] if place < len(inputs) - bool(attr.get(COUNT)) else None for place in (2, 3, 4)
+        ]
         filtered = given[2] is not None
         defaults = (_scalar(0, "int64"), _scalar(0.0, "float32"), _scalar(0.0, "float32"))
         limits = [default if value is None else value for value, default in zip(given, defaults, strict=True)]
