@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from deploycc.build import explain_failure
+from deploycc.counting.padding import padded, tensor_from_manifest
 from deploycc.lint import lint_request
 from deploycc.request import request_from_json, request_to_json
 from deploycc.result_types import Benchmark
@@ -287,8 +288,13 @@ def _benchmark(
     course: _Course, contestants: Sequence[Contestant], setting: Setting, draw: random.Random
 ) -> Benchmark:
     results = first_results(contestants, setting)
-    outputs = {name: result.outputs for name, result in results.items()}
-    names = [tensor["name"] for tensor in course.package.manifest["outputs"]]
+    infos = [tensor_from_manifest(tensor) for tensor in course.package.manifest["outputs"]]
+    names = [info.name for info in infos]
+    # An engine puts out no numbers of rows, nor rows that are not there.
+    outputs = {
+        name: list(result.outputs) if len(result.outputs) == len(infos) else padded(result.outputs, infos)
+        for name, result in results.items()
+    }
     if course.inputs == "golden":
         engine = str(course.package.manifest["golden"]["engine"])
         check_agreement(outputs, course.package.golden("outputs"), engine, names)

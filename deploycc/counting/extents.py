@@ -11,7 +11,7 @@ from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 from deploycc.counting.node import Refused
 from deploycc.counting.padding import with_numbers
 from deploycc.counting.row_wise import follow
-from deploycc.counting.sources import counted_shapes, declared, is_source
+from deploycc.counting.sources import condition_of, counted_shapes, declared, is_source
 from deploycc.onnx_graph import GraphView, all_nodes, tensor_info, used_names
 from deploycc.types import Counts, DeployccError, Diagnostic, Extent, Model, Rows
 
@@ -29,14 +29,11 @@ def count_rows(model: Model) -> Model:
     graph = model.proto.graph
     sources = [node for node in graph.node if is_source(node)]
     _check_names(model, sources)
-    if not sources:
+    if not any(is_source(node) for node in all_nodes(graph)):
         return model
     bounded, rows, faults = _bounded(model)
     rows, more = _followed(bounded, rows)
     counts = Counts(bounded, rows, (*faults, *more))
-    inner = [n for n in all_nodes(graph) if is_source(n)]
-    if len(inner) > len(sources):
-        return replace(model, counts=counts)
     outputs = tuple(tensor_info(info) for info in bounded.graph.output)
     return replace(model, counts=counts, outputs=with_numbers(outputs, rows))
 
@@ -77,14 +74,18 @@ def _bounded(model: Model) -> tuple[ModelProto, dict[str, Rows], list[Diagnostic
     proto.graph.value_info.extend(static)
     rows: dict[str, Rows] = {}
     faults: list[Diagnostic] = []
-    for node in [node for node in proto.graph.node if is_source(node)]:
+    named: dict[tuple[object, ...], str] = {}
+    sources = [node for node in proto.graph.node if is_source(node)]
+    for node in sources:
         proto = onnx.shape_inference.infer_shapes(proto, data_prop=True)
         view = GraphView(proto)
         shapes = counted_shapes(node, view)
         if shapes is None:
             continue  # what its own inputs depend on is told where that begins
-        limit = declared(node, model.max_counts)
-        source = node.output[0] or next(name for name in node.output if name)
+        same = [other for other in sources if condition_of(other, view) == condition_of(node, view)]
+        limit = declared(same, model.max_counts)
+        rows_at = shapes[0][1] or 0
+        source = named.setdefault((condition_of(node, view), shapes[0][0][rows_at]), node.output[0])
         for place, (shape, axis) in shapes.items():
             if place >= len(node.output) or not node.output[place]:
                 continue

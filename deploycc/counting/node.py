@@ -72,8 +72,8 @@ class Node:
                 got=what or "rows whose number depends on data",
                 need="operators that compute each row from the same row alone (docs/counted.md)",
                 help=advice
-                or "end the graph before it (an output is given with its number of rows) and do the rest in the app, "
-                "or split the model",
+                or "end the graph before it (an output is given with its number of rows) and do the rest in "
+                "the app, or split the model",
                 verdict="unsupported",
             )
         )

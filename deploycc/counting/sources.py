@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from onnx import NodeProto
 
@@ -56,10 +56,23 @@ def counted_shapes(node: NodeProto, view: GraphView) -> dict[int, tuple[tuple[in
     return {**rows, **dict.fromkeys((1, 3), ((extent,), 0)), INVERSE: ((extent,), None)}
 
 
-def declared(node: NodeProto, most: Mapping[str, int]) -> int | None:
-    """The most rows that the user wants of it."""
-    found = [most[name] for name in (node.name, *node.output) if name in most]
-    return min(found, default=None)
+def declared(nodes: Sequence[NodeProto], most: Mapping[str, int]) -> int | None:
+    """The most rows that the user wants of nodes that count the same."""
+    names = [name for node in nodes for name in (node.name, *node.output)]
+    return min((most[name] for name in names if name in most), default=None)
+
+
+def condition_of(node: NodeProto, view: GraphView) -> str:
+    """What decides which rows it selects: nodes with the same find equally many among equally many.
+
+    The name of a vector for ``Compress`` and ``NonZero``, of its own result for others.
+    """
+    if node.op_type in ("Compress", "NonZero"):
+        condition = node.input[1] if node.op_type == "Compress" else node.input[0]
+        kind = view.types.get(condition)
+        if kind is not None and kind.shape is not None and len(kind.shape) == 1:
+            return condition
+    return str(node.output[0])
 
 
 def _replaced(shape: tuple[int, ...], axis: int | None, extent: int) -> tuple[int, ...]:

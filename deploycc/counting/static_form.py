@@ -90,9 +90,8 @@ class _Form:
     def _source(self, node: NodeProto) -> None:
         """Give the node its further output, and tell it of rows that are not there."""
         known = [self.counts.rows.get(name) for name in node.input]
-        source = next(name for name in node.output if name)
-        counted = [self.counts.rows[name] for name in node.output if name in self.counts.rows]
-        made = next(rows for rows in counted if rows.extent.source == source)
+        source = node.output[0]
+        made = self.counts.rows[node.output[0]]
         seen = next((rows for rows in known if rows is not None), None)
         if node.op_type == "NonZero" and seen is not None:
             node.input[0] = self._masked(node.input[0], seen)

@@ -12,10 +12,11 @@ import numpy as np
 import onnx
 from onnx import ModelProto, parser
 
-from deploycc.counting import padded
+from deploycc.counting import count_rows, padded
 from deploycc.importing import load
 from deploycc.lint_targets import compiled_lint_target
 from deploycc.linting import lint
+from deploycc.onnx_graph import infer_shapes, tensor_info
 from deploycc.reference import run
 from deploycc.simplifying import simplify
 from deploycc.types import BuildRequest, Diagnostic, Limits, Model, Plan, Target
@@ -37,6 +38,13 @@ def simplified(graph: str, opset: int = 18, most: Mapping[str, int] | None = Non
         onnx.save(proto_of(graph, opset), path)
         model = load(BuildRequest(path, X86_64, Path(folder), "net", max_counts=most or {}))
     return simplify(model, Limits())
+
+
+def counted(graph: str, most: Mapping[str, int] | None = None) -> Model:
+    """The graph as it is, with what depends on data found."""
+    proto = infer_shapes(proto_of(graph))
+    sides = (tuple(tensor_info(info) for info in side) for side in (proto.graph.input, proto.graph.output))
+    return count_rows(Model(proto, *sides, 18, "", max_counts=most or {}))
 
 
 def findings(graph: str, most: Mapping[str, int] | None = None) -> tuple[Diagnostic, ...]:

@@ -72,7 +72,7 @@ def test_unique_rows(target) -> None:  # type: ignore[no-untyped-def]
 
 TOP_K = """g (float[4,9,5] x, int64[3,31] i, int32[67] j, double[2,8] d, float[1,1000] long)
 => (float[4,9,3] v0, int64[4,9,3] i0, float[4,9,5] v1, int64[4,9,5] i1, float[4,1,5] v2, int64[4,1,5] i2,
-    int64[3,30] v3, int64[3,30] i3, int32[66] v4, int64[66] i4, double[2,5] v5, int64[2,5] i5, 
+    int64[3,30] v3, int64[3,30] i3, int32[66] v4, int64[66] i4, double[2,5] v5, int64[2,5] i5,
     float[1,100] v6, int64[1,100] i6, float[1,1000] v7, int64[1,1000] i7)
 <int64[1] k0 = {3}, int64[1] k1 = {9}, int64[1] k2 = {1}, int64[1] k3 = {30}, int64[1] k4 = {66},
  int64[1] k5 = {5}, int64[1] k6 = {100}, int64[1] k7 = {1000}> {
