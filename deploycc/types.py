@@ -140,13 +140,14 @@ class TensorInfo:
 
 @dataclass(frozen=True)
 class Extent:
-    """A number of rows that depends on data: that of ``source`` (a tensor), but at most ``cap``.
+    """A number of rows that depends on data: as many as ``source`` (a tensor) has, but at most ``taken``.
 
     Its tensors have ``cap`` rows where memory is laid out.  ``source`` is counted by the node that makes it.
     """
 
     source: str
     cap: int
+    taken: int | None = None
 
 
 @dataclass(frozen=True)

@@ -215,7 +215,9 @@ def summary(package: Package, seconds: float) -> list[str]:
     if memory["arena"] == "smallest":
         lines.append(f"  {trade(memory)}")
     for role in ("inputs", "outputs"):
-        tensors = [f"{t['name']} {t['dtype']} {'x'.join(map(str, t['shape']))}" for t in manifest[role]]
+        tensors = [
+            f"{t['name']} {t['dtype']} {'x'.join(map(str, t['shape'])) or 'scalar'}" for t in manifest[role]
+        ]
         lines.append(f"  {role} {', '.join(tensors)}")
     if library["needed"]:
         glibc = f" (glibc {library['highest_glibc']} or newer)" if library["highest_glibc"] else ""

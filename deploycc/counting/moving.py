@@ -55,7 +55,8 @@ def sliced(this: Node) -> Rows:
             "of rows only the first few can be taken",
             advice="take them with a Slice from 0 on, in steps of 1, to a positive end",
         )
-    return Rows(rows.axis, Extent(rows.extent.source, min(rows.extent.cap, end)))
+    taken = end if rows.extent.taken is None else min(rows.extent.taken, end)
+    return Rows(rows.axis, Extent(rows.extent.source, min(rows.extent.cap, end), taken))
 
 
 def gather(this: Node) -> Rows:

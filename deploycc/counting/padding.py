@@ -8,24 +8,29 @@ from typing import Any
 import numpy as np
 
 from deploycc.onnx_graph import Array
-from deploycc.types import Counted, Rows, TensorInfo
+from deploycc.types import Counted, Extent, Rows, TensorInfo
 
 
 def with_numbers(outputs: Sequence[TensorInfo], rows: Mapping[str, Rows]) -> tuple[TensorInfo, ...]:
-    """``outputs``, those with rows marked, and behind them an int64 scalar for each: its number of rows.
+    """``outputs``, those with rows marked, and behind them an int64 scalar for each number of rows.
 
-    It is called after the output (``boxes_count``), with as many underscores behind as make it a new name.
+    It is called after the first output that has so many (``boxes_count``), with as many underscores behind
+    as make it a new name.
     """
     taken = {info.name for info in outputs}
     marked, numbers = [], []
+    known: dict[Extent, str] = {}
     for info in outputs:
         if info.name in rows:
-            name = f"{info.name}_count"
-            while name in taken:
-                name += "_"
-            taken.add(name)
-            numbers.append(TensorInfo(name, "int64", ()))
-            info = TensorInfo(info.name, info.dtype, info.shape, Counted(rows[info.name].axis, name))
+            axis, extent = rows[info.name].axis, rows[info.name].extent
+            if extent not in known:
+                name = f"{info.name}_count"
+                while name in taken:
+                    name += "_"
+                taken.add(name)
+                numbers.append(TensorInfo(name, "int64", ()))
+                known[extent] = name
+            info = TensorInfo(info.name, info.dtype, info.shape, Counted(axis, known[extent]))
         marked.append(info)
     return (*marked, *numbers)
 

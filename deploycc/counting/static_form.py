@@ -43,6 +43,7 @@ class _Form:
         self.numbers: dict[Extent, str] = {}
         """The scalar that holds a number of rows."""
         self.made: list[NodeProto] = []
+        self.makers = {name: node.name for node in nodes for name in node.output}
         infos = (*self.proto.graph.value_info, *self.proto.graph.output, *self.proto.graph.input)
         self.types = {info.name: tensor_info(info) for info in infos}
 
@@ -59,9 +60,9 @@ class _Form:
                 continue
             rows = self.counts.rows[info.name]
             number = self._number(rows.extent)
-            self.made.append(
-                helper.make_node("Identity", [number], [info.counted.output], name=info.counted.output)
-            )
+            told = info.counted.output
+            if not any(told in node.output for node in self.made):
+                self._node("Identity", [number], told, rows.extent.source)
             if info.name not in sources:
                 self._masked_output(info.name, rows)
         for info in self.model.outputs[len(graph.output) :]:
@@ -82,9 +83,9 @@ class _Form:
         self.proto.graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
         return name
 
-    def _node(self, operator: str, inputs: list[str], base: str) -> str:
-        result = self._fresh(base)
-        self.made.append(helper.make_node(operator, inputs, [result], name=result))
+    def _node(self, operator: str, inputs: list[str], result: str, part_of: str) -> str:
+        """A node that is told as part of the one that makes the tensor ``part_of``."""
+        self.made.append(helper.make_node(operator, inputs, [result], name=self.makers[part_of]))
         return result
 
     def _source(self, node: NodeProto) -> None:
@@ -114,15 +115,16 @@ class _Form:
     def _number(self, extent: Extent) -> str:
         """The scalar with the number of rows of ``extent``: its source's, or less where fewer were taken."""
         if extent not in self.numbers:
-            whole = next(e for e in self.numbers if e.source == extent.source)
-            name = self.numbers[whole]
-            cap = self._constant(f"{name}_most", np.int64(extent.cap))
-            self.numbers[extent] = self._node("Min", [name, cap], f"{name}_{extent.cap}")
+            name = next(number for e, number in self.numbers.items() if e.source == extent.source)
+            taken = self._constant(f"{name}_most", np.int64(extent.taken or 0))
+            self.numbers[extent] = self._node(
+                "Min", [name, taken], self._fresh(f"{name}_taken"), extent.source
+            )
         return self.numbers[extent]
 
     def _masked(self, name: str, rows: Rows) -> str:
         """A tensor like ``name`` with zeros in the rows that are not there."""
-        return self._zeroed(name, rows, self._fresh(f"{name}_rows"))
+        return self._zeroed(name, rows, self._fresh(f"{name}_rows"), name)
 
     def _masked_output(self, name: str, rows: Rows) -> None:
         """Have the output ``name`` zeroed, and everything else read what there was."""
@@ -134,15 +136,14 @@ class _Form:
                         side[place] = inner
         self._zeroed(inner, rows, name, name)
 
-    def _zeroed(self, name: str, rows: Rows, result: str, known_as: str = "") -> str:
-        info = self.types[known_as or name]
+    def _zeroed(self, name: str, rows: Rows, result: str, part_of: str) -> str:
+        info = self.types[part_of]
         shape = [1] * len(info.shape)
         shape[rows.axis] = info.shape[rows.axis]
         numbers = self._constant(f"{result}_index", np.arange(shape[rows.axis]).reshape(shape))
-        there = self._node("Less", [numbers, self._number(rows.extent)], f"{result}_there")
+        number, there = self._number(rows.extent), self._fresh(f"{result}_there")
+        self._node("Less", [numbers, number], there, part_of)
         if info.dtype == "bool":
-            self.made.append(helper.make_node("And", [there, name], [result], name=result))
-        else:
-            zero = self._constant(f"{result}_zero", np.zeros((), info.dtype))
-            self.made.append(helper.make_node("Where", [there, name, zero], [result], name=result))
-        return result
+            return self._node("And", [there, name], result, part_of)
+        zero = self._constant(f"{result}_zero", np.zeros((), info.dtype))
+        return self._node("Where", [there, name, zero], result, part_of)
