@@ -8,7 +8,8 @@ softmax along the rows, a concatenation behind them, or a size computed from the
 (`docs/counted.md`).
 
 Instead: make the tensor in front of it an output, which a package gives with its number of rows, and do the
-rest in the app; in PyTorch, mask with `torch.where` where the sum or maximum of what was selected is wanted.
+rest in the app. Where a sum or maximum of what was selected is wanted, mask instead of selecting: in PyTorch
+`torch.where(mask, x, 0).sum()` for `x[mask].sum()`, in ONNX `Where` in front of the reduction.
 """
 
 from __future__ import annotations
@@ -24,5 +25,5 @@ applies = compiled_only
 
 def check(subject: Subject) -> Iterator[Diagnostic]:
     """Every node that mixes such rows, or of whose rows the most cannot be told."""
-    if subject.model.counts is not None and subject.model.laid_out is subject.view.model:
+    if subject.model.counts is not None:
         yield from subject.model.counts.faults
