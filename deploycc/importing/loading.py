@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from deploycc.importing.binding import bind_shapes
 from deploycc.importing.functions import inline_functions, inline_local_functions
-from deploycc.importing.operators import check_operators
+from deploycc.importing.operators import check_operators, sort_top_k
 from deploycc.importing.opsets import normalise_opset
 from deploycc.importing.reading import read_model
 from deploycc.importing.structure import check_form, check_structure, keep_used_opsets, name_nodes, tidy
@@ -45,6 +45,7 @@ def load(request: BuildRequest, *, compiled: bool = True, leave_open: bool = Fal
         proto = normalise_opset(proto, notes, compared=not open_dimensions)
         proto = inline_functions(proto)
         name_nodes(proto.graph)
+        sort_top_k(proto)
     proto = infer_shapes(proto)
     return Model(
         proto=proto,

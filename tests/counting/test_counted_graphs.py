@@ -20,7 +20,8 @@ DETECTOR = """g (float[1,83,4] deltas, float[1,83,3] logits, float[83,4] anchors
 => (float[n,4] boxes, float[n] scores, int64[n] classes, float[n,6] together, float[m,4] few)
 <int64[1] most = {7}, float[1] iou = {0.45}, float[1] low = {0.3}, int64[1] c0 = {0}, int64[1] c1 = {1},
  int64[1] c2 = {2}, int64[1] c3 = {3}, int64[1] c4 = {4}, int64[1] one = {1}, int64[1] m1 = {-1},
- float half = {0.5}, int64 zero = {0}, int64 first = {1}, int64 last = {2}, int64[1] five = {5}, int64[2] flat = {-1, 4}> {
+ float half = {0.5}, int64 zero = {0}, int64 first = {1}, int64 last = {2}, int64[1] five = {5},
+ int64[2] flat = {-1, 4}> {
  ac = Slice(anchors, c0, c2, one)      as = Slice(anchors, c2, c4, one)
  dc = Slice(deltas, c0, c2, c2)        ds = Slice(deltas, c2, c4, c2)
  moved = Mul(dc, as)                   centre = Add(moved, ac)
@@ -140,8 +141,8 @@ def test_what_mixes_rows_is_refused(what: str) -> None:
     kind = {"their number": "int64", "divided by rows": "int64"}.get(what, "float")
     made = counted(f"""
         g (float[12] x, float[12] y, bool[5] b, float[1,5] grid) => ({kind}[k] {output})
-        <int64[1] c0 = {{0}}, int64[1] c1 = {{1}}, int64[1] m1 = {{-1}}, int64[1] far = {{99}}, int64[1] whole = {{-1}},
-         int64[2] fixed = {{4, 3}}> {{
+        <int64[1] c0 = {{0}}, int64[1] c1 = {{1}}, int64[1] m1 = {{-1}}, int64[1] far = {{99}},
+         int64[1] whole = {{-1}}, int64[2] fixed = {{4, 3}}> {{
         nonzero = NonZero(x)  i = Squeeze(nonzero, c0)  p = Gather(x, i)
         pair = Unsqueeze(p, c1)  q = Concat<axis=1>(pair, pair)  {text} }}""")
     assert made.counts is not None

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from onnx import numpy_helper
 
-from tests.counting.line import Array, Line
-from tests.planning.harness import ARM64, X86_64, find_emulator
+from deploycc.reference import run
+from tests.counting.line import Array, Line, simplified
+from tests.planning.harness import ARM64, X86_64, find_emulator, run_plan
 
 TARGETS = [
     pytest.param(X86_64, id="x86-64"),
@@ -97,11 +98,16 @@ def test_the_largest_and_smallest(target) -> None:  # type: ignore[no-untyped-de
     )
 
 
+def test_without_sorting_it_is_sorted_all_the_same() -> None:
+    model = simplified("""g (float[1,9] x) => (float[1,4] v, int64[1,4] i) <int64[1] k = {4}> {
+        v, i = TopK<sorted=0>(x, k) }""")
+    values, _ = run(model.proto, [np.array([[3, 1, 4, 1, 5, 9, 2, 6, 5]], np.float32)])[0]
+    assert values.tolist() == [[9, 6, 5, 5]]
+
+
 def test_no_number_comes_last_whichever_way_is_sorted() -> None:
     line = Line("""g (float[6] x) => (float[6] u, int64[6] i, float[6] v, int64[6] j) <int64[1] k = {6}> {
         u, i = TopK(x, k)  v, j = TopK<largest=0>(x, k) }""")
-    from tests.planning.harness import run_plan
-
     got = run_plan(line.plan, [np.array([np.nan, 1, -np.inf, np.nan, np.inf, -2], np.float32)])
     assert got[1].tolist() == [4, 1, 5, 2, 0, 3]
     assert got[3].tolist() == [2, 5, 1, 4, 0, 3]
