@@ -14,6 +14,9 @@ ALONG_AN_AXIS = {
 }
 """Operators that compute along ``axis`` (this unless given) and keep the shape."""
 
+SUMS = ("ReduceL1", "ReduceL2", "ReduceSum", "ReduceSumSquare")
+"""Reductions to which zeros add nothing, and which are 0 of no rows at all."""
+
 
 def elementwise(this: Node) -> Rows:
     """Operands are broadcast against the rows, which meet only the same rows."""
@@ -56,8 +59,8 @@ def normalised(this: Node) -> Rows:
     return rows
 
 
-def reduced(this: Node) -> Rows:
-    """Over axes without the rows."""
+def reduced(this: Node) -> Rows | None:
+    """Over axes without the rows; sums also along them, with zeros in those that are not there."""
     rows, rank = this.only_the_first(), this.rank(0)
     keep = this.number("keepdims", 1)
     if this.node.op_type in ("ArgMax", "ArgMin"):
@@ -71,7 +74,12 @@ def reduced(this: Node) -> Rows:
             axes = list(range(rank))
     gone = {axis % rank for axis in axes}
     if rows.axis in gone:
-        raise this.refused("it computes along the rows")
+        if this.node.op_type in SUMS:
+            return None
+        raise this.refused(
+            "it computes along the rows",
+            advice="sum instead, or mask with Where in place of selecting rows",
+        )
     return rows if keep else Rows([a for a in range(rank) if a not in gone].index(rows.axis), rows.extent)
 
 

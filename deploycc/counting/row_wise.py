@@ -69,7 +69,7 @@ RULES: dict[str, Rule] = {
     "Transpose": moving.transpose,
     "Unsqueeze": moving.unsqueeze,
 }
-"""By operator.  Reductions along the rows are not here: they would need what is neutral in rows beyond."""
+"""By operator."""
 
 
 def follow(node: NodeProto, view: GraphView, rows: dict[str, Rows], indices: set[str]) -> None:

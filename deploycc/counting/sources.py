@@ -71,7 +71,7 @@ def condition_of(node: NodeProto, view: GraphView) -> str:
         condition = node.input[1] if node.op_type == "Compress" else node.input[0]
         kind = view.types.get(condition)
         if kind is not None and kind.shape is not None and len(kind.shape) == 1:
-            return condition
+            return str(condition)
     return str(node.output[0])
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from deploycc.counting.computing import SUMS
 from deploycc.counting.sources import is_source
 from deploycc.onnx_graph import tensor_info
 from deploycc.types import Counts, Extent, Model, Rows
@@ -54,6 +55,9 @@ class _Form:
             if is_source(node):
                 self._source(node)
                 sources.update(node.output)
+            elif node.op_type in SUMS and node.output[0] not in self.counts.rows:
+                rows = self.counts.rows.get(node.input[0])
+                node.input[0] = node.input[0] if rows is None else self._masked(node.input[0], rows)
             self.made.append(node)
         for info in self.model.outputs:
             if info.counted is None:

@@ -78,9 +78,11 @@ def test_the_rest_of_a_detector(target) -> None:  # type: ignore[no-untyped-def]
 
 CHAINED = """g (float[61,4] boxes, float[61] scores, float[9,5] x)
 => (float[n,4] kept, float[n] kept_scores, float[k] positive, int64[2,k] again, float[u] different,
-    int64[w] back, int64[u] often, float[j,3] product, float[j] reduced)
+    int64[w] back, int64[u] often, float[j,3] product, float[j] reduced,
+    float[3] total, int64[1] how_many)
 <float threshold = {0.6}, int64[1] c0 = {0}, int64[1] c1 = {1}, int64[1] most = {100}, float[1] iou = {0.3},
- float zero = {0}, int64 last = {2}, float[5,3] w = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}> {
+ float zero = {0}, int64 last = {2}, float[3] w0 = {0.5, 1, 2},
+ float[5,3] w = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}> {
  sure = Greater(scores, threshold)
  some = Compress<axis=0>(boxes, sure)       some_scores = Compress<axis=0>(scores, sure)
  batch = Unsqueeze(some, c0)                row = Unsqueeze(some_scores, c0)   class = Unsqueeze(row, c0)
@@ -98,6 +100,8 @@ CHAINED = """g (float[61,4] boxes, float[61] scores, float[9,5] x)
  picked = NonZero(rising)                   flat = Squeeze(picked, c0)
  lines = Gather(x, flat)
  product = MatMul(lines, w)                 soft = Softmax<axis=1>(lines)
+ above_one = Add(product, w0)               total = ReduceSum<keepdims=0>(above_one, c0)
+ ones = Equal(flat, flat)                   ones_int = Cast<to=7>(ones)    how_many = ReduceSum(ones_int, c0)
  reduced = ReduceMax<keepdims=0>(soft, c1) }"""
 
 
@@ -113,7 +117,7 @@ def test_counting_what_was_counted() -> None:
 
 
 REFUSED = {
-    "a sum of the rows": ("s = ReduceSum<keepdims=0>(p, c0)", "s", "DC231"),
+    "a mean of the rows": ("s = ReduceMean<keepdims=0>(p, c0)", "s", "DC231"),
     "rows behind rows": ("s = Concat<axis=0>(p, p)", "s", "DC231"),
     "a softmax along them": ("s = Softmax<axis=0>(p)", "s", "DC231"),
     "a flat reshape": ("s = Reshape(q, whole)", "s", "DC231"),

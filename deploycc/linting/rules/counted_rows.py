@@ -3,13 +3,13 @@
 `NonZero`, `Compress`, `Unique` and `NonMaxSuppression` are compiled for the most rows that there can be, and
 what is computed of their rows is computed for all of these: right as long as every row of a result depends on
 the same row only. Elementwise operators, `Gather` by such rows, slices, transposes, reshapes that leave the
-rows an axis (with -1 as their extent), products with weights and reductions along other axes are; a sum or
-softmax along the rows, a concatenation behind them, or a size computed from their number is not
+rows an axis (with -1 as their extent), products with weights, sums, and reductions along other axes are; a
+maximum or softmax along the rows, a concatenation behind them, or a size computed from their number is not
 (`docs/counted.md`).
 
 Instead: make the tensor in front of it an output, which a package gives with its number of rows, and do the
-rest in the app. Where a sum or maximum of what was selected is wanted, mask instead of selecting: in PyTorch
-`torch.where(mask, x, 0).sum()` for `x[mask].sum()`, in ONNX `Where` in front of the reduction.
+rest in the app. Where the maximum of what was selected is wanted, mask instead of selecting: in PyTorch
+`torch.where(mask, x, -inf).max()` for `x[mask].max()`, in ONNX `Where` in front of the reduction.
 """
 
 from __future__ import annotations
