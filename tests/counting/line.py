@@ -19,23 +19,26 @@ from deploycc.linting import lint
 from deploycc.onnx_graph import infer_shapes, tensor_info
 from deploycc.reference import run
 from deploycc.simplifying import simplify
-from deploycc.types import BuildRequest, Diagnostic, Limits, Model, Plan, Target
+from deploycc.types import BuildRequest, Limits, Model, Plan, Target
 from tests.planning.harness import X86_64, run_plan
 from tests.sweep.worker import compile_model
 
 Array = np.ndarray[Any, Any]
 
 
-def proto_of(graph: str, opset: int = 18) -> ModelProto:
-    """The model of a graph in ONNX's text form."""
-    return parser.parse_model(f'<ir_version: 10, opset_import: ["" : {opset}]>\n{graph}')
+def proto_of(graph: str) -> ModelProto:
+    """The model of a graph in ONNX's text form, every node named."""
+    proto = parser.parse_model(f'<ir_version: 10, opset_import: ["" : 18]>\n{graph}')
+    for number, node in enumerate(proto.graph.node):
+        node.name = f"{node.op_type}_{number}"
+    return proto
 
 
-def simplified(graph: str, opset: int = 18, most: Mapping[str, int] | None = None) -> Model:
+def simplified(graph: str, most: Mapping[str, int] | None = None) -> Model:
     """Imported and simplified, as a build does it."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
-        onnx.save(proto_of(graph, opset), path)
+        onnx.save(proto_of(graph), path)
         model = load(BuildRequest(path, X86_64, Path(folder), "net", max_counts=most or {}))
     return simplify(model, Limits())
 
@@ -47,24 +50,19 @@ def counted(graph: str, most: Mapping[str, int] | None = None) -> Model:
     return count_rows(Model(proto, *sides, 18, "", max_counts=most or {}))
 
 
-def findings(graph: str, most: Mapping[str, int] | None = None) -> tuple[Diagnostic, ...]:
-    """Lint's errors about the graph, for a target that deploycc compiles for."""
-    report = lint(simplified(graph, most=most), compiled_lint_target(X86_64))
-    return tuple(d for d in report.diagnostics if d.severity == "error")
-
-
 @dataclass
 class Line:
     """A graph that is planned for a target, and checked against ONNX Runtime on inputs."""
 
     graph: str
-    opset: int = 18
     most: Mapping[str, int] | None = None
     target: Target = X86_64
+    simplify: bool = False
+    """Whether it passes through import and simplify, which start a process of their own."""
 
     def __post_init__(self) -> None:
-        self.proto = proto_of(self.graph, self.opset)
-        self.model = simplified(self.graph, self.opset, self.most)
+        self.proto = proto_of(self.graph)
+        self.model = (simplified if self.simplify else counted)(self.graph, self.most)
         lint(self.model, compiled_lint_target(self.target)).raise_if_errors()
         self.plan: Plan = compile_model(self.model, [""], self.target)
 

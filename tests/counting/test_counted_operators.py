@@ -15,7 +15,10 @@ TARGETS = [
     pytest.param(
         ARM64,
         id="arm64",
-        marks=pytest.mark.skipif(find_emulator(ARM64) is None, reason="no qemu-aarch64 (Debian: qemu-user)"),
+        marks=[
+            pytest.mark.slow,
+            pytest.mark.skipif(find_emulator(ARM64) is None, reason="no qemu-aarch64 (Debian: qemu-user)"),
+        ],
     ),
 ]
 

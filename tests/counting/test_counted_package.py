@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
 
+import deploycc
+from deploycc.bench import bench
+from deploycc.bisect import bisect
+from deploycc.lowering.routines import FOLDER
 from deploycc.packaging import inspect, package
 from deploycc.reference import golden
+from deploycc.timing.schedule import Effort
+from deploycc.timing.statistics import FEWEST
 from deploycc.types import BuildRequest
-from tests.counting.line import Line
+from deploycc.verify import verify
+from tests.counting.line import Line, proto_of
+from tests.counting.test_counted_graphs import DETECTOR
 from tests.packaging import plans
 from tests.packaging.conftest import STRICT, run, tool
 
@@ -109,11 +119,28 @@ def test_manifest_and_header_tell_where_the_number_is(made: Path) -> None:
     assert "along axis 1 (of 0, 1, ...) output 3 tells how many of the 15 rows there are" in header
 
 
-def test_routines_are_clean(tmp_path: Path) -> None:
+@pytest.mark.parametrize("compiler", ["gcc", pytest.param("zig", marks=pytest.mark.slow)])
+def test_routines_are_clean(tmp_path: Path, compiler: str) -> None:
     """The C of the routines, which an app's own toolchain may have to compile."""
-    from deploycc.lowering.routines import FOLDER
+    called = [tool("gcc")] if compiler == "gcc" else [plans.zig(), "cc"]
+    for source in ("counting", "sorting", "suppression"):
+        command = [*called, "-std=c11", *STRICT, "-Wconversion", "-c", FOLDER / f"{source}.c"]
+        run([*command, "-o", tmp_path / "x.o"], env=plans.zig_environment())
 
-    for compiler in ([tool("gcc")], [plans.zig(), "cc"]):
-        for source in ("counting", "sorting", "suppression"):
-            command = [*compiler, "-std=c11", *STRICT, "-Wconversion", "-c", FOLDER / f"{source}.c"]
-            run([*command, "-o", tmp_path / "x.o"], env=plans.zig_environment())
+
+@pytest.mark.slow
+def test_what_is_asked_of_a_package(tmp_path: Path) -> None:
+    """``verify`` on fresh inputs, a bisection against another model, and ``bench`` beside ONNX Runtime."""
+    onnx.save(proto_of(DETECTOR), tmp_path / "net.onnx")
+    onnx.save(proto_of(DETECTOR.replace("half = {0.5}", "half = {0.4}")), tmp_path / "other.onnx")
+    built = deploycc.build(
+        tmp_path / "net.onnx", "x86-64", tmp_path / "out", max_counts={"selected": 19}, verify=True
+    )
+    assert [tensor["shape"] for tensor in built.manifest["outputs"]][:2] == [[19, 4], [19]]
+    assert verify(built.path, tmp_path / "net.onnx", seed=int(np.random.default_rng().integers(999))).ok
+    found = bisect(built.path, tmp_path / "other.onnx")
+    assert found.suspect is not None
+    assert found.suspect.op == "Concat"
+    effort = Effort(launches=FEWEST, seconds=0.01)
+    (timed,) = bench(built.path, against=["onnxruntime"], model=tmp_path / "net.onnx", effort=effort)
+    assert timed.peers
