@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from deploycc.build import explain_failure
+from deploycc.counting.padding import padded, tensor_from_manifest
 from deploycc.lint import lint_request
 from deploycc.request import request_from_json, request_to_json
 from deploycc.result_types import Benchmark
@@ -200,12 +201,16 @@ def _engines(
         return []
     shapes = {tensor["name"]: tuple(tensor["shape"]) for tensor in package.manifest["inputs"]}
     request = lint_request(model, shapes, limits)
+    # What only a package puts out: numbers of rows.
+    numbers = {tensor["counted"]["output"] for tensor in package.manifest["outputs"] if "counted" in tensor}
     message = {
         "request": request_to_json(request),
         "folder": str(folder),
         "peers": [peer.name for peer in engines],
         "inputs": [_interface(tensor) for tensor in package.manifest["inputs"]],
-        "outputs": [tensor["name"] for tensor in package.manifest["outputs"]],
+        "outputs": [
+            tensor["name"] for tensor in package.manifest["outputs"] if tensor["name"] not in numbers
+        ],
     }
     words = ["deploycc", "bench", str(package.path), "--model", str(model), "--against"]
     command = shlex.join([*words, ",".join(peer.name for peer in engines)])
@@ -283,8 +288,13 @@ def _benchmark(
     course: _Course, contestants: Sequence[Contestant], setting: Setting, draw: random.Random
 ) -> Benchmark:
     results = first_results(contestants, setting)
-    outputs = {name: result.outputs for name, result in results.items()}
-    names = [tensor["name"] for tensor in course.package.manifest["outputs"]]
+    infos = [tensor_from_manifest(tensor) for tensor in course.package.manifest["outputs"]]
+    names = [info.name for info in infos]
+    # An engine puts out no numbers of rows, nor rows that are not there.
+    outputs = {
+        name: list(result.outputs) if len(result.outputs) == len(infos) else padded(result.outputs, infos)
+        for name, result in results.items()
+    }
     if course.inputs == "golden":
         engine = str(course.package.manifest["golden"]["engine"])
         check_agreement(outputs, course.package.golden("outputs"), engine, names)

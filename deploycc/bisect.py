@@ -165,7 +165,9 @@ def locate_in_child(message: dict[str, Any], emit: Callable[[Event], None]) -> d
     located = trace("locate", search.locate)
     suspect = located.suspect if located is not None else None
     if suspect is None and all(one.ok for one in differences):
-        suspect = simplification_fault(model.proto, graph, watched.names, watched.inputs, search.expected)
+        suspect = simplification_fault(
+            model.proto, graph, watched.names, watched.inputs, search.model_outputs
+        )
     if simplified.sha256 != package.manifest["model"]["sha256"]:
         search.notes.append("the model is another file than the one that the package was built from")
     writer = Writer(search, located, scratch / "candidates") if located is not None else None

@@ -65,6 +65,7 @@ def build(
     output: str | Path | None = None,
     *,
     shapes: Mapping[str, Sequence[int]] | None = None,
+    max_counts: Mapping[str, int] | None = None,
     name: str | None = None,
     dump_dir: str | Path | None = None,
     emit: Literal["shared", "static"] = "shared",
@@ -86,7 +87,8 @@ def build(
     """Compile an ONNX file into a package folder and return it.
 
     ``target`` is a name (``deploycc.target_names()``), the path of a TOML file or a ``Target``.
-    ``shapes`` gives static shapes to inputs by name.
+    ``shapes`` gives static shapes to inputs by name, ``max_counts`` the most rows of results whose size
+    depends on data, by the name of tensor or node (docs/counted.md).
     ``output`` is ``./NAME-TARGET`` unless given; an older package there is replaced, anything else
     is left alone and refused.  ``name`` must be a C identifier; without it the file name is made
     into one.  ``seed`` is that of the golden inputs.  ``keep_kernels`` puts every kernel as text into the
@@ -114,6 +116,7 @@ def build(
         target,
         output,
         shapes=shapes,
+        max_counts=max_counts,
         name=name,
         dump_dir=dump_dir,
         emit=emit,
@@ -155,6 +158,7 @@ def resolve_request(
     output: str | Path | None = None,
     *,
     shapes: Mapping[str, Sequence[int]] | None = None,
+    max_counts: Mapping[str, int] | None = None,
     name: str | None = None,
     dump_dir: str | Path | None = None,
     emit: Literal["shared", "static"] = "shared",
@@ -202,6 +206,7 @@ def resolve_request(
         output=Path(output).absolute(),
         name=resolved_name,
         shapes={key: tuple(int(extent) for extent in shape) for key, shape in (shapes or {}).items()},
+        max_counts={key: int(count) for key, count in (max_counts or {}).items()},
         dump_dir=None if dump_dir is None else Path(dump_dir).absolute(),
         emit=emit,
         runtime=runtime,
@@ -233,6 +238,7 @@ def _tuned(
         target,
         budget,
         shapes=request.shapes,
+        max_counts=request.max_counts,
         database=database,
         schedule_dirs=request.schedule_dirs,
         op_dirs=request.op_dirs,
@@ -298,6 +304,8 @@ def reproduce_command(request: BuildRequest, target: str | Path | Target) -> str
     for name, shape in request.shapes.items():
         extents = "x".join(map(str, shape))
         words += ["--shape", f"{name}={extents}"]
+    for name, count in request.max_counts.items():
+        words += ["--max", f"{name}={count}"]
     if request.emit != "shared":
         words += ["--emit", request.emit]
     if request.runtime != "private":

@@ -85,6 +85,11 @@ CATALOGUE: dict[str, Code] = {
     "DC219": Code("size that depends on the data", 1),
     "DC220": Code("input with more channels than the unit reads", 0),
     "DC221": Code("more elements than the target can count", 1),
+    "DC230": Code("--max names nothing that is counted", 2),
+    "DC231": Code("operator that mixes rows whose number depends on data", 1),
+    "DC232": Code("two numbers of rows meet", 1),
+    "DC233": Code("a number of rows goes into the computation", 1),
+    "DC234": Code("no room for the most rows", 1),
     # DC300-DC349: element types
     "DC300": Code("element type without a C type", 1),
     "DC301": Code("element type without kernels", 1),

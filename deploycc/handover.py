@@ -32,7 +32,7 @@ from deploycc.staging import has_format, staging
 from deploycc.supervise import ChildFailed, run_child
 from deploycc.templates import fill
 from deploycc.trace import Trace
-from deploycc.types import BuildRequest, DeployccError, Diagnostic, Limits, Model
+from deploycc.types import BuildRequest, DeployccError, Diagnostic, Limits, Model, TensorInfo
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -266,8 +266,8 @@ def write_handover(
         "name": name,
         "target": {"name": target.name, "table": table.title, "table_version": table.version},
         "model": {"file": file, "sha256": model.sha256, "opset": model.opset},
-        "inputs": [asdict(tensor) for tensor in model.inputs],
-        "outputs": [asdict(tensor) for tensor in model.outputs],
+        "inputs": [_described(tensor) for tensor in model.inputs],
+        "outputs": [_described(tensor) for tensor in model.outputs],
         "commands": [list(command) for command in commands],
         "fixes": list(fixes),
         "findings": {
@@ -357,6 +357,10 @@ def shareable(proto: ModelProto) -> ModelProto:
         node.doc_string = ""
         del node.metadata_props[:]
     return result
+
+
+def _described(tensor: TensorInfo) -> dict[str, Any]:
+    return {"name": tensor.name, "dtype": tensor.dtype, "shape": tensor.shape}
 
 
 def _lines(tensors: Sequence[Any]) -> str:

@@ -46,6 +46,7 @@ def lint_model(
     targets: Sequence[str | LintTarget],
     *,
     shapes: Mapping[str, Sequence[int]] | None = None,
+    max_counts: Mapping[str, int] | None = None,
     limits: Limits | None = None,
     op_dirs: Sequence[str | Path] = (),
     on_event: Callable[[Event], None] | None = None,
@@ -59,8 +60,11 @@ def lint_model(
     ``InternalError`` for faults of our own.
     """
     resolved = resolve_lint_targets(targets)
-    request = lint_request(model, shapes or {}, limits or Limits())
-    request = replace(request, op_dirs=tuple(Path(folder).absolute() for folder in op_dirs))
+    request = replace(
+        lint_request(model, shapes or {}, limits or Limits()),
+        max_counts=dict(max_counts or {}),
+        op_dirs=tuple(Path(folder).absolute() for folder in op_dirs),
+    )
     message = {
         "request": request_to_json(request),
         "targets": [lint_target_to_json(target) for target in resolved],

@@ -18,6 +18,7 @@ import onnxruntime as ort
 from onnx import ModelProto
 from onnx.reference import ReferenceEvaluator
 
+from deploycc.counting.padding import padded
 from deploycc.double_precision import WITHOUT_DOUBLE, in_double
 from deploycc.onnx_graph import Array, opset_of
 from deploycc.operator_files import references
@@ -279,6 +280,8 @@ def _run_in_double(proto: ModelProto, feeds: Mapping[str, Array]) -> list[Array]
 def golden(model: Model, seed: int) -> Golden:
     """Reference inputs and outputs of ``model`` for a package (``sharp_sample``'s).
 
+    Outputs whose size depends on data are padded with zeros, and followed by their numbers of rows.
+
     Raises ``DeployccError`` with DC160 where no reference engine can run the model.
     """
     try:
@@ -293,12 +296,13 @@ def golden(model: Model, seed: int) -> Golden:
                 help="integer inputs are drawn from 0 to 3, then 0 to 1, then as 0; others cannot be tried",
             )
         ) from None
+    errors = own_error(model.proto, taken.inputs, taken.outputs)
     return Golden(
         inputs=tuple(_bytes(value) for value in taken.inputs),
-        outputs=tuple(_bytes(value) for value in taken.outputs),
+        outputs=tuple(_bytes(value) for value in padded(taken.outputs, model.outputs)),
         engine=taken.engine,
         seed=seed,
-        own_error=tuple(own_error(model.proto, taken.inputs, taken.outputs)),
+        own_error=(*errors, *[0.0] * (len(model.outputs) - len(errors))),
     )
 
 

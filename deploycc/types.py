@@ -115,15 +115,64 @@ class BuildRequest:
     """Most bytes that a handle may take, with as many threads as the target has cores."""
     profile: bool = False
     """Whether its library counts what each step takes."""
+    max_counts: Mapping[str, int] = field(default_factory=dict)
+    """Most rows of results whose size depends on data, by the tensor's or the node's name."""
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Of an output with as many rows as the data says: the rows' ``axis``, and the output with their number.
+
+    Rows beyond that number are zero.  A number above the axis' extent says that rows were left out.
+    """
+
+    axis: int
+    output: str
 
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """A graph input or output: ONNX name, numpy dtype name, static shape."""
+    """A graph input or output: ONNX name, numpy dtype name, static shape (of a counted axis the most)."""
 
     name: str
     dtype: str
     shape: tuple[int, ...]
+    counted: Counted | None = None
+
+
+@dataclass(frozen=True)
+class Extent:
+    """A number of rows that depends on data: as many as ``source`` (a tensor) has, but at most ``taken``.
+
+    Its tensors have ``cap`` rows where memory is laid out.  ``source`` is counted by the node that makes it.
+    """
+
+    source: str
+    cap: int
+    taken: int | None = None
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Where a tensor has such an extent.  Each row depends on the same row of what it is computed from."""
+
+    axis: int
+    extent: Extent
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What of a model has a size that depends on data (``deploycc.counting``).
+
+    ``bounded`` is the model with the most rows as the extents of all such tensors, for memory to be laid out;
+    the model itself keeps its open ones and so can still be run by ONNX Runtime.
+    """
+
+    bounded: onnx.ModelProto
+    rows: Mapping[str, Rows]
+    """By tensor."""
+    faults: tuple[Diagnostic, ...] = ()
+    """What cannot be computed on the most rows (DC231 to DC234)."""
 
 
 @dataclass(frozen=True)
@@ -149,6 +198,15 @@ class Model:
     """The graph as it was read, with names, bound shapes and inferred types: rules about form read it."""
     passes: tuple[PassCount, ...] = ()
     """What simplifying did, in the order it did it."""
+    max_counts: Mapping[str, int] = field(default_factory=dict)
+    """The request's."""
+    counts: Counts | None = None
+    """Where sizes depend on data; then ``outputs`` has the numbers of rows behind the graph's own outputs."""
+
+    @property
+    def laid_out(self) -> onnx.ModelProto:
+        """The graph with the shapes that its tensors have in memory."""
+        return self.proto if self.counts is None else self.counts.bounded
 
 
 @dataclass(frozen=True)

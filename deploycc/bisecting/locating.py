@@ -18,6 +18,7 @@ from deploycc.bisecting.graph import Graph
 from deploycc.bisecting.judging import Judge, Judged, run_plain
 from deploycc.bisecting.observing import Observed, Watched
 from deploycc.bisecting.steps import Write
+from deploycc.counting.padding import padded, tensor_from_manifest
 from deploycc.onnx_graph import Array
 from deploycc.reference import ReferenceFailed
 from deploycc.result_types import TensorDifference
@@ -73,6 +74,12 @@ class Search:
 
     @property
     def expected(self) -> list[Array]:
+        """The model's outputs, as the package has them.  Raises ``ReferenceFailed``."""
+        infos = [tensor_from_manifest(tensor) for tensor in self.watched.package.manifest["outputs"]]
+        return padded(self.model_outputs, infos)
+
+    @property
+    def model_outputs(self) -> list[Array]:
         """The model's outputs.  Raises ``ReferenceFailed``."""
         if self._expected is None:
             order = dict(zip(self.watched.names, self.watched.inputs, strict=True))
@@ -81,7 +88,7 @@ class Search:
 
     def output_differences(self) -> tuple[TensorDifference, ...]:
         """The package's outputs beside the model's."""
-        names = self.graph.outputs
+        names = [str(tensor["name"]) for tensor in self.watched.package.manifest["outputs"]]
         return tuple(
             compared(name, want, got)
             for name, want, got in zip(names, self.expected, self.outputs, strict=True)
@@ -157,8 +164,8 @@ class Search:
         values |= {name: self.observed[known[name]] for name in self.graph.outputs if name in known}
         got = self.judge.computed(nodes, values, self.graph.outputs)
         return any(
-            scaled_error(want, have) > tolerance_of(want)
-            for want, have in zip(self.expected, got, strict=True)
+            want.shape != have.shape or scaled_error(want, have) > tolerance_of(want)
+            for want, have in zip(self.model_outputs, got, strict=True)
         )
 
     def _unsteady(self) -> Located | None:
@@ -369,7 +376,9 @@ def simplification_fault(
     except ReferenceFailed:
         return None
     pairs = list(zip(before.outputs, outputs, wanted, strict=True))
-    if all(scaled_error(want, have) <= tolerance_of(want) for _, want, have in pairs):
+    if all(
+        want.shape == have.shape and scaled_error(want, have) <= tolerance_of(want) for _, want, have in pairs
+    ):
         return None
     shared = [n for n in graph.producer if n in before.producer and before.type_of(n) == graph.type_of(n)]
     try:

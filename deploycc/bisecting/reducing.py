@@ -15,6 +15,7 @@ import numpy as np
 
 from deploycc.bisecting.errors import compared, finite
 from deploycc.bisecting.findings import Reduction
+from deploycc.counting.padding import padded, tensor_from_manifest
 from deploycc.onnx_graph import Array
 from deploycc.result_types import TensorDifference
 from deploycc.running import Orders, Place, open_package, run
@@ -92,12 +93,13 @@ class Reducer:
         package = open_package(folder)
         given, expected = read_arrays(path / "inputs.npz"), read_arrays(path / "expected.npz")
         inputs = [given[tensor["name"]] for tensor in package.manifest["inputs"]]
+        infos = [tensor_from_manifest(tensor) for tensor in package.manifest["outputs"]]
+        wanted = padded([expected[info.name] for info in infos if info.name in expected], infos)
         found = []
         for _ in range(self._runs):
             outputs = run(package, self._place, inputs, Orders(threads=self._threads)).outputs
             found += [
-                compared(tensor["name"], expected[tensor["name"]], got)
-                for tensor, got in zip(package.manifest["outputs"], outputs, strict=True)
+                compared(info.name, want, got) for info, want, got in zip(infos, wanted, outputs, strict=True)
             ]
         return found
 

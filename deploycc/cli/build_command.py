@@ -10,10 +10,10 @@ import click
 from deploycc.build import build
 from deploycc.cli.handing_over import hand_over_and_tell, refuse_options_of_packages
 from deploycc.cli.memory_table import trade
-from deploycc.cli.options import limit_options, limits_of, op_dir_option, shape_option
+from deploycc.cli.options import limit_options, limits_of, max_option, op_dir_option, shape_option
 from deploycc.cli.progress import Progress
 from deploycc.cli.tuning_progress import TuningProgress
-from deploycc.cli.values import BytesOption, TargetOption, shapes_of
+from deploycc.cli.values import BytesOption, TargetOption, counts_of, shapes_of
 from deploycc.diagnostics import render
 from deploycc.identifiers import suggest_library_name
 from deploycc.lint_targets import is_external
@@ -48,6 +48,7 @@ is interrupted leaves nothing.""",
     "-o", "--output", type=click.Path(path_type=Path), metavar="DIR", help="Where the package goes."
 )
 @shape_option()
+@max_option()
 @click.option("--name", help="C identifier that prefixes every symbol; made from the file name if not given.")
 @click.option(
     *("--emit", "emit"),
@@ -130,6 +131,7 @@ def build_command(
     target: str,
     output: Path | None,
     shapes: tuple[tuple[str, tuple[int, ...]], ...],
+    max_counts: tuple[tuple[str, int], ...],
     name: str | None,
     emit: Literal["shared", "static"],
     runtime: Literal["private", "shared"],
@@ -168,6 +170,7 @@ def build_command(
             target,
             output,
             shapes=given_shapes,
+            max_counts=counts_of(max_counts),
             name=name,
             dump_dir=dump_dir,
             emit=emit,
@@ -215,7 +218,9 @@ def summary(package: Package, seconds: float) -> list[str]:
     if memory["arena"] == "smallest":
         lines.append(f"  {trade(memory)}")
     for role in ("inputs", "outputs"):
-        tensors = [f"{t['name']} {t['dtype']} {'x'.join(map(str, t['shape']))}" for t in manifest[role]]
+        tensors = [
+            f"{t['name']} {t['dtype']} {'x'.join(map(str, t['shape'])) or 'scalar'}" for t in manifest[role]
+        ]
         lines.append(f"  {role} {', '.join(tensors)}")
     if library["needed"]:
         glibc = f" (glibc {library['highest_glibc']} or newer)" if library["highest_glibc"] else ""

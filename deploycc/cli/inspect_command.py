@@ -103,6 +103,8 @@ def _lines(table: Mapping[str, Any], indent: str) -> Iterator[str]:
 
 
 def _plain(value: object) -> str:
+    if isinstance(value, dict):
+        return " ".join(f"{key} {_plain(inner)}" for key, inner in value.items())
     if isinstance(value, list):
         extents = all(isinstance(item, int) for item in value)
         return ("x" if extents else ", ").join(map(str, value)) or "-"

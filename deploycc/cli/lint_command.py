@@ -11,9 +11,9 @@ import click
 from deploycc.build import InternalError
 from deploycc.cli.lint_fixing import Fixing, fixing_of, rewrite, unwanted_fixes
 from deploycc.cli.lint_outputs import FormatOption, Output, outputs_of
-from deploycc.cli.options import limit_options, limits_of, op_dir_option, shape_option
+from deploycc.cli.options import limit_options, limits_of, max_option, op_dir_option, shape_option
 from deploycc.cli.progress import Progress
-from deploycc.cli.values import LintTargetOption, shapes_of
+from deploycc.cli.values import LintTargetOption, counts_of, shapes_of
 from deploycc.diagnostics import exit_code as refusal_code
 from deploycc.lint import LintResult, lint_model
 from deploycc.lint_types import Report
@@ -34,6 +34,7 @@ class _Request:
     model: Path
     targets: tuple[str, ...]
     shapes: dict[str, tuple[int, ...]]
+    max_counts: dict[str, int]
     outputs: tuple[Output, ...]
     colour: str
     verbose: bool
@@ -76,6 +77,7 @@ deploycc.""",
     help="What to check against, once for each target; host unless given here or in deploycc.toml.",
 )
 @shape_option()
+@max_option()
 @click.option(
     *("--format", "formats"),
     type=FormatOption(),
@@ -138,6 +140,7 @@ def lint_command(
     model: Path,
     targets: tuple[str, ...],
     shapes: tuple[tuple[str, tuple[int, ...]], ...],
+    max_counts: tuple[tuple[str, int], ...],
     formats: tuple[Output, ...],
     files: tuple[Path, ...],
     colour: str,
@@ -164,6 +167,7 @@ def lint_command(
         model=model,
         targets=targets,
         shapes=shapes_of(shapes),
+        max_counts=counts_of(max_counts),
         outputs=outputs_of(formats, files),
         colour=colour,
         verbose=verbose,
@@ -203,6 +207,7 @@ def _lint(request: _Request, file: PolicyFile | None) -> tuple[LintResult, Polic
             model,
             request.targets,
             shapes=request.shapes,
+            max_counts=request.max_counts,
             limits=request.limits,
             op_dirs=request.op_dirs,
             on_event=progress,

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from deploycc.cli.values import ShapeOption
+from deploycc.cli.values import CountOption, ShapeOption
 from deploycc.types import Limits
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -26,6 +26,17 @@ def shape_option(
         multiple=True,
         metavar="NAME=1x3x224x224",
         help=help_text,
+    )
+
+
+def max_option() -> Callable[[Command], Command]:
+    """``--max NAME=300``, any number of times, as ``max_counts`` (``values.counts_of`` takes it)."""
+    return click.option(
+        *("--max", "max_counts"),
+        type=CountOption(),
+        multiple=True,
+        metavar="NAME=N",
+        help="Most rows of a result whose size depends on data, such as NonZero's, by its name.",
     )
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import click
 
 from deploycc.cli.interrupts import Interrupted
-from deploycc.cli.options import op_dir_option, shape_option
+from deploycc.cli.options import max_option, op_dir_option, shape_option
 from deploycc.cli.tuning_progress import TuningProgress, summary
-from deploycc.cli.values import TargetOption, shapes_of
+from deploycc.cli.values import TargetOption, counts_of, shapes_of
 from deploycc.diagnostics import render
 from deploycc.types import DeployccError, Limits
 
@@ -39,6 +39,7 @@ Ctrl-C keeps what was found; the next session goes on from there.""",
     help="Name of a target or a TOML file.",
 )
 @shape_option()
+@max_option()
 @click.option(
     "--budget",
     default="60s",
@@ -96,6 +97,7 @@ def tune_command(
     model: Path | None,
     target: str,
     shapes: tuple[tuple[str, tuple[int, ...]], ...],
+    max_counts: tuple[tuple[str, int], ...],
     budget: str,
     database: Path | None,
     merge: tuple[Path, ...],
@@ -128,6 +130,7 @@ def tune_command(
             target,
             budget,
             shapes=shapes_of(shapes),
+            max_counts=counts_of(max_counts),
             database=database,
             seed=seed,
             workers=workers,

@@ -38,6 +38,23 @@ class ShapeOption(click.ParamType[tuple[str, tuple[int, ...]]]):
         return name, tuple(int(extent) for extent in extents)
 
 
+class CountOption(click.ParamType[tuple[str, int]]):
+    """``NAME=N``, such as ``boxes=300``; the last ``=`` separates."""
+
+    name = "count"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, int]:
+        """The name and the number."""
+        if isinstance(value, tuple):
+            return value
+        name, _, text = str(value).rpartition("=")
+        if not (name and text.isascii() and text.isdigit() and 0 < int(text) < 1 << 31):
+            self.fail(f"{value!r} is no number of rows; write NAME=300, a number above 0", param, ctx)
+        return name, int(text)
+
+
 class TargetOption(click.ParamType[str]):
     """A target's name or the path of its TOML file."""
 
@@ -116,3 +133,13 @@ def shapes_of(options: tuple[tuple[str, tuple[int, ...]], ...]) -> dict[str, tup
             raise click.UsageError(f"--shape is given twice for {name!r}")
         shapes[name] = shape
     return shapes
+
+
+def counts_of(options: tuple[tuple[str, int], ...]) -> dict[str, int]:
+    """The numbers of rows given, by name; one given twice is a usage error."""
+    counts: dict[str, int] = {}
+    for name, count in options:
+        if name in counts:
+            raise click.UsageError(f"--max is given twice for {name!r}")
+        counts[name] = count
+    return counts

@@ -138,11 +138,12 @@ def merge_equal_initializers(editor: Editor) -> int:
 def drop_unused_outputs(editor: Editor) -> int:
     """Trailing outputs that nothing reads are no longer asked for (``MaxPool``'s indices, old statistics).
 
-    Refuses variadic operators, where the number of outputs means something.
+    Refuses variadic operators, where the number of outputs means something, and ``TopK``: with one output
+    onnx infers no shapes of it.
     """
     changed = 0
     for node in editor.nodes:
-        if node.op_type in ("Split", "If", "Loop", "Scan", "SequenceMap", "Unique") or node.domain:
+        if node.op_type in ("Split", "If", "Loop", "Scan", "SequenceMap", "TopK", "Unique") or node.domain:
             continue
         while len(node.output) > 1 and not editor.used(node.output[-1]):
             del node.output[-1]

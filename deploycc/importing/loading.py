@@ -5,7 +5,7 @@ from __future__ import annotations
 from deploycc.importing import contrib, flattening
 from deploycc.importing.binding import bind_shapes, check_through
 from deploycc.importing.functions import inline_functions, inline_local_functions
-from deploycc.importing.operators import check_operators
+from deploycc.importing.operators import check_operators, sort_top_k
 from deploycc.importing.opsets import normalise_opset
 from deploycc.importing.quantised_operators import write_quantised
 from deploycc.importing.reading import read_model
@@ -77,6 +77,7 @@ def load(request: BuildRequest, *, compiled: bool = True, leave_open: bool = Fal
         if run:
             proto = flattening.straightened(proto, handlers, notes, compared=run)
         name_nodes(proto.graph)
+        sort_top_k(proto)
     proto = infer_shapes(proto)
     return Model(
         proto=proto,
@@ -86,4 +87,5 @@ def load(request: BuildRequest, *, compiled: bool = True, leave_open: bool = Fal
         sha256=sha256,
         diagnostics=tuple(notes),
         original=original,
+        max_counts=request.max_counts,
     )

@@ -40,6 +40,15 @@ def check_operators(proto: ModelProto) -> None:
         raise DeployccError(*faults)
 
 
+def sort_top_k(proto: ModelProto) -> None:
+    """Have every ``TopK`` sort, in place: without ``sorted`` any order is right; this one can be compared."""
+    for node in all_nodes(proto.graph):
+        if node.op_type == "TopK" and not node.domain:
+            for attribute in node.attribute:
+                if attribute.name == "sorted":
+                    attribute.i = 1
+
+
 def _every_node(proto: ModelProto) -> Iterable[NodeProto]:
     yield from all_nodes(proto.graph)
     for function in proto.functions:

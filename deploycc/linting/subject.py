@@ -8,6 +8,7 @@ from functools import cached_property
 
 from onnx import NodeProto
 
+from deploycc.counting import count_rows
 from deploycc.lint_types import LintTarget
 from deploycc.linting import costs
 from deploycc.onnx_graph import GraphView
@@ -114,7 +115,10 @@ class Subject:
 
 def subject(model: Model, target: LintTarget) -> Subject:
     """The subject for one target; a model without its original is its own."""
-    view = GraphView(model.proto)
+    compiled = target.compiled is not None
+    if compiled and model.counts is None:
+        model = count_rows(model)
+    view = GraphView(model.laid_out if compiled else model.proto)
     original = view if model.original is None else GraphView(model.original)
     return Subject(model, view, original, target, support_table(target.engine))
 

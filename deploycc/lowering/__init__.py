@@ -6,12 +6,13 @@ is a task, and which tensor program computes it is the next stage's choice.
 
 from __future__ import annotations
 
+from deploycc.counting import with_counts
 from deploycc.lowering.canonical import canonicalize
 from deploycc.lowering.frontend import import_onnx
 from deploycc.lowering.interface import check_interface
 from deploycc.lowering.rewrites import rewrite_onnx
 from deploycc.relax_graph import find_tasks
-from deploycc.types import Model, Program, Target
+from deploycc.types import Model, ModelTensor, Program, Target
 
 __all__ = ["lower"]
 
@@ -25,7 +26,7 @@ def lower(model: Model, target: Target) -> Program:
     result then is not as the model declares it.
     """
     del target
-    rewritten = rewrite_onnx(model.proto)
+    rewritten = rewrite_onnx(with_counts(model))
     module = import_onnx(rewritten.proto, rewritten.numbers)
     check_interface(module, model)
     module = canonicalize(module)
@@ -34,5 +35,13 @@ def lower(model: Model, target: Target) -> Program:
         tasks=find_tasks(module),
         inputs=model.inputs,
         outputs=model.outputs,
-        tensors=rewritten.tensors,
+        tensors=_of_the_model(rewritten.tensors, model),
     )
+
+
+def _of_the_model(tensors: tuple[ModelTensor, ...], model: Model) -> tuple[ModelTensor, ...]:
+    """``tensors``, those without a name that only the lowered graph has, or has with other rows."""
+    if model.counts is None:
+        return tensors
+    known = {name for node in model.proto.graph.node for name in node.output} - set(model.counts.rows)
+    return tuple(ModelTensor(one.name if one.name in known else "", one.node) for one in tensors)

@@ -76,7 +76,7 @@ def check_kernels(data: bytes, target: Target) -> Elf:
                 "kernels call functions of TVM's own runtime, which a package does not have",
                 got=", ".join(unfilled),
                 need="kernels that call nothing but memory, threads and libm",
-                help="an operator such as TopK, NonZero or a sort is lowered to a packed function;"
+                help="an operator such as a sort is lowered to a packed function;"
                 " replace it, or cut the network before it",
             )
         )

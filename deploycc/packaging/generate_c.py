@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from deploycc.element_types import ELEMENT_TYPES
 from deploycc.identifiers import comment_text, string_literal
 from deploycc.packaging import generate_timers
-from deploycc.packaging.interface import ABI_VERSION, Interface, Tensor
+from deploycc.packaging.interface import ABI_VERSION, Interface, Tensor, count_of
 from deploycc.templates import fill
 from deploycc.types import Buffer, Call, Plan
 
@@ -255,10 +255,20 @@ def header(interface: Interface) -> str:
                 f" * {role} {index}: {comment_text(tensor.info.name)}  {tensor.info.dtype}"
                 f" {tensor.dimensions}, {tensor.bytes} bytes ({tensor.type.c})\n"
             )
+            count = count_of(tensor, tensors)
             prefix = f"{name}_{role.upper()}_{tensor.identifier}"
             macros.append(f"#define {prefix}_INDEX {index}\n")
             macros.append(f"#define {prefix}_ELEMENTS {tensor.elements}\n")
             macros.append(f"#define {prefix}_BYTES {tensor.bytes}\n")
+            if count is not None:
+                axis, number = count
+                lines.append(
+                    f" *     along axis {axis} (of 0, 1, ...) output {number} tells how many of the"
+                    f" {tensor.info.shape[axis]} rows there are; zeros\n"
+                    f" *     are behind them, and a larger number says that rows were left out\n"
+                )
+                macros.append(f"#define {prefix}_COUNTED_AXIS {axis}\n")
+                macros.append(f"#define {prefix}_COUNT_INDEX {number}\n")
     dtypes = ",\n".join(f"    {name}_{t.constant} = {t.value}" for t in ELEMENT_TYPES.values())
     return fill(
         _HEADER,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from deploycc.element_types import HALF_CPP
 from deploycc.identifiers import comment_text, string_literal
 from deploycc.packaging import generate_timers
-from deploycc.packaging.interface import Interface, Tensor
+from deploycc.packaging.interface import Interface, Tensor, count_of
 from deploycc.templates import fill
 
 _HEADER = """\
@@ -201,9 +201,23 @@ def _constants(name: str, tensors: tuple[Tensor, ...], role: str) -> str:
             f"inline constexpr ::std::array<::std::int64_t, {len(tensor.info.shape)}> shape{{{{{shape}}}}};\n"
             f"inline constexpr ::std::size_t size = {tensor.elements};\n"
             f"inline constexpr ::std::size_t bytes = {tensor.bytes};\n"
+            f"{_count(tensor, tensors)}"
             f"}}  // namespace {role}::{tensor.identifier}\n\n"
         )
     return "".join(lines)
+
+
+def _count(tensor: Tensor, tensors: tuple[Tensor, ...]) -> str:
+    """Where the number of rows is told, if the data says how many there are."""
+    count = count_of(tensor, tensors)
+    if count is None:
+        return ""
+    axis, number = count
+    return (
+        f"/// Rows along this axis are zero from the one on whose number output {number} tells.\n"
+        f"inline constexpr ::std::size_t counted_axis = {axis};\n"
+        f"inline constexpr ::std::size_t count_index = {number};\n"
+    )
 
 
 def _short(name: str, tensor: Tensor) -> str:

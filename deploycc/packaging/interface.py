@@ -50,6 +50,14 @@ class Tensor:
         return "x".join(str(d) for d in self.info.shape) or "scalar"
 
 
+def count_of(tensor: Tensor, outputs: tuple[Tensor, ...]) -> tuple[int, int] | None:
+    """Of one whose number of rows depends on data: their axis, and which output holds their number."""
+    counted = tensor.info.counted
+    if counted is None:
+        return None
+    return counted.axis, [output.info.name for output in outputs].index(counted.output)
+
+
 @dataclass(frozen=True)
 class Interface:
     """A package's name, its tensors, and which form its code has.

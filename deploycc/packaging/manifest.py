@@ -58,8 +58,10 @@ def sha256_of(path: Path) -> str:
 
 
 def _tensor(tensor: Tensor) -> dict[str, Any]:
+    counted = tensor.info.counted
     return {
         "bytes": tensor.bytes,
+        **({"counted": {"axis": counted.axis, "output": counted.output}} if counted is not None else {}),
         "dtype": tensor.info.dtype,
         "elements": tensor.elements,
         "identifier": tensor.identifier,

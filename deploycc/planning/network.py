@@ -259,9 +259,9 @@ def _unknown_shape(op: str, node: str, got: str) -> Diagnostic:
         op=op,
         got=got,
         need="a static shape: memory is planned when the model is compiled",
-        help="bind the dimension with --shape if it comes from an input; if it depends on data (NonZero, "
-        "Unique, Compress, non-maximum suppression), cut the model before this operator and do it in the "
-        "application, or replace it by operators of fixed size (Where with a mask)",
+        help="bind the dimension with --shape if it comes from an input; if it depends on data, cut "
+        "the model before this operator and do it in the application, or replace it by operators of fixed "
+        "size (Where with a mask)",
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from onnx import ModelProto, TensorProto
 
+from deploycc.counting import count_rows
 from deploycc.onnx_editor import Editor
 from deploycc.onnx_graph import Array, checker_complaint, is_bare, tensor_info
 from deploycc.reference import ReferenceFailed, compare, run, sample
@@ -35,6 +36,9 @@ def simplify(model: Model, limits: Limits, *, compiled: bool = True) -> Model:
     folding grows the weights by more than ``limits.folded_bytes``, the step is left out and
     ``Model.diagnostics`` says so: DC151 onnxsim failed, DC152 results differ, DC153 growth,
     DC154 the models could not be compared.
+
+    Where sizes depend on data, ``Model.counts`` tells of them (``deploycc.counting``), for what deploycc
+    compiles.  Raises ``DeployccError`` with DC230 where ``max_counts`` names nothing of the kind.
     """
     notes: list[Diagnostic] = list(model.diagnostics)
     best = _passes((model.proto, ()), CLEANING)
@@ -48,7 +52,7 @@ def simplify(model: Model, limits: Limits, *, compiled: bool = True) -> Model:
     folded = _folded(shaped, limits, notes, compiled)
     candidates = _candidates(best, folded, limits, LOWERING if compiled else ())
     proto, passes = next((found for found in candidates if check.same(found[0])), (model.proto, ()))
-    return replace(
+    simplified = replace(
         model,
         proto=proto,
         passes=passes,
@@ -56,6 +60,7 @@ def simplify(model: Model, limits: Limits, *, compiled: bool = True) -> Model:
         outputs=tuple(tensor_info(info) for info in proto.graph.output),
         diagnostics=tuple(notes),
     )
+    return count_rows(simplified) if compiled else simplified
 
 
 def clean(model: Model, limits: Limits) -> Model:

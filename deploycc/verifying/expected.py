@@ -159,7 +159,8 @@ def _orders(model: Model, message: Mapping[str, Any], path: Path) -> dict[str, l
     orders: dict[str, list[int]] = {}
     for role, infos in (("inputs", model.inputs), ("outputs", model.outputs)):
         at = {info.name: number for number, info in enumerate(infos)}
-        ours = {tensor["name"]: tensor for tensor in message[role]}
+        numbers = {tensor["counted"]["output"] for tensor in message[role] if "counted" in tensor}
+        ours = {tensor["name"]: tensor for tensor in message[role] if tensor["name"] not in numbers}
         got = [
             f"no {role[:-1]} '{name}'"
             if name not in at
@@ -200,6 +201,7 @@ def _compute(
 ) -> tuple[str, list[list[float]]]:
     """Write ``inputs_N`` and ``outputs_N`` of each set; the engine and its own error on each."""
     from deploycc import reference
+    from deploycc.counting.padding import padded, tensor_from_manifest
 
     folder = Path(message["folder"])
     engine, own_error = "", []
@@ -215,9 +217,12 @@ def _compute(
             errors = [0.0] * len(outputs)
             if engine.startswith("onnxruntime"):
                 errors = reference.own_error(model.proto, inputs, outputs)
-            own_error.append([errors[at] for at in order["outputs"]])
+            given = [tensor_from_manifest(tensor) for tensor in message["outputs"]]
+            found = padded([outputs[at] for at in order["outputs"]], given)
+            own = [errors[at] for at in order["outputs"]]
+            own_error.append([*own, *[0.0] * (len(found) - len(own))])
             _save(folder, f"inputs_{number}", [inputs[at] for at in order["inputs"]])
-            _save(folder, f"outputs_{number}", [outputs[at] for at in order["outputs"]])
+            _save(folder, f"outputs_{number}", found)
     except reference.ReferenceFailed as error:
         raise DeployccError(
             Diagnostic(

@@ -81,11 +81,22 @@ def judge(folder: Path, target: Target = X86_64, as_package: bool = False) -> di
     except Exception as error:
         text = f"{type(error).__name__}: {error}"
         return {**said, "did": "failed", "stage": stage[-1], "detail": text[-400:]}
-    wrong = difference([expected[str(index)] for index in range(len(expected))], got)
+    wrong = difference([expected[str(index)] for index in range(len(expected))], true_rows(got, planned))
     did = "wrong" if wrong else "matches"
     if wrong.startswith(VALUES) and _draws(folder):
         did = "drawn"
     return {**said, "did": did, "stage": stage[-1], "detail": wrong}
+
+
+def true_rows(got: list[Array], planned: Any) -> list[Array]:
+    """The model's own outputs: of those with a number of rows the true ones, and that number left out."""
+    counted = {info.counted.output for info in planned.outputs if info.counted is not None}
+    numbers = {i.name: int(value) for i, value in zip(planned.outputs, got, strict=True) if i.name in counted}
+    return [
+        value if info.counted is None else value.take(range(numbers[info.counted.output]), info.counted.axis)
+        for info, value in zip(planned.outputs, got, strict=True)
+        if info.name not in counted
+    ]
 
 
 def difference(expected: list[Array], got: list[Array]) -> str:

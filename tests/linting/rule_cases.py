@@ -31,6 +31,7 @@ WANTED: dict[str, dict[str, str]] = {
         "got": "Slice version 1",
         "need": "Slice version 13 or newer",
     },
+    "counted_rows": {"op": "ReduceMax", "tensor": "w", "got": "'w' with as many rows as 'w' on axis 1"},
     "open_shape": {"message": "the shape of 'y' is not known before the network runs", "got": "?"},
     "empty_tensor": {"message": "'z' has no elements", "got": "0", "op": "Slice"},
     "control_flow": {

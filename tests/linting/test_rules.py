@@ -278,6 +278,7 @@ def test_codes_are_what_they_were() -> None:
         "image_extent": "DC217",
         "fully_connected_extent": "DC218",
         "size_at_run_time": "DC219",
+        "counted_rows": "DC231",
         "input_channels": "DC220",
         "quantised_form": "DC310",
         "per_channel_scale": "DC311",

@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from deploycc.linting.subject import Subject, compiled_only
-from deploycc.linting.table import conditions
 from deploycc.onnx_graph import TensorType
 from deploycc.types import Diagnostic
 
@@ -24,19 +23,15 @@ applies = compiled_only
 def check(subject: Subject) -> Iterator[Diagnostic]:
     """Every node where the shapes go from known to unknown; not those further down.
 
-    Nodes that a condition of the support table names for that reason already are left out.
+    Nodes that `counted-rows` names already are left out.
     """
     view = subject.view
-    told = {
-        op
-        for row in conditions()
-        if row.effect == "runtime" and row.id == "data-dependent-size"
-        for op in row.operators
-    }
+    counts = subject.model.counts
+    told = {fault.node for fault in counts.faults} if counts is not None else set()
     for node in view.model.graph.node:
         known = all(_static(view.types.get(name)) for name in node.input if name)
         open_outputs = [name for name in node.output if view.used(name) and not _static(view.types.get(name))]
-        if not known or not open_outputs or node.op_type in told or node.op_type in ("If", "Loop", "Scan"):
+        if not known or not open_outputs or node.name in told or node.op_type in ("If", "Loop", "Scan"):
             continue
         kind = view.types.get(open_outputs[0])
         yield Diagnostic(

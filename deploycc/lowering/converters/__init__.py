@@ -13,7 +13,8 @@ with a converter and the forms that it does not take.
 from __future__ import annotations
 
 from deploycc.lowering.converters import (
-    counting,
+    c_functions,
+    counted,
     elements,
     images,
     indices,
@@ -26,7 +27,8 @@ from deploycc.lowering.converters import (
 )
 
 FAMILIES = (
-    counting,
+    counted,
+    c_functions,
     elements,
     images,
     indices,
