@@ -76,6 +76,7 @@ is interrupted leaves nothing.""",
     help="Put every kernel as text into the package, for inspect --kernel.",
 )
 @click.option("--profile", is_flag=True, help="Timers in the library: the app can ask what each step took.")
+@click.option("--debug-runtime", is_flag=True, help="The library tells calls with a handle that was destroyed.")
 @click.option(
     "--arena",
     type=click.Choice(["fast", "smallest"]),
@@ -138,6 +139,7 @@ def build_command(
     arena: Arena,
     max_memory: int | None,
     profile: bool,
+    debug_runtime: bool,
     schedule_dirs: tuple[Path, ...],
     records: tuple[Path, ...],
     shipped_records: bool,
@@ -177,6 +179,7 @@ def build_command(
             arena=arena,
             max_memory=max_memory,
             profile=profile,
+            debug_runtime=debug_runtime,
             records=records,
             shipped_records=shipped_records,
             tune=tune,

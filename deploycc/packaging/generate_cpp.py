@@ -188,9 +188,7 @@ private:
     struct Watch {
         @N@_observer observer = nullptr;
         void *context = nullptr;
-#if defined(__cpp_exceptions)
         ::std::exception_ptr thrown{};
-#endif
     };
 
     static void watched(void *context, ::std::uint32_t step, const void *arena) noexcept {

@@ -7,10 +7,7 @@
 #endif
 #include "deploycc_rt.h"
 
-#include "handle.h"
-
-/* Nothing is mapped below: Linux keeps the first page free. */
-#define LOWEST_ADDRESS ((uintptr_t)4096)
+#include "checks.h"
 
 static int wraps(const void *data, size_t bytes) {
     return bytes > UINTPTR_MAX - (uintptr_t)data;
@@ -66,62 +63,28 @@ dcc_status dcc_read_options(const dcc_model *model, const dcc_options *given, dc
     return check_cpus(options);
 }
 
-/* ---- the buffers of a run ---- */
+/* ---- the buffers of a run: what is wrong with them (checks.h finds that something is) ---- */
 
-static int overlap(const void *a, size_t a_bytes, const void *b, size_t b_bytes) {
-    uintptr_t x = (uintptr_t)a, y = (uintptr_t)b;
-    return x < y ? y - x < a_bytes : x - y < b_bytes;
-}
-
-static dcc_status check_pointer(dcc_handle *handle, const dcc_tensor *tensor, const char *role, const void *data) {
-    /* One comparison for both ends: what lies below the lowest address becomes a large number. */
-    if ((uintptr_t)data - LOWEST_ADDRESS > UINTPTR_MAX - LOWEST_ADDRESS - tensor->bytes && tensor->bytes > 0) {
-        return data == NULL ? dcc_fail(handle, DCC_ERROR_ARGUMENT, "%s '%.100s' is NULL", role, tensor->name)
-                            : dcc_fail(handle, DCC_ERROR_ARGUMENT, "%s '%.100s' cannot be %zu bytes at %p", role,
-                                       tensor->name, tensor->bytes, data);
+dcc_status dcc_tell_pointer(dcc_handle *handle, const dcc_tensor *tensor, const char *role, const void *data) {
+    if (tensor->bytes > 0 && data == NULL) {
+        return dcc_fail(handle, DCC_ERROR_ARGUMENT, "%s '%.100s' is NULL", role, tensor->name);
     }
-    if ((uintptr_t)data % tensor->alignment != 0) {
-        return dcc_fail(handle, DCC_ERROR_ARGUMENT, "%s '%.100s' is not aligned to %zu bytes", role, tensor->name,
-                        tensor->alignment);
+    if (tensor->bytes > 0 && ((uintptr_t)data < DCC_LOWEST_ADDRESS || wraps(data, tensor->bytes))) {
+        return dcc_fail(handle, DCC_ERROR_ARGUMENT, "%s '%.100s' cannot be %zu bytes at %p", role, tensor->name,
+                        tensor->bytes, data);
     }
-    if (handle->lent_bytes > 0 && tensor->bytes > 0
-        && overlap(data, tensor->bytes, handle->arena, handle->lent_bytes)) {
+    if (dcc_in_lent_memory(handle, data, tensor->bytes)) {
         return dcc_fail(handle, DCC_ERROR_ARGUMENT, "%s '%.100s' overlaps options.memory", role, tensor->name);
     }
-    return DCC_OK;
+    return dcc_fail(handle, DCC_ERROR_ARGUMENT, "%s '%.100s' is not aligned to %zu bytes", role, tensor->name,
+                    tensor->alignment);
 }
 
-static dcc_status check_list(dcc_handle *handle, const char *role, const void *list, uint32_t count) {
-    if (count > 0 && list == NULL) {
-        return dcc_fail(handle, DCC_ERROR_ARGUMENT, "the list of %s is NULL", role);
-    }
-    if (count > 0 && !DCC_IS_ALIGNED(list, void *)) {
-        return dcc_fail(handle, DCC_ERROR_ARGUMENT, "the list of %s is not aligned for pointers", role);
-    }
-    return DCC_OK;
+dcc_status dcc_tell_overlap(dcc_handle *handle, const dcc_tensor *output, const char *role, const dcc_tensor *other) {
+    return dcc_fail(handle, DCC_ERROR_ARGUMENT, "output '%.90s' overlaps %s '%.90s'", output->name, role, other->name);
 }
 
-dcc_status dcc_check_buffers(dcc_handle *handle, const void *const *inputs, void *const *outputs) {
-    const dcc_model *model = handle->model;
-    dcc_status status = check_list(handle, "inputs", inputs, model->input_count);
-    if (status == DCC_OK) {
-        status = check_list(handle, "outputs", outputs, model->output_count);
-    }
-    for (uint32_t i = 0; status == DCC_OK && i < model->input_count; i++) {
-        status = check_pointer(handle, &model->inputs[i], "input", inputs[i]);
-    }
-    for (uint32_t i = 0; status == DCC_OK && i < model->output_count; i++) {
-        const dcc_tensor *output = &model->outputs[i];
-        status = check_pointer(handle, output, "output", outputs[i]);
-        for (uint32_t j = 0; status == DCC_OK && j < model->input_count + i; j++) {
-            int is_input = j < model->input_count;
-            const dcc_tensor *other = is_input ? &model->inputs[j] : &model->outputs[j - model->input_count];
-            const void *data = is_input ? inputs[j] : outputs[j - model->input_count];
-            if (output->bytes > 0 && other->bytes > 0 && overlap(outputs[i], output->bytes, data, other->bytes)) {
-                status = dcc_fail(handle, DCC_ERROR_ARGUMENT, "output '%.90s' overlaps %s '%.90s'", output->name,
-                                  is_input ? "input" : "output", other->name);
-            }
-        }
-    }
-    return status;
+dcc_status dcc_tell_list(dcc_handle *handle, const char *role, const void *list) {
+    return list == NULL ? dcc_fail(handle, DCC_ERROR_ARGUMENT, "the list of %s is NULL", role)
+                        : dcc_fail(handle, DCC_ERROR_ARGUMENT, "the list of %s is not aligned for pointers", role);
 }

@@ -56,7 +56,7 @@ typedef struct dcc_tensor {
     const int64_t *shape; /* rank entries; NULL for rank 0 */
     size_t elements;
     size_t bytes;
-    size_t alignment;     /* bytes a caller's pointer must be aligned to */
+    size_t alignment;     /* bytes a caller's pointer must be aligned to: a power of two */
 } dcc_tensor;
 
 typedef struct dcc_options {

@@ -4,7 +4,7 @@
 #endif
 #include "deploycc_rt.h"
 
-#include "handle.h"
+#include "checks.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -158,7 +158,7 @@ dcc_status dcc_create(const dcc_model *model, const dcc_options *given, dcc_hand
 
 /* ---- one user at a time ---- */
 
-static int take(dcc_handle *handle) {
+static inline int take(dcc_handle *handle) {
     int32_t user = 0;
     int32_t process = handle->pool == NULL ? 1 : (int32_t)getpid();
     if (atomic_compare_exchange_strong_explicit(&handle->user, &user, process, memory_order_acquire,
@@ -172,7 +172,7 @@ static int take(dcc_handle *handle) {
 }
 
 /* DCC_OK: the handle is the caller's until it leaves. */
-static dcc_status enter(dcc_handle *handle, const char *function) {
+__attribute__((always_inline)) static inline dcc_status enter(dcc_handle *handle, const char *function) {
     (void)function;
     if (handle == NULL || !DCC_IS_ALIGNED(handle, dcc_handle) || !dcc_is_handle(handle, function)) {
         return DCC_ERROR_ARGUMENT;

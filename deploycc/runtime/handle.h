@@ -30,9 +30,8 @@ __attribute__((format(printf, 3, 4))) dcc_status dcc_fail(dcc_handle *handle, dc
 const char *dcc_thread_error(void);
 void dcc_forget_thread_error(void);
 
-/* What callers hand over (checks.c).  The options with what was left open filled in. */
+/* The options with what was left open filled in (checks.c). */
 dcc_status dcc_read_options(const dcc_model *model, const dcc_options *given, dcc_options *options);
-dcc_status dcc_check_buffers(dcc_handle *handle, const void *const *inputs, void *const *outputs);
 
 /* Whether an address is a multiple of its type's alignment. */
 #define DCC_IS_ALIGNED(pointer, type) ((uintptr_t)(pointer) % _Alignof(type) == 0)
