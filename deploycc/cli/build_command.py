@@ -76,7 +76,9 @@ is interrupted leaves nothing.""",
     help="Put every kernel as text into the package, for inspect --kernel.",
 )
 @click.option("--profile", is_flag=True, help="Timers in the library: the app can ask what each step took.")
-@click.option("--debug-runtime", is_flag=True, help="The library tells calls with a handle that was destroyed.")
+@click.option(
+    "--debug-runtime", is_flag=True, help="The library tells calls with a handle that was destroyed."
+)
 @click.option(
     "--arena",
     type=click.Choice(["fast", "smallest"]),

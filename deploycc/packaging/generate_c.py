@@ -98,8 +98,8 @@ typedef void (*@N@_observer)(void *context, uint32_t step, const void *arena);
 /* inputs: @IC@ pointer(s), outputs: @OC@ pointer(s), in the order above. */
 @N@_API @N@_status @N@_run(@N@_handle *handle, const void *const *inputs, void *const *outputs);
 
-/* NULL is fine.  @N@_ERROR_BUSY, and nothing is freed, while the handle is in @N@_run.  The handle must not be
- * used afterwards; a library built with --debug-runtime tells when it is. */
+/* NULL is fine.  @N@_ERROR_BUSY, and nothing is freed, while the handle is in @N@_run.  The handle must
+ * not be used afterwards; a library built with --debug-runtime tells when it is. */
 @N@_API @N@_status @N@_destroy(@N@_handle *handle);
 
 /* Threads a run of this handle uses, the caller's own included. */
@@ -188,7 +188,8 @@ size_t @N@_memory_bytes(const @N@_options *options) {
 }
 
 @N@_status @N@_create(const @N@_options *options, @N@_handle **handle) {
-    return (@N@_status)dcc_create(&model, (const dcc_options *)(const void *)options, (dcc_handle **)(void *)handle);
+    return (@N@_status)dcc_create(&model, (const dcc_options *)(const void *)options,
+                                  (dcc_handle **)(void *)handle);
 }
 
 @N@_status @N@_run(@N@_handle *handle, const void *const *inputs, void *const *outputs) {

@@ -34,8 +34,8 @@ _HEADER = """\
 
 namespace @N@ {
 
-/// What went wrong: the C status and a text that says where.  Compiled without exceptions (-fno-exceptions), what
-/// would throw it writes the text to stderr and aborts; the C interface returns statuses.
+/// What went wrong: the C status and a text that says where.  Compiled without exceptions (-fno-exceptions),
+/// what would throw it writes the text to stderr and aborts; the C interface returns statuses.
 class Error : public ::std::runtime_error {
 public:
     Error(@N@_status status, const ::std::string &text) : ::std::runtime_error(text), status_(status) {}
@@ -116,7 +116,7 @@ inline ::std::size_t memory_bytes(const Options &options) noexcept {
     return @N@_memory_bytes(&c_options);
 }
 
-/// The network.  Movable, not copyable; one thread at a time may use one Model.  Of one that was moved from only
+/// The network.  Movable, not copyable; one thread at a time may use one Model.  Of one that was moved from
 /// the destructor, assignment, threads() (0) and handle() (nullptr) are of use; the rest throws.
 class Model {
 public:
@@ -232,8 +232,9 @@ private:
 
     static void check(const char *role, const char *name, ::std::size_t size, ::std::size_t needed) {
         if (size != needed) {
-            fail(@N@_ERROR_ARGUMENT, ::std::string("@N@: ") + role + " '" + name + "' has " + ::std::to_string(size)
-                                         + " elements, needs " + ::std::to_string(needed));
+            fail(@N@_ERROR_ARGUMENT, ::std::string("@N@: ") + role + " '" + name + "' has "
+                                         + ::std::to_string(size) + " elements, needs "
+                                         + ::std::to_string(needed));
         }
     }
 

@@ -54,8 +54,8 @@ class Tensor:
 class Interface:
     """A package's name, its tensors, and which form its code has.
 
-    ``emit``, ``runtime``, ``profile`` and ``debug_runtime`` are the request's; ``linked`` is false where the target has no
-    linker (``toolchain = "none"``) and the app's own toolchain builds the library.
+    ``emit``, ``runtime``, ``profile`` and ``debug_runtime`` are the request's; ``linked`` is false where the
+    target has no linker (``toolchain = "none"``) and the app's own toolchain builds the library.
     """
 
     name: str

@@ -1,7 +1,8 @@
 """Random calls of a package's C interface under sanitisers (``fuzz_api.c``); ``make fuzz-runtime``.
 
-The time is divided between the forms: AddressSanitizer and UBSan with streams that new coverage selects, the same of
-the debug runtime, and ThreadSanitizer with four threads, each with a private and with the shared pool.
+The time is divided between the forms: AddressSanitizer and UBSan with streams that new coverage selects, and
+ThreadSanitizer with four threads, each with a private and with the shared pool; the former of the debug
+runtime as well.
 """
 
 from __future__ import annotations
@@ -46,7 +47,9 @@ def build(form: Form, folder: Path) -> Path:
     return generated.compile_program(folder / form.name, generated.HERE / "fuzz_api.c", sources, flags)
 
 
-def fuzz(program: Path, form: Form, seed: int, streams: int, seconds: float) -> subprocess.CompletedProcess[str]:
+def fuzz(
+    program: Path, form: Form, seed: int, streams: int, seconds: float
+) -> subprocess.CompletedProcess[str]:
     """At least ``streams`` streams and ``seconds``; return code 0 and nothing on stderr when clean."""
     environment = {
         **os.environ,

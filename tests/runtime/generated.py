@@ -1,7 +1,7 @@
 """The generated C of a small package and the runtime, compiled together with a program that uses them.
 
-One translation each, so that sanitisers and the linker's ``--wrap`` see all of it.  The kernels are those of the
-packaging tests: ``y = tanh(x * w) + 1`` and a copy of ``x``, in four steps; ``x[0] < 0`` makes the first one fail.
+All from source, so that sanitisers and the linker's ``--wrap`` see all of it.  The kernels are those of the
+packaging tests: ``y = tanh(x * w) + 1`` and a copy of ``x``, four steps; ``x[0] < 0`` makes the first fail.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ def write_sources(folder: Path, *, profile: bool = True) -> list[Path]:
     (folder / "tiny.hpp").write_text(generate_cpp.header(interface), encoding="ascii")
     (folder / "tiny.c").write_text(generate_c.source(interface, plan), encoding="ascii")
     (folder / "weights.bin").write_bytes(plan.weights)
-    (folder / "weights.S").write_text(generate_c.weights_assembly("tiny", "weights.bin", "0"), encoding="ascii")
+    assembly = generate_c.weights_assembly("tiny", "weights.bin", "0")
+    (folder / "weights.S").write_text(assembly, encoding="ascii")
     return [folder / "tiny.c", folder / "weights.S", plans.KERNELS_C]
 
 

@@ -16,10 +16,7 @@ STREAMS = {"address": 150, "thread": 12}
 
 @pytest.mark.parametrize(
     "form",
-    [
-        form if form.name in STREAMS else pytest.param(form, marks=pytest.mark.slow)
-        for form in fuzzing.FORMS
-    ],
+    [form if form.name in STREAMS else pytest.param(form, marks=pytest.mark.slow) for form in fuzzing.FORMS],
     ids=lambda form: form.name,
 )
 def test_random_calls(tmp_path: Path, form: fuzzing.Form) -> None:
