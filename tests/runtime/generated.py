@@ -6,8 +6,10 @@ packaging tests: ``y = tanh(x * w) + 1`` and a copy of ``x``, four steps; ``x[0]
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -46,20 +48,29 @@ def compile_program(
     gcc = shutil.which("gcc")
     if gcc is None:
         raise FileNotFoundError("no gcc here")
-    folder = program.parent / f"{program.name}-objects"
-    folder.mkdir(exist_ok=True)
-    objects = []
-    for path in (driver, *sources, *runtime_sources()):
-        made = folder / f"{path.stem}.o"
-        # kernels.c has the names that TVM gives, which no warning would let through
-        strict = WARNINGS if path != plans.KERNELS_C and path.suffix == ".c" else ()
-        command = [gcc, "-std=c11", *strict, "-fno-strict-aliasing", "-O1", "-g", *flags]
-        command += [f"-I{sources[0].parent}", f"-I{runtime_directory()}", f"-I{HERE}", "-c", str(path)]
-        _run([*command, "-o", str(made)], sources[0].parent)
-        objects.append(str(made))
+    objects = [
+        str(_compiled(gcc, path, tuple(flags), sources[0].parent))
+        for path in (driver, *sources, *runtime_sources())
+    ]
     wrapped = [f"-Wl,--wrap={name}" for name in WRAPPED]
     _run([gcc, *flags, *objects, *wrapped, *link, "-lm", "-lpthread", "-o", str(program)], program.parent)
     return program
+
+
+_objects = tempfile.TemporaryDirectory(prefix="deploycc-objects-")
+
+
+def _compiled(gcc: str, path: Path, flags: tuple[str, ...], include: Path) -> Path:
+    """The object of one file, compiled once for all programs that have the same flags."""
+    key = hashlib.sha256("\0".join((path.name, *flags)).encode() + b"\0" + path.read_bytes())
+    made = Path(_objects.name) / f"{key.hexdigest()[:24]}.o"
+    if not made.exists():
+        # kernels.c has the names that TVM gives, which no warning would let through
+        strict = WARNINGS if path != plans.KERNELS_C and path.suffix == ".c" else ()
+        command = [gcc, "-std=c11", *strict, "-fno-strict-aliasing", "-O1", "-g", *flags]
+        command += [f"-I{include}", f"-I{runtime_directory()}", f"-I{HERE}", "-c", str(path)]
+        _run([*command, "-o", str(made)], include)
+    return made
 
 
 def sanitizer_flags(name: str) -> list[str]:
