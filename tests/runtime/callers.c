@@ -13,6 +13,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -259,6 +260,33 @@ static void sweep(void) {
             CHECK(failed == (count == 1 ? 3 : count % 2 == 0 ? 9 : 8));
         }
     }
+}
+
+/* As many threads as there may be; and where the system has no room for them, which is told, and passes. */
+static void crowds(void) {
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) /* which need all addresses for themselves */
+    tiny_handle *handle = make(1024);
+    CHECK(tiny_threads(handle) == 1024);
+    run_and_check(handle, 1.0f);
+    CHECK(tiny_destroy(handle) == tiny_OK);
+    struct rlimit all, little;
+    CHECK(getrlimit(RLIMIT_AS, &all) == 0);
+    little = all;
+    for (rlim_t mib = 16; mib <= 512; mib *= 2) {
+        little.rlim_cur = mib << 20;
+        tiny_options options = threads(1024);
+        handle = NULL;
+        CHECK(setrlimit(RLIMIT_AS, &little) == 0);
+        tiny_status status = tiny_create(&options, &handle);
+        context = tiny_last_error(NULL);
+        CHECK(status == tiny_ERROR_THREAD || status == tiny_ERROR_MEMORY);
+        CHECK(handle == NULL && strstr(context, status == tiny_ERROR_THREAD ? "1023 threads could not be" : "no memory"));
+        CHECK(setrlimit(RLIMIT_AS, &all) == 0);
+        handle = make(3);
+        run_and_check(handle, 2.0f);
+        CHECK(tiny_destroy(handle) == tiny_OK);
+    }
+#endif
 }
 
 /* ---- errors' texts, each with its thread ---- */
@@ -513,6 +541,7 @@ static const struct {
     {"sizes", sizes},
     {"processors", processors},
     {"sweep", sweep},
+    {"crowds", crowds},
     {"texts", texts},
     {"reentrant", reentrant},
     {"signals", signals},

@@ -13,7 +13,7 @@ import pytest
 from tests.runtime import generated
 
 CASES = (
-    "pointers sizes processors sweep texts reentrant signals cancelled forked_in_create left destroyed"
+    "pointers sizes processors sweep crowds texts reentrant signals cancelled forked_in_create left destroyed"
 ).split()
 FORMS = {"private": [], "shared": ["-DDCC_SHARED_POOL"], "debug": ["-DDCC_DEBUG"]}
 NOT_UNDER = {
