@@ -45,6 +45,17 @@ private:
     @N@_status status_;
 };
 
+/// Throws Error.
+[[noreturn]] inline void fail(@N@_status status, const ::std::string &text) {
+#if defined(__cpp_exceptions)
+    throw Error(status, text);
+#else
+    (void)status;
+    (void)::std::fprintf(stderr, "%s\\n", text.c_str());
+    ::std::abort();
+#endif
+}
+
 /// A view of caller-owned elements: from std::array, std::vector, std::span, an array, or pointer and count.
 template <typename T>
 class Span {
@@ -124,12 +135,12 @@ public:
 
     explicit Model(const Options &options) {
         if (@N@_abi_version() != @N@_ABI_VERSION) {
-            fail(@N@_ERROR_ABI, "@N@: header and library are of different versions");
+            ::@N@::fail(@N@_ERROR_ABI, "@N@: header and library are of different versions");
         }
         const @N@_options c_options = options.c_options();
         const @N@_status status = @N@_create(&c_options, &handle_);
         if (status != @N@_OK) {
-            fail(status, message(status, @N@_last_error(nullptr)));
+            ::@N@::fail(status, message(status, @N@_last_error(nullptr)));
         }
     }
 
@@ -207,22 +218,12 @@ private:
 #endif
     }
 
-    [[noreturn]] static void fail(@N@_status status, const ::std::string &text) {
-#if defined(__cpp_exceptions)
-        throw Error(status, text);
-#else
-        (void)status;
-        (void)::std::fprintf(stderr, "%s\\n", text.c_str());
-        ::std::abort();
-#endif
-    }
-
     [[noreturn]] void fail(@N@_status status) const {
         if (handle_ == nullptr) {
-            fail(status, message(status, "the model was moved from"));
+            ::@N@::fail(status, message(status, "the model was moved from"));
         }
         const bool detailed = status == @N@_ERROR_ARGUMENT || status == @N@_ERROR_KERNEL;
-        fail(status, message(status, detailed ? @N@_last_error(handle_) : ""));
+        ::@N@::fail(status, message(status, detailed ? @N@_last_error(handle_) : ""));
     }
 
     static ::std::string message(@N@_status status, const char *detail) {
@@ -232,9 +233,9 @@ private:
 
     static void check(const char *role, const char *name, ::std::size_t size, ::std::size_t needed) {
         if (size != needed) {
-            fail(@N@_ERROR_ARGUMENT, ::std::string("@N@: ") + role + " '" + name + "' has "
-                                         + ::std::to_string(size) + " elements, needs "
-                                         + ::std::to_string(needed));
+            ::@N@::fail(@N@_ERROR_ARGUMENT, ::std::string("@N@: ") + role + " '" + name + "' has "
+                                                + ::std::to_string(size) + " elements, needs "
+                                                + ::std::to_string(needed));
         }
     }
 
