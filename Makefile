@@ -8,13 +8,14 @@ PEERS := .cache/bench-venv/.installed
 MEASURE := .cache/bench-venv/bin/python -m
 CACHE := $(CURDIR)/.cache
 BUDGET ?= 20min
+FUZZ_SECONDS ?= 600
 
 export ZIG_GLOBAL_CACHE_DIR ?= $(CACHE)/zig
 
 .DEFAULT_GOAL := help
 .PHONY: help demo conformance test test-all test-torch lint type fmt golden docs bench bench-convs bench-drawn
 .PHONY: bench-agreement bench-profiles bench-dense bench-arm bench-untuned bench-budgets faults performance table
-.PHONY: records clean
+.PHONY: records fuzz-runtime million-runs clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -55,6 +56,12 @@ conformance: $(STAMP) ## lint beside the truth over ONNX's node tests; writes do
 
 faults: $(STAMP) ## 30 faults planted in the compiler, and how many of them verify --bisect finds (half an hour)
 	$(RUN) tests.faults.measuring $(FAULTS)
+
+fuzz-runtime: $(STAMP) ## random calls of a package's C interface under sanitisers (FUZZ_SECONDS=600)
+	$(RUN) tests.runtime.fuzzing --seconds $(FUZZ_SECONDS)
+
+million-runs: $(STAMP) ## a million runs of a small package: no allocation, and memory stays flat
+	$(RUN) pytest -q -s "tests/runtime/test_fuzzing.py::test_memory_stays_flat[a_million]"
 
 lint: $(STAMP) type ## ruff and mypy
 	$(RUN) ruff check .

@@ -78,6 +78,7 @@ def build(
     arena: Arena = "fast",
     max_memory: int | None = None,
     profile: bool = False,
+    debug_runtime: bool = False,
     records: Sequence[str | Path] = (),
     shipped_records: bool = True,
     tune: str | None = None,
@@ -92,7 +93,8 @@ def build(
     ``output`` is ``./NAME-TARGET`` unless given; an older package there is replaced, anything else
     is left alone and refused.  ``name`` must be a C identifier; without it the file name is made
     into one.  ``seed`` is that of the golden inputs.  ``keep_kernels`` puts every kernel as text into the
-    package, for ``deploycc inspect --kernel``; ``profile`` timers into its library (docs/profile.md).
+    package, for ``deploycc inspect --kernel``; ``profile`` timers into its library (docs/profile.md);
+    ``debug_runtime`` has it tell calls with handles that were destroyed (docs/runtime-errors.md).
 
     ``op_dirs`` are folders of files with operators of your own (docs/new-operator.md).
     ``arena`` is ``smallest`` for as little memory as possible at some cost in speed, with the same results to
@@ -129,6 +131,7 @@ def build(
         arena=arena,
         max_memory=max_memory,
         profile=profile,
+        debug_runtime=debug_runtime,
         # The database that is tuned into need not be there yet.
         records=records if tune is None else records[:-1],
         shipped_records=shipped_records,
@@ -171,6 +174,7 @@ def resolve_request(
     arena: Arena = "fast",
     max_memory: int | None = None,
     profile: bool = False,
+    debug_runtime: bool = False,
     records: Sequence[str | Path] = (),
     shipped_records: bool = True,
 ) -> BuildRequest:
@@ -218,6 +222,7 @@ def resolve_request(
         arena=arena,
         max_memory=max_memory,
         profile=profile,
+        debug_runtime=debug_runtime,
         records=tuple(Path(path).absolute() for path in records),
         shipped_records=shipped_records,
     )
@@ -318,6 +323,8 @@ def reproduce_command(request: BuildRequest, target: str | Path | Target) -> str
         words += ["--max-memory", str(request.max_memory)]
     if request.profile:
         words.append("--profile")
+    if request.debug_runtime:
+        words.append("--debug-runtime")
     for folder in request.op_dirs:
         words += ["--op-dir", str(folder)]
     for path in request.records:

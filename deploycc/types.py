@@ -115,6 +115,8 @@ class BuildRequest:
     """Most bytes that a handle may take, with as many threads as the target has cores."""
     profile: bool = False
     """Whether its library counts what each step takes."""
+    debug_runtime: bool = False
+    """Whether its runtime tells calls with handles that were destroyed."""
     max_counts: Mapping[str, int] = field(default_factory=dict)
     """Most rows of results whose size depends on data, by the tensor's or the node's name."""
 

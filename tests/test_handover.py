@@ -123,6 +123,7 @@ def test_what_the_converter_refuses_is_told_and_nothing_is_written(
         (["--emit", "static"], "--emit cannot be followed"),
         (["--tune", "60s", "--records", "a.jsonl"], "--records, --tune cannot be followed"),
         (["--keep-kernels", "--seed", "1"], "--seed, --keep-kernels cannot be followed"),
+        (["--debug-runtime", "--profile"], "--profile, --debug-runtime cannot be followed"),
     ],
 )
 def test_options_of_packages_are_refused(

@@ -78,6 +78,9 @@ is interrupted leaves nothing.""",
 )
 @click.option("--profile", is_flag=True, help="Timers in the library: the app can ask what each step took.")
 @click.option(
+    "--debug-runtime", is_flag=True, help="The library tells calls with a handle that was destroyed."
+)
+@click.option(
     "--arena",
     type=click.Choice(["fast", "smallest"]),
     default="fast",
@@ -141,6 +144,7 @@ def build_command(
     arena: Arena,
     max_memory: int | None,
     profile: bool,
+    debug_runtime: bool,
     schedule_dirs: tuple[Path, ...],
     op_dirs: tuple[Path, ...],
     records: tuple[Path, ...],
@@ -183,6 +187,7 @@ def build_command(
             arena=arena,
             max_memory=max_memory,
             profile=profile,
+            debug_runtime=debug_runtime,
             records=records,
             shipped_records=shipped_records,
             tune=tune,

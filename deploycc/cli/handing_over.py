@@ -14,8 +14,9 @@ from deploycc.split import is_split
 from deploycc.types import DeployccError, Diagnostic, Limits
 
 _OF_PACKAGES = (
-    *("emit", "runtime", "seed", "dump_dir", "keep_kernels", "arena", "max_memory"),
-    *("schedule_dirs", "op_dirs", "records", "shipped_records", "tune", "verified"),
+    *("emit", "runtime", "seed", "dump_dir", "keep_kernels", "profile", "debug_runtime"),
+    *("arena", "max_memory", "max_counts", "schedule_dirs", "op_dirs", "records", "shipped_records", "tune"),
+    "verified",
 )
 """Options of ``build`` that decide how deploycc compiles."""
 

@@ -84,7 +84,7 @@ set_target_properties(@N@ PROPERTIES
 target_compile_options(@N@ PRIVATE $<$<COMPILE_LANGUAGE:C>:-O2 -fno-strict-aliasing>)
 target_include_directories(@N@ PUBLIC "$<BUILD_INTERFACE:${CMAKE_CURRENT_SOURCE_DIR}/../include>"
   PRIVATE runtime)
-target_link_options(@N@ PRIVATE
+@DEBUG@target_link_options(@N@ PRIVATE
   "-Wl,--version-script=${CMAKE_CURRENT_SOURCE_DIR}/@N@.map"
   -Wl,--gc-sections -Wl,-z,defs -Wl,-z,noexecstack)
 set(THREADS_PREFER_PTHREAD_FLAG ON)
@@ -270,6 +270,9 @@ def sources_cmake(interface: Interface, sources: tuple[str, ...]) -> str:
             "N": interface.name,
             "KIND": "STATIC" if interface.emit == "static" else "SHARED",
             "SOURCES": "\n  ".join(sources),
+            "DEBUG": f"target_compile_definitions({interface.name} PRIVATE DCC_DEBUG)\n"
+            if interface.debug_runtime
+            else "",
         },
     )
 

@@ -17,7 +17,7 @@ _HEADER = """\
 @TENSORS@ *
  * All tensors are packed and row-major (C order): for an image, ONNX's own NCHW unless the
  * network was exported otherwise.  Buffers belong to the caller and need the alignment of their
- * element type only.  Outputs must not overlap inputs or one another.
+ * element type only.  Outputs must not overlap inputs, one another or options.memory (@N@_ERROR_ARGUMENT).
  *
  * Usage: @N@_create, then @N@_run as often as wanted (it allocates nothing), then @N@_destroy.
  * One handle serves one thread at a time (a second one gets @N@_ERROR_BUSY); any number of
@@ -45,7 +45,7 @@ extern "C" {
 typedef enum @N@_status {
     @N@_OK = 0,
     @N@_ERROR_ARGUMENT = 1, /* a pointer, size, index or option that cannot be used */
-    @N@_ERROR_BUSY = 2,     /* the handle is in use by another thread */
+    @N@_ERROR_BUSY = 2,     /* the handle is in use, by another thread or further up in this one */
     @N@_ERROR_MEMORY = 3,   /* out of memory */
     @N@_ERROR_THREAD = 4,   /* a thread could not be started or pinned */
     @N@_ERROR_KERNEL = 5,   /* a kernel failed; @N@_last_error says which */
@@ -98,14 +98,16 @@ typedef void (*@N@_observer)(void *context, uint32_t step, const void *arena);
 /* inputs: @IC@ pointer(s), outputs: @OC@ pointer(s), in the order above. */
 @N@_API @N@_status @N@_run(@N@_handle *handle, const void *const *inputs, void *const *outputs);
 
-/* NULL is fine.  @N@_ERROR_BUSY, and nothing is freed, while another thread is in @N@_run. */
+/* NULL is fine.  @N@_ERROR_BUSY, and nothing is freed, while the handle is in @N@_run.  The handle must
+ * not be used afterwards; a library built with --debug-runtime tells when it is. */
 @N@_API @N@_status @N@_destroy(@N@_handle *handle);
 
 /* Threads a run of this handle uses, the caller's own included. */
 @N@_API int32_t @N@_threads(const @N@_handle *handle);
 
 /* Has every step of the handle's runs watched from the next one on; NULL for the observer ends that.  For
- * timers and for looking at intermediate tensors; without an observer a run costs nothing more. */
+ * timers and for looking at intermediate tensors; without an observer a run costs nothing more.  It must
+ * return (no longjmp, no C++ exception out of it), and gets @N@_ERROR_BUSY where it uses this handle. */
 @N@_API @N@_status @N@_observe(@N@_handle *handle, @N@_observer observer, void *context);
 
 @PROFILE@/* Steps of a run, and the name of each one's kernel; NULL when step is out of range. */
@@ -186,13 +188,8 @@ size_t @N@_memory_bytes(const @N@_options *options) {
 }
 
 @N@_status @N@_create(const @N@_options *options, @N@_handle **handle) {
-    dcc_handle *made = NULL;
-    @N@_status status = (@N@_status)dcc_create(&model, (const dcc_options *)(const void *)options,
-                                               handle == NULL ? NULL : &made);
-    if (handle != NULL) {
-        *handle = (@N@_handle *)(void *)made;
-    }
-    return status;
+    return (@N@_status)dcc_create(&model, (const dcc_options *)(const void *)options,
+                                  (dcc_handle **)(void *)handle);
 }
 
 @N@_status @N@_run(@N@_handle *handle, const void *const *inputs, void *const *outputs) {

@@ -21,7 +21,11 @@ _HEADER = """\
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
+#include <exception>
+#include <memory>
 #include <stdexcept>
 #include <string>
 #include <type_traits>
@@ -30,7 +34,8 @@ _HEADER = """\
 
 namespace @N@ {
 
-/// What went wrong: the C status and a text that says where.
+/// What went wrong: the C status and a text that says where.  Compiled without exceptions (-fno-exceptions),
+/// what would throw it writes the text to stderr and aborts; the C interface returns statuses.
 class Error : public ::std::runtime_error {
 public:
     Error(@N@_status status, const ::std::string &text) : ::std::runtime_error(text), status_(status) {}
@@ -39,6 +44,17 @@ public:
 private:
     @N@_status status_;
 };
+
+/// Throws Error.
+[[noreturn]] inline void fail(@N@_status status, const ::std::string &text) {
+#if defined(__cpp_exceptions)
+    throw Error(status, text);
+#else
+    (void)status;
+    (void)::std::fprintf(stderr, "%s\\n", text.c_str());
+    ::std::abort();
+#endif
+}
 
 /// A view of caller-owned elements: from std::array, std::vector, std::span, an array, or pointer and count.
 template <typename T>
@@ -111,60 +127,105 @@ inline ::std::size_t memory_bytes(const Options &options) noexcept {
     return @N@_memory_bytes(&c_options);
 }
 
-/// The network.  Movable, not copyable; one thread at a time may use one Model.
+/// The network.  Movable, not copyable; one thread at a time may use one Model.  Of one that was moved from
+/// the destructor, assignment, threads() (0) and handle() (nullptr) are of use; the rest throws.
 class Model {
 public:
     Model() : Model(Options()) {}
 
     explicit Model(const Options &options) {
         if (@N@_abi_version() != @N@_ABI_VERSION) {
-            throw Error(@N@_ERROR_ABI, "@N@: header and library are of different versions");
+            ::@N@::fail(@N@_ERROR_ABI, "@N@: header and library are of different versions");
         }
         const @N@_options c_options = options.c_options();
         const @N@_status status = @N@_create(&c_options, &handle_);
         if (status != @N@_OK) {
-            throw Error(status, message(status, @N@_last_error(nullptr)));
+            ::@N@::fail(status, message(status, @N@_last_error(nullptr)));
         }
     }
 
     Model(const Model &) = delete;
     Model &operator=(const Model &) = delete;
-    Model(Model &&other) noexcept : handle_(::std::exchange(other.handle_, nullptr)) {}
+    Model(Model &&other) noexcept
+        : handle_(::std::exchange(other.handle_, nullptr)), watch_(::std::move(other.watch_)) {}
     Model &operator=(Model &&other) noexcept {
         ::std::swap(handle_, other.handle_);
+        ::std::swap(watch_, other.watch_);
         return *this;
     }
     ~Model() { (void)@N@_destroy(handle_); }
 
-    /// Computes all outputs.  Throws Error: a span of the wrong size, or what @N@_run returns.
+    /// Computes all outputs.  Throws Error: a span of the wrong size, or what @N@_run returns; and what the
+    /// observer threw.
     void run(const Inputs &inputs, const Outputs &outputs) {
         (void)inputs;
         (void)outputs;
 @CHECKS@        const void *const input_pointers[] = {@INPUT_POINTERS@};
         void *const output_pointers[] = {@OUTPUT_POINTERS@};
         const @N@_status status = @N@_run(handle_, input_pointers, output_pointers);
+#if defined(__cpp_exceptions)
+        if (watch_ && watch_->thrown) {
+            ::std::rethrow_exception(::std::exchange(watch_->thrown, nullptr));
+        }
+#endif
         if (status != @N@_OK) {
-            const bool detailed = status == @N@_ERROR_ARGUMENT || status == @N@_ERROR_KERNEL;
-            const bool known = detailed && handle_ != nullptr;
-            throw Error(status, message(status, known ? @N@_last_error(handle_) : ""));
+            fail(status);
         }
     }
 
     /// Threads a run uses, the caller's own included.
     ::std::int32_t threads() const noexcept { return @N@_threads(handle_); }
 
-    /// Has each step watched from the next run on (@N@_observe); nullptr ends that.
+    /// Has each step watched from the next run on (@N@_observe); nullptr ends that.  When it throws, that run
+    /// goes on without it to its end, and then throws the same.
     void observe(@N@_observer observer, void *context = nullptr) {
-        const @N@_status status = @N@_observe(handle_, observer, context);
-        if (status != @N@_OK) {
-            throw Error(status, message(status, @N@_last_error(handle_)));
+        ::std::unique_ptr<Watch> watch(observer == nullptr ? nullptr : new Watch());
+        if (watch) {
+            watch->observer = observer;
+            watch->context = context;
         }
+        const @N@_status status = @N@_observe(handle_, watch ? &Model::watched : nullptr, watch.get());
+        if (status != @N@_OK) {
+            fail(status);
+        }
+        watch_ = ::std::move(watch);
     }
 
 @PROFILE@    /// For calls of the C interface; stays owned by this object.
     @N@_handle *handle() const noexcept { return handle_; }
 
 private:
+    // The C code between a run and its observer cannot be unwound: what is thrown waits here.
+    struct Watch {
+        @N@_observer observer = nullptr;
+        void *context = nullptr;
+        ::std::exception_ptr thrown{};
+    };
+
+    static void watched(void *context, ::std::uint32_t step, const void *arena) noexcept {
+        Watch *const watch = static_cast<Watch *>(context);
+#if defined(__cpp_exceptions)
+        if (watch->thrown) {
+            return;
+        }
+        try {
+            watch->observer(watch->context, step, arena);
+        } catch (...) {
+            watch->thrown = ::std::current_exception();
+        }
+#else
+        watch->observer(watch->context, step, arena);
+#endif
+    }
+
+    [[noreturn]] void fail(@N@_status status) const {
+        if (handle_ == nullptr) {
+            ::@N@::fail(status, message(status, "the model was moved from"));
+        }
+        const bool detailed = status == @N@_ERROR_ARGUMENT || status == @N@_ERROR_KERNEL;
+        ::@N@::fail(status, message(status, detailed ? @N@_last_error(handle_) : ""));
+    }
+
     static ::std::string message(@N@_status status, const char *detail) {
         ::std::string text = ::std::string("@N@: ") + @N@_status_text(status);
         return *detail == '\\0' ? text : text + ": " + detail;
@@ -172,13 +233,14 @@ private:
 
     static void check(const char *role, const char *name, ::std::size_t size, ::std::size_t needed) {
         if (size != needed) {
-            throw Error(@N@_ERROR_ARGUMENT, ::std::string("@N@: ") + role + " '" + name + "' has "
+            ::@N@::fail(@N@_ERROR_ARGUMENT, ::std::string("@N@: ") + role + " '" + name + "' has "
                                                 + ::std::to_string(size) + " elements, needs "
                                                 + ::std::to_string(needed));
         }
     }
 
     @N@_handle *handle_ = nullptr;
+    ::std::unique_ptr<Watch> watch_{};
 };
 
 }  // namespace @N@

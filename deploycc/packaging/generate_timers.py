@@ -40,7 +40,7 @@ _METHODS = """\
         ::std::vector<@N@_step_time> times(@N@_step_count());
         const @N@_status status = @N@_profile(handle_, times.data(), @N@_step_count());
         if (status != @N@_OK) {
-            throw Error(status, message(status, ""));
+            fail(status);
         }
         return times;
     }
@@ -49,7 +49,7 @@ _METHODS = """\
     void reset_profile() {
         const @N@_status status = @N@_profile_reset(handle_);
         if (status != @N@_OK) {
-            throw Error(status, message(status, ""));
+            fail(status);
         }
     }
 

@@ -62,8 +62,8 @@ def count_of(tensor: Tensor, outputs: tuple[Tensor, ...]) -> tuple[int, int] | N
 class Interface:
     """A package's name, its tensors, and which form its code has.
 
-    ``emit``, ``runtime`` and ``profile`` are the request's; ``linked`` is false where the target has no
-    linker (``toolchain = "none"``) and the app's own toolchain builds the library.
+    ``emit``, ``runtime``, ``profile`` and ``debug_runtime`` are the request's; ``linked`` is false where the
+    target has no linker (``toolchain = "none"``) and the app's own toolchain builds the library.
     """
 
     name: str
@@ -73,6 +73,7 @@ class Interface:
     runtime: str
     linked: bool
     profile: bool = False
+    debug_runtime: bool = False
 
     @property
     def symbols(self) -> tuple[str, ...]:
@@ -105,4 +106,5 @@ def interface_of(plan: Plan, request: BuildRequest) -> Interface:
         runtime=request.runtime,
         linked=request.target.linker.toolchain != "none",
         profile=request.profile,
+        debug_runtime=request.debug_runtime,
     )

@@ -66,7 +66,7 @@ def build_library(
     target, name = request.target, interface.name
     compiler = find_compiler(target, scratch)
     shared_runtime = interface.runtime == "shared"
-    runtime = build_runtime(compiler, shared=shared_runtime)
+    runtime = build_runtime(compiler, shared=shared_runtime, debug=interface.debug_runtime)
     objects = _objects(plan, interface, source, staging, scratch, compiler)
     lib = staging / "lib"
     extra_libraries: tuple[str, ...] = ()

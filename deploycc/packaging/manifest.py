@@ -197,6 +197,7 @@ def manifest_of(
             "abi_version": ABI_VERSION,
             "emit": request.emit,
             "profile": request.profile,
+            "debug_runtime": request.debug_runtime,
             "runtime": request.runtime,
             "symbols": list(interface.symbols),
         },

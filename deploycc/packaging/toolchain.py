@@ -195,15 +195,18 @@ def _runtime_key(compiler: Compiler, flags: Sequence[str]) -> str:
 
 
 SHARED_RUNTIME_FLAGS = ("-DDCC_SHARED_POOL", "-DDCC_BUILD_SHARED")
+DEBUG_RUNTIME_FLAGS = ("-DDCC_DEBUG",)
 SHARED_RUNTIME_NAME = "libdeploycc_rt.so.2"
 
 
-def build_runtime(compiler: Compiler, *, shared: bool) -> tuple[Path, ...]:
+def build_runtime(compiler: Compiler, *, shared: bool, debug: bool = False) -> tuple[Path, ...]:
     """Objects of the private runtime, or the one shared library; from the cache where they are there.
+
+    With ``debug`` it tells calls with handles that were destroyed.
 
     Two builds at once are safe: each compiles aside and renames the folder into place.
     """
-    flags = (*CFLAGS, *(SHARED_RUNTIME_FLAGS if shared else ()))
+    flags = (*CFLAGS, *(SHARED_RUNTIME_FLAGS if shared else ()), *(DEBUG_RUNTIME_FLAGS if debug else ()))
     store = cache_directory() / "runtime" / _runtime_key(compiler, flags)
     names = (SHARED_RUNTIME_NAME,) if shared else tuple(f"{path.stem}.o" for path in runtime_sources())
     made = tuple(store / name for name in names)

@@ -7,6 +7,8 @@
  *
  * Threads: a handle may be used by one thread at a time; a second one that enters gets
  * DCC_ERROR_BUSY.  Different handles are independent.  dcc_run allocates nothing.
+ *
+ * Compiled with DCC_DEBUG it tells calls with handles that were destroyed.
  */
 #ifndef DEPLOYCC_RT_H
 #define DEPLOYCC_RT_H
@@ -40,7 +42,7 @@
 typedef enum dcc_status {
     DCC_OK = 0,
     DCC_ERROR_ARGUMENT = 1, /* a pointer, size, index or option that cannot be used */
-    DCC_ERROR_BUSY = 2,     /* the handle is in use by another thread */
+    DCC_ERROR_BUSY = 2,     /* the handle is in use, by another thread or further up in this one */
     DCC_ERROR_MEMORY = 3,   /* out of memory */
     DCC_ERROR_THREAD = 4,   /* a thread could not be started */
     DCC_ERROR_KERNEL = 5,   /* a kernel reported failure */
@@ -54,7 +56,7 @@ typedef struct dcc_tensor {
     const int64_t *shape; /* rank entries; NULL for rank 0 */
     size_t elements;
     size_t bytes;
-    size_t alignment;     /* bytes a caller's pointer must be aligned to */
+    size_t alignment;     /* bytes a caller's pointer must be aligned to: a power of two */
 } dcc_tensor;
 
 typedef struct dcc_options {
@@ -194,8 +196,8 @@ dcc_thread *dcc_this_thread(void);
 /* Makes thread, which lives as long as its stack frame, what dcc_this_thread gives; returns what it was. */
 dcc_thread *dcc_become(dcc_thread *thread);
 
-/* A pool of its own, or with DCC_SHARED_POOL the process's one; NULL when a thread fails to start. */
-dcc_pool *dcc_pool_acquire(int32_t threads, int32_t spin_us, const int32_t *cpus, size_t cpu_count);
+/* A pool of its own, or with DCC_SHARED_POOL the process's one; DCC_ERROR_MEMORY, DCC_ERROR_THREAD. */
+dcc_status dcc_pool_acquire(const dcc_options *options, dcc_pool **pool);
 void dcc_pool_release(dcc_pool *pool);
 /* To be called before the first launch of a run: starts the workers anew in a forked child.
  * Not 0 when this run has to do without the pool. */

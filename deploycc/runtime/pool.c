@@ -11,63 +11,10 @@
 #endif
 #include "deploycc_rt.h"
 
-#include "placement.h"
+#include "pool.h"
 
-#include <pthread.h>
 #include <sched.h>
-#include <signal.h>
-#include <stdatomic.h>
-#include <stdlib.h>
 #include <time.h>
-#include <unistd.h>
-
-#define DEFAULT_SPIN_US 100
-#define WORKER_STACK_BYTES ((size_t)1 << 20)
-
-typedef struct worker {
-    dcc_pool *pool;
-    int32_t participant; /* 1 and up; 0 is the launching thread */
-    pthread_t thread;
-} worker;
-
-typedef struct barrier {
-    _Atomic uint32_t arrived;
-    _Atomic uint32_t round;
-    int32_t usable; /* 1 when every task has a thread of its own */
-} barrier;
-
-struct dcc_pool {
-    _Atomic uint64_t ticket;
-    /* Idle workers read the ticket over and over: what a running job writes lies elsewhere. */
-    char line_of_its_own[DCC_ALIGNMENT];
-    _Atomic int32_t pending;  /* tasks not yet finished */
-    _Atomic int32_t failed;
-    _Atomic int32_t sleepers; /* workers in, or about to enter, pthread_cond_wait */
-    _Atomic int32_t caller_waits;
-    _Atomic int32_t stop;
-    _Atomic int32_t launching;
-    pthread_mutex_t lock;
-    pthread_cond_t wake;
-    pthread_cond_t done;
-    /* the job */
-    dcc_task task;
-    void *data;
-    dcc_workspace *spaces;
-    dcc_group group;
-    barrier sync;
-    /* the workers */
-    _Atomic int32_t owner;   /* process id of the workers */
-    _Atomic int32_t reviver; /* process id of the child that starts them anew */
-    int32_t worker_count;
-    int32_t spin_us;
-    size_t cpu_count;
-    int32_t *cpus;
-    cpu_set_t allowed;    /* of the thread that made the pool */
-    int launcher_cpu;     /* where the launching thread was last seen */
-    worker *workers;
-    int32_t capacity;
-    int32_t references;
-};
 
 static void relax(void) {
 #if defined(__x86_64__) || defined(__i386__)
@@ -139,7 +86,7 @@ static int spin_for_work(dcc_pool *pool, int32_t participant) {
     }
 }
 
-static void *work(void *argument) {
+void *dcc_work(void *argument) {
     worker *self = argument;
     dcc_pool *pool = self->pool;
     dcc_thread thread = {NULL, NULL, NULL, 0, 0};
@@ -167,25 +114,6 @@ static void *work(void *argument) {
     }
 }
 
-/* Workers take no signals of the app: its handlers run on its own threads. */
-static int start_worker(dcc_pool *pool, int32_t participant) {
-    worker *self = &pool->workers[participant - 1];
-    pthread_attr_t attributes;
-    sigset_t all, before;
-    self->pool = pool;
-    self->participant = participant;
-    if (pthread_attr_init(&attributes) != 0) {
-        return -1;
-    }
-    pthread_attr_setstacksize(&attributes, WORKER_STACK_BYTES);
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int failed = pthread_create(&self->thread, &attributes, work, self);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    pthread_attr_destroy(&attributes);
-    return failed == 0 ? 0 : -1;
-}
-
 /* Keeps the workers off the processor of the launching thread.  A scheduler that wakes both on one takes
  * milliseconds to part them, and until then two threads are slower than one: each spins in the time the
  * other needs.  Processors that the caller named are left as they are. */
@@ -205,132 +133,6 @@ static void keep_apart(dcc_pool *pool) {
     }
 }
 
-static int start_workers(dcc_pool *pool, int32_t count) {
-    while (pool->worker_count < count) {
-        if (start_worker(pool, pool->worker_count + 1) != 0) {
-            return -1;
-        }
-        pool->worker_count++;
-        if (pool->cpu_count > 0) {
-            int32_t cpu = pool->cpus[(size_t)pool->worker_count % pool->cpu_count];
-            if (cpu < 0 || cpu >= CPU_SETSIZE || dcc_pin(pool->workers[pool->worker_count - 1].thread, cpu) != 0) {
-                return -1;
-            }
-        }
-    }
-    return 0;
-}
-
-static int init_locks(dcc_pool *pool) {
-    if (pthread_mutex_init(&pool->lock, NULL) != 0) {
-        return -1;
-    }
-    if (pthread_cond_init(&pool->wake, NULL) != 0) {
-        pthread_mutex_destroy(&pool->lock);
-        return -1;
-    }
-    if (pthread_cond_init(&pool->done, NULL) != 0) {
-        pthread_cond_destroy(&pool->wake);
-        pthread_mutex_destroy(&pool->lock);
-        return -1;
-    }
-    return 0;
-}
-
-static void stop_workers(dcc_pool *pool) {
-    if (atomic_load(&pool->owner) == (int32_t)getpid()) {
-        pthread_mutex_lock(&pool->lock);
-        atomic_store(&pool->stop, 1);
-        pthread_cond_broadcast(&pool->wake);
-        pthread_mutex_unlock(&pool->lock);
-        for (int32_t i = 0; i < pool->worker_count; i++) {
-            pthread_join(pool->workers[i].thread, NULL);
-        }
-        pthread_cond_destroy(&pool->done);
-        pthread_cond_destroy(&pool->wake);
-        pthread_mutex_destroy(&pool->lock);
-    } /* else: a forked child, where neither the threads nor the locks' waiters exist */
-    pool->worker_count = 0;
-    atomic_store(&pool->stop, 0);
-}
-
-static void destroy(dcc_pool *pool) {
-    stop_workers(pool);
-    free(pool->workers);
-    free(pool->cpus);
-    free(pool);
-}
-
-static dcc_pool *create(int32_t threads, int32_t spin_us, const int32_t *cpus, size_t cpu_count) {
-    dcc_pool *pool = calloc(1, sizeof *pool);
-    if (pool == NULL) {
-        return NULL;
-    }
-    pool->capacity = threads - 1;
-    pool->workers = calloc((size_t)pool->capacity, sizeof *pool->workers);
-    pool->cpus = cpu_count > 0 ? malloc(cpu_count * sizeof *pool->cpus) : NULL;
-    if (pool->workers == NULL || (cpu_count > 0 && pool->cpus == NULL) || init_locks(pool) != 0) {
-        free(pool->workers);
-        free(pool->cpus);
-        free(pool);
-        return NULL;
-    }
-    for (size_t i = 0; i < cpu_count; i++) {
-        pool->cpus[i] = cpus[i];
-    }
-    pool->cpu_count = cpu_count;
-    /* Spinning takes the core from the thread that has the work when there are too few. */
-    pool->spin_us = threads > dcc_usable_cpus() ? 0 : spin_us < 0 ? DEFAULT_SPIN_US : spin_us;
-    if (sched_getaffinity(0, sizeof pool->allowed, &pool->allowed) != 0) {
-        CPU_ZERO(&pool->allowed);
-    }
-    pool->launcher_cpu = -1;
-    atomic_store(&pool->owner, (int32_t)getpid());
-    pool->references = 1;
-    if (start_workers(pool, pool->capacity) != 0) {
-        destroy(pool);
-        return NULL;
-    }
-    return pool;
-}
-
-#if defined(DCC_SHARED_POOL)
-/* The process's one pool, as large as the largest request when it was first made: a handle that
- * asks for more later gets a larger one once all others are gone, and until then what there is. */
-static pthread_mutex_t shared_lock = PTHREAD_MUTEX_INITIALIZER;
-static dcc_pool *shared;
-
-dcc_pool *dcc_pool_acquire(int32_t threads, int32_t spin_us, const int32_t *cpus, size_t cpu_count) {
-    pthread_mutex_lock(&shared_lock);
-    if (shared != NULL) {
-        shared->references++;
-    } else {
-        int32_t usable = dcc_usable_cpus();
-        shared = create(threads > usable ? threads : usable > 1 ? usable : 2, spin_us, cpus, cpu_count);
-    }
-    dcc_pool *pool = shared;
-    pthread_mutex_unlock(&shared_lock);
-    return pool;
-}
-
-void dcc_pool_release(dcc_pool *pool) {
-    pthread_mutex_lock(&shared_lock);
-    if (--pool->references == 0) {
-        shared = NULL;
-        destroy(pool);
-    }
-    pthread_mutex_unlock(&shared_lock);
-}
-#else
-dcc_pool *dcc_pool_acquire(int32_t threads, int32_t spin_us, const int32_t *cpus, size_t cpu_count) {
-    return create(threads, spin_us, cpus, cpu_count);
-}
-
-void dcc_pool_release(dcc_pool *pool) {
-    destroy(pool);
-}
-#endif
-
 static void wait_for_tasks(dcc_pool *pool) {
     int64_t until = 0;
     for (uint32_t turn = 0;; turn++) {
@@ -349,41 +151,12 @@ static void wait_for_tasks(dcc_pool *pool) {
         relax();
     }
     pthread_mutex_lock(&pool->lock);
-    (void)atomic_exchange(&pool->caller_waits, 1); /* not a store: see work() */
+    (void)atomic_exchange(&pool->caller_waits, 1); /* not a store: see dcc_work() */
     while (atomic_load(&pool->pending) != 0) {
-        pthread_cond_wait(&pool->done, &pool->lock);
+        DCC_UNCANCELLED(pthread_cond_wait(&pool->done, &pool->lock));
     }
     atomic_store(&pool->caller_waits, 0);
     pthread_mutex_unlock(&pool->lock);
-}
-
-int dcc_pool_enter(dcc_pool *pool) {
-    int32_t process = (int32_t)getpid();
-    int32_t owner = atomic_load_explicit(&pool->owner, memory_order_acquire);
-    if (owner == process) {
-        return 0;
-    }
-    /* A forked child: the workers are not in this process.  One thread starts new ones; others
-     * that come meanwhile do without.  So does a worker that fails to start, since the launching
-     * thread can do all tasks. */
-    int32_t reviver = atomic_load(&pool->reviver);
-    if (reviver == process || !atomic_compare_exchange_strong(&pool->reviver, &reviver, process)) {
-        return 1;
-    }
-    pool->worker_count = 0;
-    pool->launcher_cpu = -1;
-    atomic_store(&pool->ticket, 0);
-    atomic_store(&pool->pending, 0);
-    atomic_store(&pool->sleepers, 0);
-    atomic_store(&pool->caller_waits, 0);
-    atomic_store(&pool->launching, 0);
-    atomic_store(&pool->stop, 0);
-    if (init_locks(pool) != 0) {
-        return 1;
-    }
-    (void)start_workers(pool, pool->capacity);
-    atomic_store_explicit(&pool->owner, process, memory_order_release);
-    return 0;
 }
 
 int dcc_pool_launch(dcc_pool *pool, const dcc_thread *launcher, dcc_task task, void *data, int32_t num_task) {

@@ -69,7 +69,7 @@ def test_failing_compiler(tmp_path: Path) -> None:
     compiler = script(tmp_path, 'for i in 1 2 3 4 5 6 7 8 9 10; do echo "line $i" >&2; done; exit 3')
     diagnostic = refused(with_compiler(compiler), tmp_path / "out")
     assert diagnostic.code == "DC711"
-    assert diagnostic.message == "the compiler failed to compile the runtime's handle.c (exit status 3)"
+    assert diagnostic.message == "the compiler failed to compile the runtime's checks.c (exit status 3)"
     assert diagnostic.got == "\n".join(f"line {i}" for i in range(1, 9))
 
 
@@ -129,11 +129,15 @@ def test_runtime_is_compiled_once(tmp_path: Path) -> None:
     first = toolchain.build_runtime(compiler, shared=False)
     times = [path.stat().st_mtime_ns for path in first]
     assert [path.name for path in first] == [
+        "checks.o",
+        "failures.o",
         "handle.o",
+        "lives.o",
         "parallel.o",
         "placement.o",
         "pool.o",
         "timers.o",
+        "workers.o",
         "workspace.o",
     ]
     second = toolchain.build_runtime(compiler, shared=False)

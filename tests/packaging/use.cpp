@@ -119,7 +119,7 @@ int main() {
     std::free(memory);
     tiny::Model moved_from(std::move(first));
     text = error_of([&] { first.run(inputs, outputs); }, tiny_ERROR_ARGUMENT);
-    CHECK(text == "tiny: bad argument");
+    CHECK(text == "tiny: bad argument: the model was moved from");
 
     // float16: exact both ways over all values, and rounding to nearest even.
     for (unsigned bits = 0; bits < 0x10000u; ++bits) {
