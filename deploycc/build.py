@@ -19,6 +19,7 @@ from deploycc.identifiers import check_library_name, suggest_library_name
 from deploycc.lint_targets import compiled_lint_target, not_compiled_for
 from deploycc.lint_types import Report
 from deploycc.memory_use import Arena
+from deploycc.ranges import Extent, several_at_once, split_ranges, text_of
 from deploycc.records import databases
 from deploycc.request import request_from_json, request_to_json
 from deploycc.resources import data_dir
@@ -42,6 +43,7 @@ from deploycc.types import (
     Package,
     Program,
     Target,
+    Variant,
 )
 
 Event = dict[str, Any]
@@ -64,7 +66,7 @@ def build(
     target: str | Path | Target = "host",
     output: str | Path | None = None,
     *,
-    shapes: Mapping[str, Sequence[int]] | None = None,
+    shapes: Mapping[str, Sequence[Extent]] | None = None,
     name: str | None = None,
     dump_dir: str | Path | None = None,
     emit: Literal["shared", "static"] = "shared",
@@ -85,7 +87,8 @@ def build(
     """Compile an ONNX file into a package folder and return it.
 
     ``target`` is a name (``deploycc.target_names()``), the path of a TOML file or a ``Target``.
-    ``shapes`` gives static shapes to inputs by name.
+    ``shapes`` gives static shapes to inputs by name.  An extent may be several (``range(1, 9)``,
+    ``"1,2,4"``): the package then has a variant for each shape, and picks at run time (docs/variants.md).
     ``output`` is ``./NAME-TARGET`` unless given; an older package there is replaced, anything else
     is left alone and refused.  ``name`` must be a C identifier; without it the file name is made
     into one.  ``seed`` is that of the golden inputs.  ``keep_kernels`` puts every kernel as text into the
@@ -132,6 +135,8 @@ def build(
 
         check_runnable(request)
     found: tuple[Diagnostic, ...] = ()
+    if tune is not None and request.buckets:
+        raise DeployccError(several_at_once("--tune", request.buckets))
     if tune is not None:
         request, found = _tuned(request, target, tune, records[-1] if records else None, on_event)
     with staging(request.output) as place:
@@ -151,7 +156,7 @@ def resolve_request(
     target: str | Path | Target = "host",
     output: str | Path | None = None,
     *,
-    shapes: Mapping[str, Sequence[int]] | None = None,
+    shapes: Mapping[str, Sequence[Extent]] | None = None,
     name: str | None = None,
     dump_dir: str | Path | None = None,
     emit: Literal["shared", "static"] = "shared",
@@ -168,6 +173,9 @@ def resolve_request(
 ) -> BuildRequest:
     """The request that ``build`` makes of its arguments, with every path absolute."""
     findings: list[Diagnostic] = []
+    first_shapes, buckets = split_ranges(shapes or {})
+    if buckets and profile:
+        findings.append(several_at_once("--profile", buckets))
     model_path = Path(model).absolute()
     resolved_name = suggest_library_name(model_path.stem)
     if name is not None:
@@ -197,7 +205,7 @@ def resolve_request(
         target=resolved_target,
         output=Path(output).absolute(),
         name=resolved_name,
-        shapes={key: tuple(int(extent) for extent in shape) for key, shape in (shapes or {}).items()},
+        shapes=first_shapes,
         dump_dir=None if dump_dir is None else Path(dump_dir).absolute(),
         emit=emit,
         runtime=runtime,
@@ -210,6 +218,7 @@ def resolve_request(
         profile=profile,
         records=tuple(Path(path).absolute() for path in records),
         shipped_records=shipped_records,
+        buckets=buckets,
     )
 
 
@@ -290,7 +299,7 @@ def reproduce_command(request: BuildRequest, target: str | Path | Target) -> str
     shown = target.name if isinstance(target, Target) else str(target)
     words = ["deploycc", "build", str(request.model), "--target", shown, "--name", request.name]
     for name, shape in request.shapes.items():
-        extents = "x".join(map(str, shape))
+        extents = text_of(request.buckets.get(name, [(extent,) for extent in shape]))
         words += ["--shape", f"{name}={extents}"]
     if request.emit != "shared":
         words += ["--emit", request.emit]
@@ -352,28 +361,22 @@ def tasks_of(request: BuildRequest, trace: Trace) -> tuple[Model, Report, Progra
 
 
 def build_in_child(message: dict[str, Any], emit: Callable[[Event], None]) -> dict[str, Any]:
-    """The whole line; runs in the child process only."""
+    """The whole line, up to the schedules once for each variant; runs in the child process only."""
     request = request_from_json(message["request"])
-    target = request.target
-    trace = Trace(request.dump_dir, emit)
     try:
-        model, report, program = tasks_of(request, trace)
+        from deploycc.lines import lines_of
 
-        from deploycc.scheduling import choose
+        model, report, program, others = lines_of(request, emit)
+        trace = Trace(request.dump_dir, emit)
 
-        # A later folder's schedule replaces an earlier one's of the same name.
-        directories = (data_dir("schedules"), *request.schedule_dirs)
-        program = trace("schedule", choose, program, target, directories, databases(request))
+        from deploycc.planning import plan_variants
 
-        from deploycc.planning import plan
-
-        listings = request.keep_kernels or request.dump_dir is not None
-        planned = trace(
+        plans = trace(
             "plan",
-            plan,
-            program,
-            target,
-            listings=listings,
+            plan_variants,
+            (program, *(one.program for one in others)),
+            request.target,
+            listings=request.keep_kernels or request.dump_dir is not None,
             arena=request.arena,
             max_memory=request.max_memory,
         )
@@ -387,8 +390,10 @@ def build_in_child(message: dict[str, Any], emit: Callable[[Event], None]) -> di
         from deploycc.report import pages_of
 
         pages = pages_of(gather(request, model, report, program))
+        variants = tuple(Variant(plan, one.golden) for plan, one in zip(plans[1:], others, strict=True))
+        staging_folder = Path(message["staging"])
         result = trace(
-            "package", package, planned, request, model, reference, Path(message["staging"]), pages
+            "package", package, plans[0], request, model, reference, staging_folder, pages, variants
         )
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -82,6 +82,11 @@ CATALOGUE: dict[str, Code] = {
     "DC217": Code("tensor wider than an image of the GPU", 0),
     "DC218": Code("fully connected layer wider than the target takes", 0),
     "DC219": Code("size that depends on the data", 1),
+    "DC240": Code("more variants than a package takes", 2),
+    "DC241": Code("one dimension given two ranges", 2),
+    "DC242": Code("ranges of shapes where one shape is needed", 2),
+    "DC243": Code("ranges of shapes that are none", 2),
+    "DC244": Code("package has no such variant", 2),
     "DC220": Code("input with more channels than the unit reads", 0),
     "DC221": Code("more elements than the target can count", 1),
     # DC300-DC349: element types

@@ -113,6 +113,8 @@ class BuildRequest:
     """Most bytes that a handle may take, with as many threads as the target has cores."""
     profile: bool = False
     """Whether its library counts what each step takes."""
+    buckets: Mapping[str, tuple[tuple[int, ...], ...]] = field(default_factory=dict)
+    """For each axis of an input the extents that it may have, where some axis has several."""
 
 
 @dataclass(frozen=True)
@@ -363,6 +365,14 @@ class Golden:
     engine: str
     seed: int
     own_error: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A network at other input shapes than its package's first, with kernels and weights of that one."""
+
+    plan: Plan
+    golden: Golden
 
 
 @dataclass(frozen=True)

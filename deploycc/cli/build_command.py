@@ -10,7 +10,7 @@ import click
 from deploycc.build import build
 from deploycc.cli.handing_over import hand_over_and_tell, refuse_options_of_packages
 from deploycc.cli.memory_table import trade
-from deploycc.cli.options import limit_options, limits_of, shape_option
+from deploycc.cli.options import limit_options, limits_of, ranges_option
 from deploycc.cli.progress import Progress
 from deploycc.cli.tuning_progress import TuningProgress
 from deploycc.cli.values import BytesOption, TargetOption, shapes_of
@@ -18,6 +18,7 @@ from deploycc.diagnostics import render
 from deploycc.identifiers import suggest_library_name
 from deploycc.lint_targets import is_external
 from deploycc.memory_use import Arena
+from deploycc.ranges import Extent, one_shape_only
 from deploycc.types import Package
 
 
@@ -27,6 +28,7 @@ from deploycc.types import Package
 Examples:
   deploycc build model.onnx --target arm64
   deploycc build det.onnx --target rpi4 --shape x=1x3x640x640 -o out/det
+  deploycc build det.onnx --target rpi4 --shape x=1..4x3x640x640 -o out/det
   deploycc build model.onnx --target ./my-board.toml --name detector --emit static
   deploycc build model.onnx --target ./my-board.toml --arena smallest --max-memory 64MiB
   deploycc build model.onnx --target snpe:htp
@@ -47,7 +49,7 @@ is interrupted leaves nothing.""",
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), metavar="DIR", help="Where the package goes."
 )
-@shape_option()
+@ranges_option()
 @click.option("--name", help="C identifier that prefixes every symbol; made from the file name if not given.")
 @click.option(
     *("--emit", "emit"),
@@ -128,7 +130,7 @@ def build_command(
     model: Path,
     target: str,
     output: Path | None,
-    shapes: tuple[tuple[str, tuple[int, ...]], ...],
+    shapes: tuple[tuple[str, tuple[Extent, ...]], ...],
     name: str | None,
     emit: Literal["shared", "static"],
     runtime: Literal["private", "shared"],
@@ -153,7 +155,8 @@ def build_command(
     limits = limits_of(stage_seconds, memory_mib)
     if is_external(target):
         refuse_options_of_packages(target)
-        hand_over_and_tell(model, target, output, given_shapes, name, limits, quiet=quiet, verbose=verbose)
+        one = one_shape_only(f"a hand-over to {target}", given_shapes)
+        hand_over_and_tell(model, target, output, one, name, limits, quiet=quiet, verbose=verbose)
         return
     progress: Progress | TuningProgress = Progress(quiet=quiet)
     if tune is not None:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from deploycc.cli.values import ShapeOption
+from deploycc.cli.values import RangesOption, ShapeOption
 from deploycc.types import Limits
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -25,6 +25,18 @@ def shape_option(
         multiple=True,
         metavar="NAME=1x3x224x224",
         help=help_text,
+    )
+
+
+def ranges_option() -> Callable[[Command], Command]:
+    """``--shape`` of a build, whose extents may be ranges; as ``shapes``."""
+    return click.option(
+        *("--shape", "shapes"),
+        type=RangesOption(),
+        multiple=True,
+        metavar="NAME=1x3x224x224",
+        help="Static shape of an input; once for each input with dynamic dimensions. 1..8x3x224x224 or "
+        "1,2,4x3x224x224: a variant for each, in one package.",
     )
 
 

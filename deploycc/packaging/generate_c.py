@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from deploycc.element_types import ELEMENT_TYPES
 from deploycc.identifiers import comment_text, string_literal
-from deploycc.packaging import generate_timers
+from deploycc.packaging import generate_arena, generate_timers, generate_variants
 from deploycc.packaging.interface import ABI_VERSION, Interface, Tensor
 from deploycc.templates import fill
 from deploycc.types import Buffer, Call, Plan
@@ -108,7 +108,7 @@ typedef void (*@N@_observer)(void *context, uint32_t step, const void *arena);
  * timers and for looking at intermediate tensors; without an observer a run costs nothing more. */
 @N@_API @N@_status @N@_observe(@N@_handle *handle, @N@_observer observer, void *context);
 
-@PROFILE@/* Steps of a run, and the name of each one's kernel; NULL when step is out of range. */
+@BESIDES@/* Steps of a run, and the name of each one's kernel; NULL when step is out of range. */
 @N@_API uint32_t @N@_step_count(void);
 @N@_API const char *@N@_step_name(uint32_t step);
 
@@ -160,8 +160,8 @@ int (*const __TVMBackendFreeWorkspace)(int, int, void *) = dcc_free_workspace;
 
 """
 
-_SOURCE_TAIL = """\
-static const dcc_model model = {
+_MODEL = """\
+static const dcc_model @V@model = {
     .abi = DCC_ABI,
     .input_count = @IC@,
     .output_count = @OC@,
@@ -173,10 +173,13 @@ static const dcc_model model = {
     .arena_bytes = @ARENA@u,
     .workspace_bytes = @WORKSPACE@u,
     .thread_workspace_bytes = @THREAD_WORKSPACE@u,
-    .steps = steps,
+    .steps = @V@steps,
     .timed = @TIMED@,
 };
 
+"""
+
+_SOURCE_TAIL = """\
 uint32_t @N@_abi_version(void) {
     return @ABI@;
 }
@@ -268,7 +271,9 @@ def header(interface: Interface) -> str:
             "TENSORS": "".join(lines),
             "MACROS": "".join(macros),
             "DTYPES": dtypes,
-            "PROFILE": generate_timers.header(interface),
+            "BESIDES": "".join(
+                part.header(interface) for part in (generate_timers, generate_variants, generate_arena)
+            ),
             "IC": str(len(interface.inputs)),
             "OC": str(len(interface.outputs)),
         },
@@ -276,6 +281,7 @@ def header(interface: Interface) -> str:
 
 
 def _tensor_table(tensors: Sequence[Tensor], role: str) -> str:
+    """The array ``ROLEs`` and the shapes in it."""
     if not tensors:
         return ""
     lines = [
@@ -307,6 +313,25 @@ def _pointer(buffer: Buffer) -> str:
 STEPS_TOGETHER = 32
 """Calls in one C function: compilers take longer than in proportion for functions of many branches."""
 
+_STEP_MACROS = (
+    "#define ARENA(offset) ((char *)arena + (offset))\n"
+    "#define WATCHED(number)                                     \\\n"
+    "    do {                                                    \\\n"
+    "        if (watch != NULL) {                                \\\n"
+    "            watch->observer(watch->context, number, arena); \\\n"
+    "        }                                                   \\\n"
+    "    } while (0)\n"
+    "#define STEP(number, call)     \\\n"
+    "    do {                       \\\n"
+    "        int32_t failed = call; \\\n"
+    "        if (failed != 0) {     \\\n"
+    "            *step = number;    \\\n"
+    "            return failed;     \\\n"
+    "        }                      \\\n"
+    "        WATCHED(number);       \\\n"
+    "    } while (0)\n\n"
+)
+
 _STEPS = """\
 static int32_t {name}(const void *const *in, void *const *out, void *arena, uint32_t *step,
                {indent}const dcc_watch *watch) {{
@@ -323,16 +348,19 @@ def _step(index: int, call: Call, kernel: dict[str, str]) -> str:
     return f"    STEP({index}, {kernel[call.symbol]}({', '.join(pointers)}));\n"
 
 
-def _steps(calls: Sequence[Call], kernel: dict[str, str]) -> str:
-    """The function that makes all calls, through one for each ``STEPS_TOGETHER`` of them."""
+def _steps(calls: Sequence[Call], kernel: dict[str, str], variant: str = "") -> str:
+    """The function that makes all calls, through one for each ``STEPS_TOGETHER`` of them.
+
+    ``variant`` begins the names.
+    """
     parts, chunks = [], []
     for start in range(0, len(calls), STEPS_TOGETHER):
-        chunks.append(f"steps_from_{start}")
+        chunks.append(f"{variant}steps_from_{start}")
         parts.append(_STEPS.format(name=chunks[-1], indent=" " * len(chunks[-1])))
         together = calls[start : start + STEPS_TOGETHER]
         parts += [_step(start + place, call, kernel) for place, call in enumerate(together)]
         parts.append("    return 0;\n}\n\n")
-    parts.append(_STEPS.format(name="steps", indent=" " * len("steps")))
+    parts.append(_STEPS.format(name=f"{variant}steps", indent=" " * len(f"{variant}steps")))
     parts.append("    int32_t failed = 0;\n" if chunks else "")
     for chunk in chunks:
         parts.append(f"    failed = failed != 0 ? failed : {chunk}(in, out, arena, step, watch);\n")
@@ -340,11 +368,14 @@ def _steps(calls: Sequence[Call], kernel: dict[str, str]) -> str:
     return "".join(parts)
 
 
-def source(interface: Interface, plan: Plan) -> str:
-    """The model definition: tensor tables, the straight-line call list, the public functions."""
-    name = interface.name
+def source(interface: Interface, plan: Plan, others: Sequence[Plan] = ()) -> str:
+    """The model definition: tensor tables, the straight-line call list, the public functions.
+
+    ``others`` are the plans of the variants but the first.
+    """
+    name, plans = interface.name, (plan, *others)
     arity: dict[str, int] = {}
-    for call in plan.calls:
+    for call in (call for one in plans for call in one.calls):
         if call.symbol == "memcpy":
             if len(call.arguments) != 2:
                 raise ValueError("a memcpy step takes a destination and a source")
@@ -362,53 +393,45 @@ def source(interface: Interface, plan: Plan) -> str:
         parts.append(f'extern const unsigned char {name}_weights[] __attribute__((visibility("hidden")));\n')
         parts.append(f"#define WEIGHT(offset) ((void *)(uintptr_t)({name}_weights + (offset)))\n")
     parts.append("\n")
-    parts.append(_tensor_table(interface.inputs, "input"))
-    parts.append(_tensor_table(interface.outputs, "output"))
-    if plan.calls:
-        rows = "".join(f"    {string_literal(call.symbol)},\n" for call in plan.calls)
-        parts.append(f"static const char *const step_names[] = {{\n{rows}}};\n\n")
-    parts.append("#define ARENA(offset) ((char *)arena + (offset))\n")
-    parts.append(
-        "#define WATCHED(number)                                     \\\n"
-        "    do {                                                    \\\n"
-        "        if (watch != NULL) {                                \\\n"
-        "            watch->observer(watch->context, number, arena); \\\n"
-        "        }                                                   \\\n"
-        "    } while (0)\n"
-    )
-    parts.append(
-        "#define STEP(number, call)     \\\n"
-        "    do {                       \\\n"
-        "        int32_t failed = call; \\\n"
-        "        if (failed != 0) {     \\\n"
-        "            *step = number;    \\\n"
-        "            return failed;     \\\n"
-        "        }                      \\\n"
-        "        WATCHED(number);       \\\n"
-        "    } while (0)\n\n"
-    )
-    parts.append(_steps(plan.calls, kernel))
-    parts.append(
-        fill(
-            _SOURCE_TAIL,
-            {
-                "N": name,
-                "ABI": str(ABI_VERSION),
-                "IC": str(len(interface.inputs)),
-                "OC": str(len(interface.outputs)),
-                "SC": str(len(plan.calls)),
-                "INPUTS": "inputs" if interface.inputs else "NULL",
-                "OUTPUTS": "outputs" if interface.outputs else "NULL",
-                "STEP_NAMES": "step_names" if plan.calls else "NULL",
-                "ARENA": str(plan.arena_bytes),
-                "WORKSPACE": str(plan.workspace_bytes),
-                "THREAD_WORKSPACE": str(plan.thread_workspace_bytes),
-                "TIMED": str(int(interface.profile)),
-            },
-        )
-    )
+    tensors = interface.variants or ((interface.inputs, interface.outputs),)
+    prefixes = ["", *(f"v{number}_" for number in range(1, len(plans)))]
+    for variant, one, (inputs, outputs) in zip(prefixes, plans, tensors, strict=True):
+        parts.append(_tensor_table(inputs, f"{variant}input"))
+        parts.append(_tensor_table(outputs, f"{variant}output"))
+        if one.calls:
+            rows = "".join(f"    {string_literal(call.symbol)},\n" for call in one.calls)
+            parts.append(f"static const char *const {variant}step_names[] = {{\n{rows}}};\n\n")
+    parts.append(_STEP_MACROS)
+    for variant, one in zip(prefixes, plans, strict=True):
+        parts.append(_steps(one.calls, kernel, variant))
+    for variant, one in zip(prefixes, plans, strict=True):
+        parts.append(_model(interface, variant, one, plans))
+    parts.append(fill(_SOURCE_TAIL, {"N": name, "ABI": str(ABI_VERSION)}))
     parts.append(generate_timers.source(interface))
+    parts.append(generate_variants.source(interface))
+    parts.append(generate_arena.source(interface))
     return "".join(parts)
+
+
+def _model(interface: Interface, variant: str, plan: Plan, plans: Sequence[Plan]) -> str:
+    """A ``dcc_model``; all of a package have the sizes of the largest, so that a handle fits each."""
+    return fill(
+        _MODEL,
+        {
+            "N": interface.name,
+            "V": variant,
+            "IC": str(len(interface.inputs)),
+            "OC": str(len(interface.outputs)),
+            "SC": str(len(plan.calls)),
+            "INPUTS": f"{variant}inputs" if interface.inputs else "NULL",
+            "OUTPUTS": f"{variant}outputs" if interface.outputs else "NULL",
+            "STEP_NAMES": f"{variant}step_names" if plan.calls else "NULL",
+            "ARENA": str(max(one.arena_bytes for one in plans)),
+            "WORKSPACE": str(max(one.workspace_bytes for one in plans)),
+            "THREAD_WORKSPACE": str(max(one.thread_workspace_bytes for one in plans)),
+            "TIMED": str(int(interface.profile)),
+        },
+    )
 
 
 def weights_assembly(name: str, file_name: str, sha256: str) -> str:

@@ -4,6 +4,8 @@
 #endif
 #include "deploycc_rt.h"
 
+#include "handle.h"
+
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -12,28 +14,12 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define ERROR_BYTES 256
-
-struct dcc_handle {
-    const dcc_model *model;
-    dcc_pool *pool; /* NULL for one thread */
-    void *arena;
-    void *owned; /* what destroy frees; NULL for caller-owned memory */
-    _Atomic int32_t user; /* process id of the thread inside, 0 for none */
-    int32_t threads;
-    dcc_watch watch; /* no observer: nobody */
-    dcc_timers *timers; /* NULL for a model without */
-    char error[ERROR_BYTES];
-    dcc_workspace main_space;
-    dcc_workspace worker_spaces[]; /* one for each participant */
-};
-
 /* Texts of the last failed creates, each with the thread it is for: a text in thread-local storage would
  * take of a reserve that all libraries of a process share (parallel.c). */
 #define CREATE_ERRORS 32
 typedef struct create_failure {
     _Atomic int32_t thread; /* kernel's number of it, 0 for none; these come again later than pthread_t do */
-    char text[ERROR_BYTES];
+    char text[DCC_ERROR_BYTES];
 } create_failure;
 static create_failure create_failures[CREATE_ERRORS];
 static _Atomic uint32_t places_taken;
@@ -76,7 +62,15 @@ static void forget_create_error(void) {
 static dcc_status fail(char *slot, dcc_status status, const char *format, ...) {
     va_list values;
     va_start(values, format);
-    (void)vsnprintf(slot, ERROR_BYTES, format, values);
+    (void)vsnprintf(slot, DCC_ERROR_BYTES, format, values);
+    va_end(values);
+    return status;
+}
+
+dcc_status dcc_fail(dcc_handle *handle, dcc_status status, const char *format, ...) {
+    va_list values;
+    va_start(values, format);
+    (void)vsnprintf(handle == NULL ? create_error() : handle->error, DCC_ERROR_BYTES, format, values);
     va_end(values);
     return status;
 }
@@ -270,6 +264,14 @@ static void leave(dcc_handle *handle) {
     atomic_store_explicit(&handle->user, 0, memory_order_release);
 }
 
+int dcc_enter(dcc_handle *handle) {
+    return enter(handle);
+}
+
+void dcc_leave(dcc_handle *handle) {
+    leave(handle);
+}
+
 dcc_status dcc_destroy(dcc_handle *handle) {
     if (handle == NULL) {
         return DCC_OK;
@@ -279,6 +281,9 @@ dcc_status dcc_destroy(dcc_handle *handle) {
     }
     if (handle->pool != NULL) {
         dcc_pool_release(handle->pool);
+    }
+    if (handle->shared != NULL) {
+        dcc_arena_part(handle->shared);
     }
     free(handle->timers);
     free(handle->owned);
@@ -415,8 +420,13 @@ dcc_status dcc_run(dcc_handle *handle, const void *const *inputs, void *const *o
         return DCC_ERROR_BUSY;
     }
     dcc_status status = check_buffers(handle, inputs, outputs);
-    if (status == DCC_OK) {
+    if (status == DCC_OK && handle->shared != NULL && !dcc_arena_enter(handle->shared)) {
+        status = fail(handle->error, DCC_ERROR_BUSY, "another handle runs in the same arena");
+    } else if (status == DCC_OK) {
         status = run_steps(handle, inputs, outputs);
+        if (handle->shared != NULL) {
+            dcc_arena_leave(handle->shared);
+        }
     }
     leave(handle);
     return status;
