@@ -222,6 +222,16 @@ def resolve_request(
     )
 
 
+def check_target(target: str | Path | Target) -> Target:
+    """The target that packages are to be built for.  Raises ``DeployccError`` if it is none (DC500-DC519)."""
+    if isinstance(target, Target):
+        return target
+    refusal = not_compiled_for(str(target))
+    if refusal is not None:
+        raise DeployccError(refusal)
+    return load_target(str(target))
+
+
 def _tuned(
     request: BuildRequest,
     target: str | Path | Target,

@@ -205,6 +205,10 @@ CATALOGUE: dict[str, Code] = {
     "DC763": Code("factory makes no module", 2),
     "DC764": Code("shapes do not fit forward()", 2),
     "DC765": Code("torch cannot export the module", 1),
+    "DC766": Code("not a usable pipeline.json", 2),
+    "DC767": Code("part that is not the one of pipeline.json", 2),
+    "DC768": Code("pipeline that cannot be built so", 2),
+    "DC769": Code("pipeline that computes something else", 1),
     # DC770-DC779: what lint is told to check, and what it is asked
     "DC770": Code("deploycc.toml cannot be read", 2),
     "DC771": Code("unknown key in deploycc.toml", 2),

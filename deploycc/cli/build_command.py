@@ -11,6 +11,7 @@ from deploycc.build import build
 from deploycc.cli.handing_over import hand_over_and_tell, refuse_options_of_packages
 from deploycc.cli.memory_table import trade
 from deploycc.cli.options import limit_options, limits_of, ranges_option
+from deploycc.cli.pipeline_building import build_and_tell, is_pipeline, refuse_options_of_models
 from deploycc.cli.progress import Progress
 from deploycc.cli.tuning_progress import TuningProgress
 from deploycc.cli.values import BytesOption, TargetOption, shapes_of
@@ -32,8 +33,10 @@ Examples:
   deploycc build model.onnx --target ./my-board.toml --name detector --emit static
   deploycc build model.onnx --target ./my-board.toml --arena smallest --max-memory 64MiB
   deploycc build model.onnx --target snpe:htp
+  deploycc build parts/pipeline.json --target rpi4 --verify
 
-For another compiler's target (snpe) the folder has what its converter needs, and no library.
+For another compiler's target (snpe) the folder has what its converter needs, and no library. Of a
+pipeline.json ('deploycc split') all parts for the CPU are built, with one runtime and one arena.
 
 Without -o the package is the folder NAME-TARGET. It is complete or absent: a build that fails or
 is interrupted leaves nothing.""",
@@ -157,6 +160,22 @@ def build_command(
         refuse_options_of_packages(target)
         one = one_shape_only(f"a hand-over to {target}", given_shapes)
         hand_over_and_tell(model, target, output, one, name, limits, quiet=quiet, verbose=verbose)
+        return
+    if is_pipeline(model):
+        refuse_options_of_models()
+        build_and_tell(
+            model,
+            target,
+            output,
+            quiet=quiet,
+            verbose=verbose,
+            seed=seed,
+            limits=limits,
+            verify=verified,
+            schedule_dirs=schedule_dirs,
+            records=records,
+            shipped_records=shipped_records,
+        )
         return
     progress: Progress | TuningProgress = Progress(quiet=quiet)
     if tune is not None:
