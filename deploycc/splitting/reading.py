@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from deploycc.element_types import ELEMENT_TYPES
-from deploycc.identifiers import check_library_name
+from deploycc.identifiers import check_library_name, comment_text
 from deploycc.splitting.describing import FORMAT, SCHEMA_VERSION
 from deploycc.splitting.parts import PLACES, Cut, CutTensor, Part, Row
 from deploycc.splitting.pipeline import Pipeline, pipeline_of
