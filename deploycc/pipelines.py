@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,14 +20,12 @@ from deploycc.build import build, check_target
 from deploycc.packaging.manifest import files_of
 from deploycc.result_types import TensorDifference
 from deploycc.split import is_split
-from deploycc.splitting.generate_app import cmake, main, recorded_file
-from deploycc.splitting.generate_header import header
-from deploycc.splitting.generate_source import source
-from deploycc.splitting.parts import Part
-from deploycc.splitting.pipeline import GOLDEN, Pipeline, interface_name
-from deploycc.splitting.reading import inside, read_pipeline
 from deploycc.staging import staging
 from deploycc.types import DeployccError, Diagnostic, Limits, Package, Target
+
+if TYPE_CHECKING:
+    from deploycc.splitting.parts import Part
+    from deploycc.splitting.pipeline import Pipeline
 
 Event = dict[str, Any]
 
@@ -67,6 +65,13 @@ def build_pipeline(
     file says, DC768 for a target or folder that this is not for, DC769 where ``verify`` finds another result,
     and what building a part raises.  Nothing is left behind then.
     """
+    # They load ONNX, which an import of deploycc should not.
+    from deploycc.splitting.generate_app import cmake, main
+    from deploycc.splitting.generate_header import header
+    from deploycc.splitting.generate_source import source
+    from deploycc.splitting.pipeline import interface_name
+    from deploycc.splitting.reading import read_pipeline
+
     file = Path(path).absolute()
     compiled = check_target(target)
     if compiled.linker.toolchain == "none":
@@ -157,6 +162,10 @@ def _built(packages: Sequence[Package], target: Target) -> dict[str, Any]:
 
 def _copy(pipeline: Pipeline, source_folder: Path, folder: Path) -> None:
     """The parts, what is handed on, and the records; nothing else of the folder, and no links."""
+    from deploycc.splitting.generate_app import recorded_file
+    from deploycc.splitting.pipeline import GOLDEN
+    from deploycc.splitting.reading import inside
+
     wanted = [f"parts/{part.stem}.onnx" for part in pipeline.cut.parts]
     for name, tensor in pipeline.cut.tensors.items():
         for exact in (True, False):
@@ -202,6 +211,8 @@ def _told(tensors: Sequence[tuple[str, str, list[int]]]) -> str:
 def _verify(pipeline: Pipeline, folder: Path, limits: Limits) -> None:
     """Run the packages in order, what the other parts compute from the record; raise DC769 if it is wrong."""
     from deploycc.running import Orders, open_package, place_of, run
+    from deploycc.splitting.generate_app import recorded_file
+    from deploycc.splitting.pipeline import GOLDEN
 
     there: dict[str, Any] = {}
 

@@ -50,6 +50,8 @@ def read_pipeline(path: Path, cpu_target: str) -> tuple[Pipeline, dict[str, Any]
     except _Broken as error:
         raise _refused(path, str(error)) from None
     except DeployccError as error:
+        if error.diagnostics[0].code == "DC766":
+            raise
         raise _refused(path, error.diagnostics[0].message) from None
     target = table.get("target")
     shown = comment_text(target)[:80] if isinstance(target, str) else "other places"
