@@ -410,6 +410,9 @@ def build_in_child(message: dict[str, Any], emit: Callable[[Event], None]) -> di
             raise disk_full(request.output) from None
         raise
     diagnostics = (*model.diagnostics, *report.diagnostics, *result.diagnostics)
+    if others:  # most of what there is to say of one variant holds for all
+        more = (note for one in others for note in one.diagnostics)
+        diagnostics = tuple(dict.fromkeys((*diagnostics, *more)))
     return {
         "manifest": json.loads(json.dumps(dict(result.manifest))),
         "diagnostics": [asdict(d) for d in diagnostics],

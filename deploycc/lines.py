@@ -11,7 +11,7 @@ from deploycc.lint_types import Report
 from deploycc.records import databases
 from deploycc.resources import data_dir
 from deploycc.trace import Trace
-from deploycc.types import BuildRequest, DeployccError, Golden, Model, Program
+from deploycc.types import BuildRequest, DeployccError, Diagnostic, Golden, Model, Program
 
 Event = dict[str, Any]
 
@@ -22,6 +22,7 @@ class Other:
 
     program: Program
     golden: Golden
+    diagnostics: tuple[Diagnostic, ...]
 
 
 def lines_of(
@@ -46,7 +47,8 @@ def lines_of(
             if kept is None:
                 kept = model, report, program
             else:
-                others.append(Other(program, trace("golden", golden, model, request.seed)))
+                reference = trace("golden", golden, model, request.seed)
+                others.append(Other(program, reference, (*model.diagnostics, *report.diagnostics)))
         except DeployccError as error:
             told = (replace(one, message=f"{one.message} (variant {shown})") for one in error.diagnostics)
             raise DeployccError(*told) from None

@@ -109,7 +109,7 @@ def test_the_example_and_the_tools_take_it(net: Path, package: Path, tmp_path: P
         ["diff", f"{package}@0", f"{package}@1"],
         ["verify", f"{package}@2", "--model", str(net), "--bisect"],
         ["report", f"{package}@2", "-o", str(tmp_path / "page.html")],
-        ["inspect", f"{package}@3", "--kernel", "0"],
+        ["inspect", str(package), "--kernel", "0"],
     ):
         result = CliRunner().invoke(program, words)
         assert result.exit_code == 0, f"{words}: {result.output} {result.exception}"

@@ -16,6 +16,7 @@ from deploycc.cli.program import program
 from deploycc.importing import expand
 from deploycc.ranges import Extent, extent_of, one_shape_only, split_ranges, text_of
 from deploycc.request import request_from_json, request_to_json
+from deploycc.tuning import tune
 from deploycc.types import DeployccError
 
 
@@ -188,3 +189,9 @@ def test_a_shape_that_is_none(tmp_path: Path) -> None:
     result = CliRunner().invoke(program, ["build", str(tmp_path / "m.onnx"), "--shape", "x=1..x3"])
     assert result.exit_code == 2
     assert "NAME=1..8x3x224x224" in result.output
+
+
+def test_tuning_is_for_one_shape(tmp_path: Path) -> None:
+    path = model(tmp_path / "m.onnx", x=["n", 3])
+    with pytest.raises(DeployccError, match="DC242: tuning is for one shape at a time"):
+        tune(path, "x86-64", "1s", shapes={"x": (range(1, 4), 3)}, database=tmp_path / "records.jsonl")
