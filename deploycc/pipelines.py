@@ -67,6 +67,7 @@ def build_pipeline(
     """
     # They load ONNX, which an import of deploycc should not.
     from deploycc.splitting.generate_app import cmake, main
+    from deploycc.splitting.generate_c_front import c_header, c_source, has_c_front
     from deploycc.splitting.generate_header import header
     from deploycc.splitting.generate_source import source
     from deploycc.splitting.pipeline import interface_name
@@ -123,6 +124,12 @@ def build_pipeline(
             "CMakeLists.txt": cmake(pipeline),
             "main.cpp": main(pipeline),
         }
+        if has_c_front(pipeline):
+            texts |= {
+                "pipeline.h": c_header(pipeline),
+                "pipeline_c.cpp": c_source(pipeline),
+                "CMakeLists.txt": cmake(pipeline, ("pipeline.cpp", "pipeline_c.cpp")),
+            }
         for title, text in texts.items():
             (folder / title).write_text(text, encoding="ascii")
         if verify:

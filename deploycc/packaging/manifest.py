@@ -51,6 +51,10 @@ _REQUIRED: Mapping[str, type] = {
 }
 
 
+VARYING = ("calls", "golden", "inputs", "memory", "outputs")
+"""The tables in which variants of a package for several shapes differ; the manifest's own are the first's."""
+
+
 def sha256_of(path: Path) -> str:
     """Hex SHA-256 of a file's bytes."""
     with path.open("rb") as file:
@@ -280,9 +284,16 @@ def read_manifest(root: Path) -> dict[str, Any]:
             raise _broken(shown, f'"{key}" is {"missing" if key not in manifest else f"no {kind.__name__}"}')
     if manifest["name"] != found[0].parent.name:
         raise _broken(shown, '"name" is not the folder\'s')
+    variants = manifest.get("variants", [{key: manifest[key] for key in VARYING}])
+    if not isinstance(variants, list) or not variants or not all(map(_is_variant, variants)):
+        raise _broken(shown, '"variants" is no list of tables for each variant')
     if not all(isinstance(entry, dict) for entry in manifest["files"].values()):
         raise _broken(shown, 'an entry of "files" is no object')
     return manifest
+
+
+def _is_variant(entry: object) -> bool:
+    return isinstance(entry, dict) and all(isinstance(entry.get(key), _REQUIRED[key]) for key in VARYING)
 
 
 def _broken(shown: str, why: str) -> DeployccError:

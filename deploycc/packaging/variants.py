@@ -8,11 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from deploycc.packaging.interface import Interface
-from deploycc.packaging.manifest import call_entry, golden_table, memory_table, tensor_entry
+from deploycc.packaging.manifest import VARYING, call_entry, golden_table, memory_table, tensor_entry
 from deploycc.types import DeployccError, Diagnostic, Golden, Plan, Variant
-
-TABLES = ("calls", "golden", "inputs", "memory", "outputs")
-"""The parts of a manifest in which variants differ; the manifest's own are those of the first."""
 
 
 def variant_tables(
@@ -59,7 +56,7 @@ def view_of(manifest: Mapping[str, Any], number: int, shown: str) -> dict[str, A
         )
     if "variants" not in manifest:
         return dict(manifest)
-    tables = {key: value for key, value in manifest["variants"][number].items() if key in TABLES}
+    tables = {key: value for key, value in manifest["variants"][number].items() if key in VARYING}
     return {
         **{key: value for key, value in manifest.items() if key != "variants"},
         **tables,

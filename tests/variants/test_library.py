@@ -76,6 +76,19 @@ def test_each_variant_is_a_package_of_its_own_to_look_at(package: Path) -> None:
         verify(f"{package}@1", inputs=[x, offset])
 
 
+@pytest.mark.parametrize(
+    "variants", [None, {}, [], [1], [{"calls": []}], "all", [{"calls": 1, "golden": {}, "inputs": []}]]
+)
+def test_a_manifest_with_broken_variants(package: Path, tmp_path: Path, variants: object) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(package, broken, symlinks=True)
+    path = broken / "share" / "several" / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "variants": variants}))
+    with pytest.raises(DeployccError, match="DC701") as caught:
+        inspect(broken)
+    assert caught.value.diagnostics[0].got == '"variants" is no list of tables for each variant'
+
+
 @pytest.mark.parametrize("number", [3, 12])
 def test_a_variant_that_is_not_there(package: Path, number: int) -> None:
     with pytest.raises(DeployccError) as caught:
@@ -135,6 +148,13 @@ def test_for_arm64_under_qemu(tmp_path: Path) -> None:
     package = several.write(tmp_path / "arm", plans.ARM64_MUSL, emit="static")
     for number in range(3):
         assert verify(f"{package}@{number}").ok
+
+
+def test_built_by_the_apps_own_toolchain(tmp_path: Path) -> None:
+    package = several.write(tmp_path / "sources", plans.UNLINKED)
+    run([tool("cmake"), "-S", package / "example", "-B", tmp_path / "build"])
+    run([tool("cmake"), "--build", tmp_path / "build"])
+    assert "y: max error 0, " in run([tmp_path / "build" / "several_example"]).stdout
 
 
 def test_the_arena_and_variants_together(tmp_path: Path) -> None:

@@ -217,6 +217,24 @@ def test_the_example_of_the_whole(built: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_from_c(built: Path, tmp_path: Path) -> None:
+    """The other parts as callbacks; what they return comes out, and no exception does."""
+    run([tool("cmake"), "-S", built, "-B", tmp_path / "build"])
+    run([tool("cmake"), "--build", tmp_path / "build", "--target", "net_pipeline"])
+    strict = ["-std=c99", *STRICT, f"-I{built}"]
+    run([tool("gcc"), *strict, "-c", Path(__file__).with_name("pipeline.c"), "-o", tmp_path / "pipeline.o"])
+    folders = [f"{built}/packages/{name}/lib" for name in ("net_part1", "net_part3")]
+    libraries = [f"-L{folder}" for folder in folders]
+    libraries += ["-lnet_part1", "-lnet_part3", "-ldeploycc_rt", "-o", tmp_path / "app"]
+    run([tool("g++"), tmp_path / "pipeline.o", tmp_path / "build" / "libnet_pipeline.a", *libraries])
+    table = json.loads((built / "pipeline.json").read_text())
+    record = {one["name"]: Path(one["golden"][0]).stem for one in table["tensors"]}
+    names = ["image", "alive", "third", "result"]
+    words = [tmp_path / "app", built / "golden", *(record[name] for name in names)]
+    run(words, env={"LD_LIBRARY_PATH": ":".join(folders)})
+
+
+@pytest.mark.slow
 def test_what_is_in_the_folder(built: Path) -> None:
     table = json.loads((built / "pipeline.json").read_text())
     assert table["built"]["packages"] == ["net_part1", "net_part3"]
