@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deploycc.build import build, check_target
+from deploycc.lint_targets import is_external
 from deploycc.packaging.manifest import files_of
 from deploycc.result_types import TensorDifference
 from deploycc.split import is_split
@@ -74,6 +75,16 @@ def build_pipeline(
     from deploycc.splitting.reading import read_pipeline
 
     file = Path(path).absolute()
+    if not isinstance(target, Target) and is_external(str(target)):
+        raise DeployccError(
+            Diagnostic(
+                "DC768",
+                "a pipeline is built for the machine whose CPU runs its parts",
+                got=f"--target {target}, another compiler's",
+                need="a target that packages are built for",
+                help="'deploycc split' has made what that compiler needs: handover/ beside pipeline.json",
+            )
+        )
     compiled = check_target(target)
     if compiled.linker.toolchain == "none":
         raise DeployccError(

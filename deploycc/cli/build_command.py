@@ -156,11 +156,6 @@ def build_command(
     """Compile MODEL (an ONNX file) into a package that a C++ program links."""
     given_shapes = shapes_of(shapes)
     limits = limits_of(stage_seconds, memory_mib)
-    if is_external(target):
-        refuse_options_of_packages(target)
-        one = one_shape_only(f"a hand-over to {target}", given_shapes)
-        hand_over_and_tell(model, target, output, one, name, limits, quiet=quiet, verbose=verbose)
-        return
     if is_pipeline(model):
         refuse_options_of_models()
         build_and_tell(
@@ -176,6 +171,11 @@ def build_command(
             records=records,
             shipped_records=shipped_records,
         )
+        return
+    if is_external(target):
+        refuse_options_of_packages(target)
+        one = one_shape_only(f"a hand-over to {target}", given_shapes)
+        hand_over_and_tell(model, target, output, one, name, limits, quiet=quiet, verbose=verbose)
         return
     progress: Progress | TuningProgress = Progress(quiet=quiet)
     if tune is not None:
@@ -233,9 +233,12 @@ def summary(package: Package, seconds: float) -> list[str]:
     ]
     if memory["arena"] == "smallest":
         lines.append(f"  {trade(memory)}")
-    for role in ("inputs", "outputs"):
-        tensors = [f"{t['name']} {t['dtype']} {'x'.join(map(str, t['shape']))}" for t in manifest[role]]
-        lines.append(f"  {role} {', '.join(tensors)}")
+    variants = manifest.get("variants", [manifest])
+    for number, variant in enumerate(variants):
+        for role in ("inputs", "outputs"):
+            tensors = [f"{t['name']} {t['dtype']} {'x'.join(map(str, t['shape']))}" for t in variant[role]]
+            which = f"variant {number} " if len(variants) > 1 else ""
+            lines.append(f"  {which}{role} {', '.join(tensors)}")
     if library["needed"]:
         glibc = f" (glibc {library['highest_glibc']} or newer)" if library["highest_glibc"] else ""
         lines.append(f"  needs {', '.join(library['needed'])}{glibc}")

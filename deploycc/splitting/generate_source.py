@@ -152,7 +152,7 @@ def _arena(pipeline: Pipeline) -> str:
     first = next(iter(pipeline.packages.values()))
     return (
         "    static ::std::size_t arena_bytes(const Options &options) {\n"
-        "        ::std::size_t bytes = 0;\n"
+        "        ::std::size_t bytes = 64;  // bad options are for the packages to tell\n"
         f"{needed}"
         "        return bytes;\n"
         "    }\n"

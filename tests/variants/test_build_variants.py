@@ -13,9 +13,10 @@ from click.testing import CliRunner
 from onnx import TensorProto, helper, numpy_helper
 
 from deploycc.build import build
+from deploycc.cli.build_command import summary
 from deploycc.cli.program import program
 from deploycc.running import open_package
-from deploycc.types import DeployccError
+from deploycc.types import DeployccError, Package
 from deploycc.verify import verify
 from tests.models import write_small_net
 from tests.packaging.conftest import STRICT, run, tool
@@ -81,6 +82,14 @@ def test_every_variant_computes_what_onnx_runtime_does(net: Path, package: Path)
         assert verify(f"{package}@{number}", net, "random", seed=number).ok
     shapes = [open_package(f"{package}@{number}").manifest["outputs"][0]["shape"] for number in range(4)]
     assert shapes == [[1, 5, 7, 11], [1, 5, 17, 11], [3, 5, 7, 11], [3, 5, 17, 11]]
+
+
+@pytest.mark.slow
+def test_the_summary_lists_the_variants(package: Path) -> None:
+    manifest = json.loads((package / "share" / "net" / "manifest.json").read_text())
+    lines = summary(Package(package, manifest), 1.0)
+    assert "  variant 3 inputs x float32 3x3x17x11, z float32 2x64" in lines
+    assert "  variant 1 outputs y float32 1x5x17x11, k float32 2x7" in lines
 
 
 @pytest.mark.slow

@@ -178,6 +178,8 @@ def test_options_that_are_for_one_model(parts: Path, tmp_path: Path, words: list
 def test_targets_and_folders_that_it_is_not_for(parts: Path, tmp_path: Path) -> None:
     with pytest.raises(DeployccError, match=r"DC768.*cannot be built in one go"):
         build_pipeline(parts / "pipeline.json", plans.UNLINKED, tmp_path / "out")
+    with pytest.raises(DeployccError, match=r"DC768.*for the machine whose CPU"):
+        build_pipeline(parts / "pipeline.json", "snpe:htp", tmp_path / "out")
     with pytest.raises(DeployccError, match=r"DC768.*is where the parts are read from"):
         build_pipeline(parts / "pipeline.json", plans.X86_64, parts)
 
