@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from deploycc.element_types import ELEMENT_TYPES
 from deploycc.identifiers import comment_text, string_literal
 from deploycc.packaging import generate_arena, generate_timers, generate_variants
-from deploycc.packaging.interface import ABI_VERSION, Interface, Tensor
+from deploycc.packaging.generate_tables import model_table, tensor_table
+from deploycc.packaging.interface import ABI_VERSION, Interface
 from deploycc.templates import fill
 from deploycc.types import Buffer, Call, Plan
 
@@ -160,25 +161,6 @@ int (*const __TVMBackendFreeWorkspace)(int, int, void *) = dcc_free_workspace;
 
 """
 
-_MODEL = """\
-static const dcc_model @V@model = {
-    .abi = DCC_ABI,
-    .input_count = @IC@,
-    .output_count = @OC@,
-    .step_count = @SC@,
-    .name = "@N@",
-    .inputs = @INPUTS@,
-    .outputs = @OUTPUTS@,
-    .step_names = @STEP_NAMES@,
-    .arena_bytes = @ARENA@u,
-    .workspace_bytes = @WORKSPACE@u,
-    .thread_workspace_bytes = @THREAD_WORKSPACE@u,
-    .steps = @V@steps,
-    .timed = @TIMED@,
-};
-
-"""
-
 _SOURCE_TAIL = """\
 uint32_t @N@_abi_version(void) {
     return @ABI@;
@@ -280,26 +262,6 @@ def header(interface: Interface) -> str:
     )
 
 
-def _tensor_table(tensors: Sequence[Tensor], role: str) -> str:
-    """The array ``ROLEs`` and the shapes in it."""
-    if not tensors:
-        return ""
-    lines = [
-        f"static const int64_t {role}_shape_{index}[] = {{{', '.join(str(d) for d in tensor.info.shape)}}};\n"
-        for index, tensor in enumerate(tensors)
-        if tensor.info.shape
-    ]
-    lines.append(f"static const dcc_tensor {role}s[] = {{\n")
-    for index, tensor in enumerate(tensors):
-        shape = f"{role}_shape_{index}" if tensor.info.shape else "NULL"
-        lines.append(
-            f"    {{{string_literal(tensor.info.name)}, {tensor.type.value}, {len(tensor.info.shape)}, "
-            f"{shape}, {tensor.elements}u, {tensor.bytes}u, sizeof({tensor.type.c})}},\n"
-        )
-    lines.append("};\n\n")
-    return "".join(lines)
-
-
 def _pointer(buffer: Buffer) -> str:
     if buffer.kind == "input":
         base = f"(void *)(uintptr_t)in[{buffer.index}]"
@@ -396,8 +358,8 @@ def source(interface: Interface, plan: Plan, others: Sequence[Plan] = ()) -> str
     tensors = interface.variants or ((interface.inputs, interface.outputs),)
     prefixes = ["", *(f"v{number}_" for number in range(1, len(plans)))]
     for variant, one, (inputs, outputs) in zip(prefixes, plans, tensors, strict=True):
-        parts.append(_tensor_table(inputs, f"{variant}input"))
-        parts.append(_tensor_table(outputs, f"{variant}output"))
+        parts.append(tensor_table(inputs, f"{variant}input"))
+        parts.append(tensor_table(outputs, f"{variant}output"))
         if one.calls:
             rows = "".join(f"    {string_literal(call.symbol)},\n" for call in one.calls)
             parts.append(f"static const char *const {variant}step_names[] = {{\n{rows}}};\n\n")
@@ -405,33 +367,12 @@ def source(interface: Interface, plan: Plan, others: Sequence[Plan] = ()) -> str
     for variant, one in zip(prefixes, plans, strict=True):
         parts.append(_steps(one.calls, kernel, variant))
     for variant, one in zip(prefixes, plans, strict=True):
-        parts.append(_model(interface, variant, one, plans))
+        parts.append(model_table(interface, variant, one, plans))
     parts.append(fill(_SOURCE_TAIL, {"N": name, "ABI": str(ABI_VERSION)}))
     parts.append(generate_timers.source(interface))
     parts.append(generate_variants.source(interface))
     parts.append(generate_arena.source(interface))
     return "".join(parts)
-
-
-def _model(interface: Interface, variant: str, plan: Plan, plans: Sequence[Plan]) -> str:
-    """A ``dcc_model``; all of a package have the sizes of the largest, so that a handle fits each."""
-    return fill(
-        _MODEL,
-        {
-            "N": interface.name,
-            "V": variant,
-            "IC": str(len(interface.inputs)),
-            "OC": str(len(interface.outputs)),
-            "SC": str(len(plan.calls)),
-            "INPUTS": f"{variant}inputs" if interface.inputs else "NULL",
-            "OUTPUTS": f"{variant}outputs" if interface.outputs else "NULL",
-            "STEP_NAMES": f"{variant}step_names" if plan.calls else "NULL",
-            "ARENA": str(max(one.arena_bytes for one in plans)),
-            "WORKSPACE": str(max(one.workspace_bytes for one in plans)),
-            "THREAD_WORKSPACE": str(max(one.thread_workspace_bytes for one in plans)),
-            "TIMED": str(int(interface.profile)),
-        },
-    )
 
 
 def weights_assembly(name: str, file_name: str, sha256: str) -> str:

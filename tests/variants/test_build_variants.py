@@ -137,7 +137,9 @@ def test_one_extent_gives_the_package_that_it_always_gave(tmp_path: Path) -> Non
 def test_for_arm64_and_static(net: Path, tmp_path: Path) -> None:
     tool("qemu-aarch64-static")
     shapes = {"x": (1, 3, (5, 6), 11)}
-    made = build(net, "arm64", tmp_path / "arm", shapes=shapes, emit="static", arena="smallest", verify=True)
+    made = build(net, "arm64-musl", tmp_path / "arm", shapes=shapes, emit="static", arena="smallest")
+    for number in range(2):
+        assert verify(f"{made.path}@{number}", net, "random", "qemu-aarch64-static", seed=number).ok
     assert [one["inputs"][0]["shape"][2] for one in made.manifest["variants"]] == [5, 6]
 
 
