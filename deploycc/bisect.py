@@ -117,11 +117,11 @@ def _located(
     request = lint_request(model, shapes, limits)
     message = {
         "request": request_to_json(request),
-        "package": str(package.path),
+        "package": package.reference,
         "runner": runner,
         "scratch": str(scratch),
     }
-    command = f"deploycc verify {package.path} --model {model} --bisect"
+    command = f"deploycc verify {package.reference} --model {model} --bisect"
     try:
         return run_child("deploycc.bisect:locate_in_child", message, limits, on_event)
     except ChildFailed as error:

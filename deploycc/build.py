@@ -19,6 +19,7 @@ from deploycc.identifiers import check_library_name, suggest_library_name
 from deploycc.lint_targets import compiled_lint_target, not_compiled_for
 from deploycc.lint_types import Report
 from deploycc.memory_use import Arena
+from deploycc.ranges import Extent, several_at_once, split_ranges, text_of
 from deploycc.records import databases
 from deploycc.request import request_from_json, request_to_json
 from deploycc.resources import data_dir
@@ -42,6 +43,7 @@ from deploycc.types import (
     Package,
     Program,
     Target,
+    Variant,
 )
 
 Event = dict[str, Any]
@@ -64,7 +66,7 @@ def build(
     target: str | Path | Target = "host",
     output: str | Path | None = None,
     *,
-    shapes: Mapping[str, Sequence[int]] | None = None,
+    shapes: Mapping[str, Sequence[Extent]] | None = None,
     max_counts: Mapping[str, int] | None = None,
     name: str | None = None,
     dump_dir: str | Path | None = None,
@@ -88,8 +90,10 @@ def build(
     """Compile an ONNX file into a package folder and return it.
 
     ``target`` is a name (``deploycc.target_names()``), the path of a TOML file or a ``Target``.
-    ``shapes`` gives static shapes to inputs by name, ``max_counts`` the most rows of results whose size
-    depends on data, by the name of tensor or node (docs/counted.md).
+    ``shapes`` gives static shapes to inputs by name.  An extent may be several (``range(1, 9)``,
+    ``"1,2,4"``): the package then has a variant for each shape, and picks at run time (docs/variants.md).
+    ``max_counts`` are the most rows of results whose size depends on data, by the name of tensor or node
+    (docs/counted.md).
     ``output`` is ``./NAME-TARGET`` unless given; an older package there is replaced, anything else
     is left alone and refused.  ``name`` must be a C identifier; without it the file name is made
     into one.  ``seed`` is that of the golden inputs.  ``keep_kernels`` puts every kernel as text into the
@@ -141,6 +145,8 @@ def build(
 
         check_runnable(request)
     found: tuple[Diagnostic, ...] = ()
+    if tune is not None and request.buckets:
+        raise DeployccError(several_at_once("--tune", request.buckets))
     if tune is not None:
         request, found = _tuned(request, target, tune, records[-1] if records else None, on_event)
     with staging(request.output) as place:
@@ -160,7 +166,7 @@ def resolve_request(
     target: str | Path | Target = "host",
     output: str | Path | None = None,
     *,
-    shapes: Mapping[str, Sequence[int]] | None = None,
+    shapes: Mapping[str, Sequence[Extent]] | None = None,
     max_counts: Mapping[str, int] | None = None,
     name: str | None = None,
     dump_dir: str | Path | None = None,
@@ -180,6 +186,9 @@ def resolve_request(
 ) -> BuildRequest:
     """The request that ``build`` makes of its arguments, with every path absolute."""
     findings: list[Diagnostic] = []
+    first_shapes, buckets = split_ranges(shapes or {})
+    if buckets and profile:
+        findings.append(several_at_once("--profile", buckets))
     model_path = Path(model).absolute()
     resolved_name = suggest_library_name(model_path.stem)
     if name is not None:
@@ -209,7 +218,7 @@ def resolve_request(
         target=resolved_target,
         output=Path(output).absolute(),
         name=resolved_name,
-        shapes={key: tuple(int(extent) for extent in shape) for key, shape in (shapes or {}).items()},
+        shapes=first_shapes,
         max_counts={key: int(count) for key, count in (max_counts or {}).items()},
         dump_dir=None if dump_dir is None else Path(dump_dir).absolute(),
         emit=emit,
@@ -225,7 +234,18 @@ def resolve_request(
         debug_runtime=debug_runtime,
         records=tuple(Path(path).absolute() for path in records),
         shipped_records=shipped_records,
+        buckets=buckets,
     )
+
+
+def check_target(target: str | Path | Target) -> Target:
+    """The target that packages are to be built for.  Raises ``DeployccError`` if it is none (DC500-DC519)."""
+    if isinstance(target, Target):
+        return target
+    refusal = not_compiled_for(str(target))
+    if refusal is not None:
+        raise DeployccError(refusal)
+    return load_target(str(target))
 
 
 def _tuned(
@@ -307,7 +327,7 @@ def reproduce_command(request: BuildRequest, target: str | Path | Target) -> str
     shown = target.name if isinstance(target, Target) else str(target)
     words = ["deploycc", "build", str(request.model), "--target", shown, "--name", request.name]
     for name, shape in request.shapes.items():
-        extents = "x".join(map(str, shape))
+        extents = text_of(request.buckets.get(name, [(extent,) for extent in shape]))
         words += ["--shape", f"{name}={extents}"]
     for name, count in request.max_counts.items():
         words += ["--max", f"{name}={count}"]
@@ -380,28 +400,22 @@ def tasks_of(request: BuildRequest, trace: Trace) -> tuple[Model, Report, Progra
 
 
 def build_in_child(message: dict[str, Any], emit: Callable[[Event], None]) -> dict[str, Any]:
-    """The whole line; runs in the child process only."""
+    """The whole line, up to the schedules once for each variant; runs in the child process only."""
     request = request_from_json(message["request"])
-    target = request.target
-    trace = Trace(request.dump_dir, emit)
     try:
-        model, report, program = tasks_of(request, trace)
+        from deploycc.lines import lines_of
 
-        from deploycc.scheduling import choose
+        model, report, program, others = lines_of(request, emit)
+        trace = Trace(request.dump_dir, emit)
 
-        # A later folder's schedule replaces an earlier one's of the same name.
-        directories = (data_dir("schedules"), *request.schedule_dirs)
-        program = trace("schedule", choose, program, target, directories, databases(request))
+        from deploycc.planning import plan_variants
 
-        from deploycc.planning import plan
-
-        listings = request.keep_kernels or request.dump_dir is not None
-        planned = trace(
+        plans = trace(
             "plan",
-            plan,
-            program,
-            target,
-            listings=listings,
+            plan_variants,
+            (program, *(one.program for one in others)),
+            request.target,
+            listings=request.keep_kernels or request.dump_dir is not None,
             arena=request.arena,
             max_memory=request.max_memory,
         )
@@ -415,14 +429,19 @@ def build_in_child(message: dict[str, Any], emit: Callable[[Event], None]) -> di
         from deploycc.report import pages_of
 
         pages = pages_of(gather(request, model, report, program))
+        variants = tuple(Variant(plan, one.golden) for plan, one in zip(plans[1:], others, strict=True))
+        staging_folder = Path(message["staging"])
         result = trace(
-            "package", package, planned, request, model, reference, Path(message["staging"]), pages
+            "package", package, plans[0], request, model, reference, staging_folder, pages, variants
         )
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise disk_full(request.output) from None
         raise
     diagnostics = (*model.diagnostics, *report.diagnostics, *result.diagnostics)
+    if others:  # most of what there is to say of one variant holds for all
+        more = (note for one in others for note in one.diagnostics)
+        diagnostics = tuple(dict.fromkeys((*diagnostics, *more)))
     return {
         "manifest": json.loads(json.dumps(dict(result.manifest))),
         "diagnostics": [asdict(d) for d in diagnostics],

@@ -90,6 +90,11 @@ CATALOGUE: dict[str, Code] = {
     "DC232": Code("two numbers of rows meet", 1),
     "DC233": Code("a number of rows goes into the computation", 1),
     "DC234": Code("no room for the most rows", 1),
+    "DC240": Code("more variants than a package takes", 2),
+    "DC241": Code("one dimension given two ranges", 2),
+    "DC242": Code("ranges of shapes where one shape is needed", 2),
+    "DC243": Code("ranges of shapes that are none", 2),
+    "DC244": Code("package has no such variant", 2),
     # DC300-DC349: element types
     "DC300": Code("element type without a C type", 1),
     "DC301": Code("element type without kernels", 1),
@@ -213,6 +218,10 @@ CATALOGUE: dict[str, Code] = {
     "DC763": Code("factory makes no module", 2),
     "DC764": Code("shapes do not fit forward()", 2),
     "DC765": Code("torch cannot export the module", 1),
+    "DC766": Code("not a usable pipeline.json", 2),
+    "DC767": Code("part that is not the one of pipeline.json", 2),
+    "DC768": Code("pipeline that cannot be built so", 2),
+    "DC769": Code("pipeline that computes something else", 1),
     # DC770-DC779: what lint is told to check, and what it is asked
     "DC770": Code("deploycc.toml cannot be read", 2),
     "DC771": Code("unknown key in deploycc.toml", 2),

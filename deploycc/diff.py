@@ -107,8 +107,8 @@ def diff(
     manifests = (packages[0].manifest, packages[1].manifest)
     layers, matched_by = layers_of(*manifests)
     found = Difference(
-        a=packages[0].path.name,
-        b=packages[1].path.name,
+        a=Path(packages[0].reference).name,
+        b=Path(packages[1].reference).name,
         target_a=manifests[0]["target"]["name"],
         target_b=manifests[1]["target"]["name"],
         matched_by=matched_by,

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from deploycc.facts import FILE, Facts, broken, facts_from_json, facts_to_json, records_of
-from deploycc.packaging import inspect
 from deploycc.packaging.elf import ElfError, parse
 from deploycc.records import Record, read
 from deploycc.reporting.html.package_page import render_package
 from deploycc.reporting.package_result import Library, PackageResult
 from deploycc.result_types import Benchmark, Profile, Verification, from_json
+from deploycc.running import Package, open_package
 from deploycc.text_file import write_text
 from deploycc.types import DeployccError, Diagnostic
 
@@ -68,8 +68,8 @@ def report(
     Raises ``DeployccError``: DC700 to DC703 for a package that is none, DC850 to DC853, DC601 and DC602 for
     the files given, DC778 for a page that cannot be written.
     """
-    root = Path(package)
-    manifest = inspect(root)
+    opened = open_package(package)
+    root, manifest = opened.path, opened.manifest
     target = Path(output)
     if root.resolve() in target.resolve().parents:
         raise DeployccError(
@@ -81,7 +81,7 @@ def report(
         )
     facts = read_facts(root, manifest)
     given = Measurements(_given(Verification, verification, manifest), _given(Profile, profile, manifest), {})
-    measured = _measured(root, given) if measure else given
+    measured = _measured(opened, given) if measure else given
     result = PackageResult(
         manifest,
         facts,
@@ -188,16 +188,16 @@ def _records(
     return records_of(found, operators, facts.code if facts is not None else "")
 
 
-def _measured(root: Path, given: Measurements) -> Measurements:
+def _measured(opened: Package, given: Measurements) -> Measurements:
     """What was given, and the rest as this machine measures it."""
     from deploycc.profile import profile  # a page without measurements need not load what runs packages
     from deploycc.verify import verify
 
     missing: dict[str, str] = {}
 
-    def measured(what: str, measure: Callable[[Path], Any]) -> Any:
+    def measured(what: str, measure: Callable[[str], Any]) -> Any:
         try:
-            return measure(root)
+            return measure(opened.reference)
         except DeployccError as error:
             missing[what] = _reason(error)
         return None

@@ -36,6 +36,9 @@ def request_from_json(table: Mapping[str, Any]) -> BuildRequest:
             "schedule_dirs": tuple(Path(folder) for folder in table["schedule_dirs"]),
             "op_dirs": tuple(Path(folder) for folder in table["op_dirs"]),
             "records": tuple(Path(path) for path in table["records"]),
+            "buckets": {
+                name: tuple(tuple(extents) for extents in axes) for name, axes in table["buckets"].items()
+            },
             "target": target_from_json(table["target"]),
         }
     )

@@ -86,6 +86,12 @@ def _dump_errors(folder: Path) -> Iterator[None]:
 
 
 def _dump(path: Path, result: object) -> None:
+    if isinstance(result, tuple):  # one for each variant
+        for number, one in enumerate(result):
+            place = path.parent / f"variant-{number}" if number else path.parent
+            place.mkdir(exist_ok=True)
+            _dump(place / path.name, one)
+        return
     if isinstance(result, Model):
         path.write_bytes(result.proto.SerializeToString(deterministic=True))
         return

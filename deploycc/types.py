@@ -119,6 +119,8 @@ class BuildRequest:
     """Whether its runtime tells calls with handles that were destroyed."""
     max_counts: Mapping[str, int] = field(default_factory=dict)
     """Most rows of results whose size depends on data, by the tensor's or the node's name."""
+    buckets: Mapping[str, tuple[tuple[int, ...], ...]] = field(default_factory=dict)
+    """For each axis of an input the extents that it may have, where some axis has several."""
 
 
 @dataclass(frozen=True)
@@ -425,6 +427,14 @@ class Golden:
     engine: str
     seed: int
     own_error: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A network at other input shapes than its package's first, with kernels and weights of that one."""
+
+    plan: Plan
+    golden: Golden
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deploycc.result_types import TensorDifference, Verification
-from deploycc.running import Orders, Package, Place, open_package, place_of, run
+from deploycc.running import Orders, Package, Place, open_package, place_of, run, variants_of
 from deploycc.running.inputs import GOLDEN, RANDOM, Given, check_inputs, read_samples
 from deploycc.trace import Trace
 from deploycc.types import BuildRequest, DeployccError, Diagnostic, Limits
@@ -140,7 +140,8 @@ def verify_package(
         for want, got, bounds in zip(expected, runs, allowed, strict=True)
     ]
     worst = tuple(max(of_sets, key=_badness) for of_sets in zip(*compared, strict=True))
-    found = Verification(package.name, place.shown, engine, told, len(sets), worst)
+    shown = package.name if package.variant is None else f"{package.name}@{package.variant}"
+    found = Verification(shown, place.shown, engine, told, len(sets), worst)
     farthest = max(range(len(sets)), key=lambda number: max(map(_badness, compared[number])))
     return Verified(found, sets[farthest], diagnostics)
 
@@ -245,7 +246,15 @@ def check_runnable(request: BuildRequest) -> None:
 def verify_staged(folder: Path, limits: Limits, on_event: Callable[[Event], None] | None = None) -> None:
     """A package not yet in its place, on its golden inputs.  Raises DC810, DC811 where it is wrong."""
     trace = Trace(None, on_event or (lambda event: None))
-    wrong = trace("verify", lambda: failures(verify(folder, limits=limits)))
+
+    def all_failures() -> list[Diagnostic]:
+        return [
+            wrong
+            for package in variants_of(folder)
+            for wrong in failures(verify_package(package, limits=limits).verification)
+        ]
+
+    wrong = trace("verify", all_failures)
     if wrong:
         raise DeployccError(
             *(

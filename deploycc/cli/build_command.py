@@ -10,7 +10,8 @@ import click
 from deploycc.build import build
 from deploycc.cli.handing_over import hand_over_and_tell, refuse_options_of_packages
 from deploycc.cli.memory_table import trade
-from deploycc.cli.options import limit_options, limits_of, max_option, op_dir_option, shape_option
+from deploycc.cli.options import limit_options, limits_of, max_option, op_dir_option, ranges_option
+from deploycc.cli.pipeline_building import build_and_tell, is_pipeline, refuse_options_of_models
 from deploycc.cli.progress import Progress
 from deploycc.cli.tuning_progress import TuningProgress
 from deploycc.cli.values import BytesOption, TargetOption, counts_of, shapes_of
@@ -18,6 +19,7 @@ from deploycc.diagnostics import render
 from deploycc.identifiers import suggest_library_name
 from deploycc.lint_targets import is_external
 from deploycc.memory_use import Arena
+from deploycc.ranges import Extent, one_shape_only
 from deploycc.types import Package
 
 
@@ -27,11 +29,14 @@ from deploycc.types import Package
 Examples:
   deploycc build model.onnx --target arm64
   deploycc build det.onnx --target rpi4 --shape x=1x3x640x640 -o out/det
+  deploycc build det.onnx --target rpi4 --shape x=1..4x3x640x640 -o out/det
   deploycc build model.onnx --target ./my-board.toml --name detector --emit static
   deploycc build model.onnx --target ./my-board.toml --arena smallest --max-memory 64MiB
   deploycc build model.onnx --target snpe:htp
+  deploycc build parts/pipeline.json --target rpi4 --verify
 
-For another compiler's target (snpe) the folder has what its converter needs, and no library.
+For another compiler's target (snpe) the folder has what its converter needs, and no library. Of a
+pipeline.json ('deploycc split') all parts for the CPU are built, with one runtime and one arena.
 
 Without -o the package is the folder NAME-TARGET. It is complete or absent: a build that fails or
 is interrupted leaves nothing.""",
@@ -47,7 +52,7 @@ is interrupted leaves nothing.""",
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), metavar="DIR", help="Where the package goes."
 )
-@shape_option()
+@ranges_option()
 @max_option()
 @click.option("--name", help="C identifier that prefixes every symbol; made from the file name if not given.")
 @click.option(
@@ -133,7 +138,7 @@ def build_command(
     model: Path,
     target: str,
     output: Path | None,
-    shapes: tuple[tuple[str, tuple[int, ...]], ...],
+    shapes: tuple[tuple[str, tuple[Extent, ...]], ...],
     max_counts: tuple[tuple[str, int], ...],
     name: str | None,
     emit: Literal["shared", "static"],
@@ -159,9 +164,26 @@ def build_command(
     """Compile MODEL (an ONNX file) into a package that a C++ program links."""
     given_shapes = shapes_of(shapes)
     limits = limits_of(stage_seconds, memory_mib)
+    if is_pipeline(model):
+        refuse_options_of_models()
+        build_and_tell(
+            model,
+            target,
+            output,
+            quiet=quiet,
+            verbose=verbose,
+            seed=seed,
+            limits=limits,
+            verify=verified,
+            schedule_dirs=schedule_dirs,
+            records=records,
+            shipped_records=shipped_records,
+        )
+        return
     if is_external(target):
         refuse_options_of_packages(target)
-        hand_over_and_tell(model, target, output, given_shapes, name, limits, quiet=quiet, verbose=verbose)
+        one = one_shape_only(f"a hand-over to {target}", given_shapes)
+        hand_over_and_tell(model, target, output, one, name, limits, quiet=quiet, verbose=verbose)
         return
     progress: Progress | TuningProgress = Progress(quiet=quiet)
     if tune is not None:
@@ -222,11 +244,15 @@ def summary(package: Package, seconds: float) -> list[str]:
     ]
     if memory["arena"] == "smallest":
         lines.append(f"  {trade(memory)}")
-    for role in ("inputs", "outputs"):
-        tensors = [
-            f"{t['name']} {t['dtype']} {'x'.join(map(str, t['shape'])) or 'scalar'}" for t in manifest[role]
-        ]
-        lines.append(f"  {role} {', '.join(tensors)}")
+    variants = manifest.get("variants", [manifest])
+    for number, variant in enumerate(variants):
+        for role in ("inputs", "outputs"):
+            tensors = [
+                f"{t['name']} {t['dtype']} {'x'.join(map(str, t['shape'])) or 'scalar'}"
+                for t in variant[role]
+            ]
+            which = f"variant {number} " if len(variants) > 1 else ""
+            lines.append(f"  {which}{role} {', '.join(tensors)}")
     if library["needed"]:
         glibc = f" (glibc {library['highest_glibc']} or newer)" if library["highest_glibc"] else ""
         lines.append(f"  needs {', '.join(library['needed'])}{glibc}")

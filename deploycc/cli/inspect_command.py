@@ -17,6 +17,7 @@ from deploycc.cli.memory_table import memory_lines
 from deploycc.cli.plan_table import kernel_lines, plan_lines
 from deploycc.packaging import inspect
 from deploycc.packaging.listings import kernel_symbol, read_listing
+from deploycc.packaging.variants import parted, view_of
 
 _TOO_LONG = ("calls", "files")
 """Parts of a manifest with an entry for each step or file: as they are in ``--json`` only."""
@@ -60,16 +61,21 @@ def inspect_command(
         raise click.UsageError("--asm, --ir, --script, --unscheduled and --dump-dir need --kernel N")
     if kernel is not None and as_json:
         raise click.UsageError("--json shows all kernels; leave --kernel out")
-    refuse_other_folders(package)
-    manifest = inspect(package)
+    folder, number = parted(package)
+    refuse_other_folders(folder)
+    manifest = inspect(folder)
+    if number is not None:
+        manifest = view_of(manifest, number, folder.name)
     if kernel is not None and kind is not None:
-        click.echo(read_listing(package, manifest, kernel, kind, dump_dir), nl=False)
+        click.echo(read_listing(folder, manifest, kernel, kind, dump_dir), nl=False)
     elif kernel is not None:
         click.echo("\n".join(kernel_lines(manifest["calls"], kernel_symbol(manifest, kernel))))
     elif as_json:
         click.echo(json.dumps(manifest, indent=2))
     else:
         shown = {key: value for key, value in manifest.items() if key not in _TOO_LONG}
+        if "variants" in shown:
+            shown["variants"] = [_short(number, one) for number, one in enumerate(shown["variants"])]
         click.echo(
             "\n".join(
                 [
@@ -81,6 +87,16 @@ def inspect_command(
                 ]
             )
         )
+
+
+def _short(number: int, variant: Mapping[str, Any]) -> dict[str, Any]:
+    """What a line tells of a variant; all of it is in ``--json`` and ``PACKAGE@N``."""
+    shapes = {
+        role: ", ".join(f"{tensor['name']}={_plain(tensor['shape'])}" for tensor in variant[role])
+        for role in ("inputs", "outputs")
+    }
+    arena = variant["memory"]["arena_bytes"]
+    return {"variant": number, **shapes, "arena_bytes": arena, "steps": len(variant["calls"])}
 
 
 def _width() -> int | None:

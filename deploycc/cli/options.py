@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from deploycc.cli.values import CountOption, ShapeOption
+from deploycc.cli.values import CountOption, RangesOption, ShapeOption
 from deploycc.types import Limits
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -37,6 +37,18 @@ def max_option() -> Callable[[Command], Command]:
         multiple=True,
         metavar="NAME=N",
         help="Most rows of a result whose size depends on data, such as NonZero's, by its name.",
+    )
+
+
+def ranges_option() -> Callable[[Command], Command]:
+    """``--shape`` of a build, whose extents may be ranges; as ``shapes``."""
+    return click.option(
+        *("--shape", "shapes"),
+        type=RangesOption(),
+        multiple=True,
+        metavar="NAME=1x3x224x224",
+        help="Static shape of an input; once for each input with dynamic dimensions. 1..8x3x224x224 or "
+        "1,2,4x3x224x224: a variant for each, in one package.",
     )
 
 

@@ -19,6 +19,8 @@ class Progress:
 
     def __call__(self, event: dict[str, Any]) -> None:
         """Take one event of a build."""
+        if event["event"] == "variant" and not self._quiet:
+            self._write(f" {event['name']}\n")
         if self._quiet or event["event"] != "stage":
             return
         if event["state"] == "end":

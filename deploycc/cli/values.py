@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
 
 from deploycc.lint_targets import external, external_names
+from deploycc.ranges import Extent, extent_of
 from deploycc.targets import target_names
+
+Shape = TypeVar("Shape", bound=tuple[object, ...])
 
 
 class ShapeOption(click.ParamType[tuple[str, tuple[int, ...]]]):
@@ -31,6 +34,8 @@ class ShapeOption(click.ParamType[tuple[str, tuple[int, ...]]]):
         if isinstance(value, tuple):
             return value
         name, _, text = str(value).rpartition("=")
+        if ".." in text or "," in text:
+            self.fail(f"{value!r} has a range, which only 'deploycc build' takes; give one shape", param, ctx)
         extents = text.split("x")
         valid = all(extent.isascii() and extent.isdigit() and int(extent) > 0 for extent in extents)
         if not valid or (self._named and not name):
@@ -53,6 +58,26 @@ class CountOption(click.ParamType[tuple[str, int]]):
         if not (name and text.isascii() and text.isdigit() and 0 < int(text) < 1 << 31):
             self.fail(f"{value!r} is no number of rows; write NAME=300, a number above 0", param, ctx)
         return name, int(text)
+
+
+class RangesOption(click.ParamType[tuple[str, tuple[Extent, ...]]]):
+    """As ``ShapeOption``, where an extent may be a range (``1..8``) or a list (``1,2,4``)."""
+
+    name = "shape"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, tuple[Extent, ...]]:
+        """The input's name and its extents."""
+        if isinstance(value, tuple):
+            return value
+        name, _, text = str(value).rpartition("=")
+        extents = [extent_of(part) for part in text.split("x")]
+        known = tuple(extent for extent in extents if extent is not None)
+        if not name or len(known) < len(extents):
+            form = "NAME=1x3x224x224, or NAME=1..8x3x224x224 and NAME=1,2,4x3x224x224 for a variant of each"
+            self.fail(f"{value!r} is no shape; write {form}, each extent a number above 0", param, ctx)
+        return name, known
 
 
 class TargetOption(click.ParamType[str]):
@@ -125,9 +150,9 @@ class LintTargetOption(TargetOption):
         return found or [CompletionItem(incomplete, type="file")]
 
 
-def shapes_of(options: tuple[tuple[str, tuple[int, ...]], ...]) -> dict[str, tuple[int, ...]]:
+def shapes_of(options: tuple[tuple[str, Shape], ...]) -> dict[str, Shape]:
     """The shapes given, by input; an input given twice is a usage error."""
-    shapes: dict[str, tuple[int, ...]] = {}
+    shapes: dict[str, Shape] = {}
     for name, shape in options:
         if name in shapes:
             raise click.UsageError(f"--shape is given twice for {name!r}")

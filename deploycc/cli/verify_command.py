@@ -11,8 +11,9 @@ from deploycc.cli.handing_over import refuse_other_folders
 from deploycc.cli.options import limit_options, limits_of, op_dir_option
 from deploycc.cli.progress import Progress
 from deploycc.diagnostics import exit_code, printable, render
-from deploycc.running import open_package
+from deploycc.running import variants_of
 from deploycc.text_file import write_text
+from deploycc.types import Diagnostic
 from deploycc.verify import Verified, failures, verify_package
 from deploycc.verifying.report import json_report, text_report
 
@@ -125,45 +126,57 @@ def verify_command(
             raise click.UsageError(f"--tolerance is given twice for {name or 'all outputs'}")
         overrides[name] = value
     refuse_other_folders(package)
-    opened = open_package(package)
-    progress = Progress(quiet=quiet)
-    try:
-        verified = verify_package(
-            opened,
-            model,
-            inputs,
-            runner,
-            seed=seed,
-            samples=samples,
-            tolerance=overrides,
-            threads=threads,
-            op_dirs=op_dirs,
-            limits=limits_of(stage_seconds, memory_mib),
-            on_event=progress,
-        )
-    finally:
-        progress.close()
-    _tell(verified, json_file, quiet=quiet)
-    wrong = failures(verified.verification)
-    if bisect and not wrong:
-        click.echo("nothing to bisect: every output is within its tolerance", err=True)
-    for diagnostic in wrong:
-        click.echo(render(diagnostic), err=True)
-    if bisect and wrong:
-        from deploycc.cli.verify_bisecting import bisect_and_tell
+    verified_all: list[Verified] = []
+    wrong_all: list[Diagnostic] = []
+    for opened in variants_of(package):
+        progress = Progress(quiet=quiet)
+        try:
+            verified = verify_package(
+                opened,
+                model,
+                inputs,
+                runner,
+                seed=seed,
+                samples=samples,
+                tolerance=overrides,
+                threads=threads,
+                op_dirs=op_dirs,
+                limits=limits_of(stage_seconds, memory_mib),
+                on_event=progress,
+            )
+        finally:
+            progress.close()
+        wrong = failures(verified.verification)
+        verified_all.append(verified)
+        wrong_all += wrong
+        _tell(verified, as_json=str(json_file) == "-", quiet=quiet)
+        if bisect and not wrong:
+            click.echo("nothing to bisect: every output is within its tolerance", err=True)
+        for diagnostic in wrong:
+            click.echo(render(diagnostic), err=True)
+        if bisect and wrong:
+            from deploycc.cli.verify_bisecting import bisect_and_tell
 
-        bisect_and_tell(opened, model, verified.inputs, runner, reduced)
-    sys.exit(exit_code(wrong))
+            bisect_and_tell(opened, model, verified.inputs, runner, reduced)
+    _write_json(verified_all, json_file)
+    sys.exit(exit_code(wrong_all))
 
 
-def _tell(verified: Verified, json_file: Path | None, *, quiet: bool) -> None:
+def _tell(verified: Verified, *, as_json: bool, quiet: bool) -> None:
     for diagnostic in verified.diagnostics:
         click.echo(render(diagnostic), err=True)
-    as_json = None if json_file is None else json_report(verified.verification)
-    if as_json is not None and str(json_file) == "-":
-        click.echo(as_json, nl=False)
-    elif not quiet:
+    if not quiet and not as_json:
         text = text_report(verified.verification)
         click.echo("\n".join(map(printable, text.split("\n"))), nl=False)
-    if as_json is not None and json_file is not None and str(json_file) != "-":
-        write_text(json_file, as_json)
+
+
+def _write_json(verified: list[Verified], json_file: Path | None) -> None:
+    """One result, or a list with one for each variant."""
+    if json_file is None:
+        return
+    texts = [json_report(one.verification) for one in verified]
+    text = texts[0] if len(texts) == 1 else "[" + ",\n".join(one.rstrip("\n") for one in texts) + "]\n"
+    if str(json_file) == "-":
+        click.echo(text, nl=False)
+    else:
+        write_text(json_file, text)

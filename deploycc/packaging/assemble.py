@@ -7,19 +7,20 @@ import hashlib
 import importlib.metadata
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from deploycc.packaging import generate_build, generate_c, generate_cpp
 from deploycc.packaging.checks import check_kernels, highest_glibc
-from deploycc.packaging.interface import Interface, interface_of
+from deploycc.packaging.interface import Interface, Tensor, interface_of
 from deploycc.packaging.libraries import BuiltLibrary, build_library
 from deploycc.packaging.licences import licence_files
 from deploycc.packaging.listings import LISTINGS, write_listings
 from deploycc.packaging.manifest import files_of, manifest_of, write_manifest
 from deploycc.packaging.toolchain import runtime_headers, runtime_sources
-from deploycc.types import BuildRequest, DeployccError, Diagnostic, Golden, Model, Package, Plan
+from deploycc.packaging.variants import variant_tables
+from deploycc.types import BuildRequest, DeployccError, Diagnostic, Golden, Model, Package, Plan, Variant
 
 WEIGHT_LIMIT = (2 << 30) - (64 << 20)
 """Bytes.  Code reaches data by 32-bit signed offsets; 64 MiB are left for code and the rest."""
@@ -36,11 +37,12 @@ def package(
     golden: Golden,
     staging: Path,
     pages: Pages | None = None,
+    variants: Sequence[Variant] = (),
 ) -> Package:
     """Write the complete package into the empty folder ``staging`` and return it.
 
     ``pages`` gets the folder and the manifest when all but its own files are there; the manifest lists those
-    too in the end.
+    too in the end.  ``variants`` are the network at other shapes of its inputs.
 
     The caller renames ``staging`` to its final place when this returns, and removes it when this
     raises.  The bytes depend on the arguments and installed versions only.
@@ -50,26 +52,35 @@ def package(
     a full disk and a folder that cannot be written.
     """
     try:
-        return _package(plan, request, model, golden, staging, pages)
+        return _package(plan, request, model, golden, staging, pages, variants)
     except OSError as error:
         raise _write_error(error) from error
 
 
 def _package(
-    plan: Plan, request: BuildRequest, model: Model, golden: Golden, staging: Path, pages: Pages | None
+    plan: Plan,
+    request: BuildRequest,
+    model: Model,
+    golden: Golden,
+    staging: Path,
+    pages: Pages | None,
+    variants: Sequence[Variant],
 ) -> Package:
-    interface = interface_of(plan, request)
+    others = [variant.plan for variant in variants]
+    interface = interface_of(plan, request, others)
     _check_request(plan, request)
     kernels = check_kernels(plan.kernels, request.target)
     defined = {symbol.name for symbol in kernels.symbols if symbol.defined}
-    missing = sorted({call.symbol for call in plan.calls} - defined - {"memcpy"})
+    missing = sorted({call.symbol for one in (plan, *others) for call in one.calls} - defined - {"memcpy"})
     if missing:
         raise ValueError(f"the plan calls kernels that its object lacks: {', '.join(missing)}")
-    _check_golden(interface, golden)
+    _check_golden(interface.inputs, interface.outputs, golden)
+    for (inputs, outputs), variant in zip(interface.variants[1:], variants, strict=True):
+        _check_golden(inputs, outputs, variant.golden)
 
     scratch = staging / ".scratch"
     scratch.mkdir()
-    source = generate_c.source(interface, plan)
+    source = generate_c.source(interface, plan, others)
     (staging / "include").mkdir()
     (staging / "include" / f"{interface.name}.h").write_text(generate_c.header(interface), encoding="ascii")
     (staging / "include" / f"{interface.name}.hpp").write_text(
@@ -84,13 +95,18 @@ def _package(
     _write_build_files(interface, staging, kernels.bits // 8)
     share = staging / "share" / interface.name
     _write_golden(golden, share / "golden")
+    for number, variant in enumerate(variants, 1):
+        _write_golden(variant.golden, share / "golden" / f"variant_{number}")
     if request.keep_kernels:
-        write_listings(plan.listings, share / LISTINGS)
+        write_listings([listing for one in (plan, *others) for listing in one.listings], share / LISTINGS)
     (share / "licenses").mkdir(parents=True)
     for name, text in licence_files(request.target).items():
         (share / "licenses" / name).write_bytes(text)
     library, versions = _library_entry(built, plan, staging), _versions(request)
     manifest = manifest_of(interface, plan, request, model, golden, library, versions)
+    if variants:
+        manifest["variants"] = variant_tables(interface, plan, golden, variants)
+        manifest["memory"]["arena_bytes"] = max(one.arena_bytes for one in (plan, *others))
     if pages is not None:
         for name, content in pages(staging, manifest).items():
             (share / name).write_bytes(content)
@@ -122,9 +138,9 @@ def _check_request(plan: Plan, request: BuildRequest) -> None:
         )
 
 
-def _check_golden(interface: Interface, golden: Golden) -> None:
+def _check_golden(inputs: Sequence[Tensor], outputs: Sequence[Tensor], golden: Golden) -> None:
     """A golden tensor of the wrong size is a fault of an earlier stage, not of the user's input."""
-    for tensors, data in ((interface.inputs, golden.inputs), (interface.outputs, golden.outputs)):
+    for tensors, data in ((inputs, golden.inputs), (outputs, golden.outputs)):
         if [t.bytes for t in tensors] != [len(d) for d in data]:
             raise ValueError("golden tensors do not have the sizes of the graph's inputs and outputs")
 

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from deploycc.element_types import ELEMENT_TYPES
 from deploycc.identifiers import comment_text, string_literal
-from deploycc.packaging import generate_timers
-from deploycc.packaging.interface import ABI_VERSION, Interface, Tensor, count_of
+from deploycc.packaging import generate_arena, generate_timers, generate_variants
+from deploycc.packaging.generate_tables import model_table, tensor_table
+from deploycc.packaging.interface import ABI_VERSION, Interface, count_of
 from deploycc.templates import fill
 from deploycc.types import Buffer, Call, Plan
 
@@ -110,7 +111,7 @@ typedef void (*@N@_observer)(void *context, uint32_t step, const void *arena);
  * return (no longjmp, no C++ exception out of it), and gets @N@_ERROR_BUSY where it uses this handle. */
 @N@_API @N@_status @N@_observe(@N@_handle *handle, @N@_observer observer, void *context);
 
-@PROFILE@/* Steps of a run, and the name of each one's kernel; NULL when step is out of range. */
+@BESIDES@/* Steps of a run, and the name of each one's kernel; NULL when step is out of range. */
 @N@_API uint32_t @N@_step_count(void);
 @N@_API const char *@N@_step_name(uint32_t step);
 
@@ -163,22 +164,6 @@ int (*const __TVMBackendFreeWorkspace)(int, int, void *) = dcc_free_workspace;
 """
 
 _SOURCE_TAIL = """\
-static const dcc_model model = {
-    .abi = DCC_ABI,
-    .input_count = @IC@,
-    .output_count = @OC@,
-    .step_count = @SC@,
-    .name = "@N@",
-    .inputs = @INPUTS@,
-    .outputs = @OUTPUTS@,
-    .step_names = @STEP_NAMES@,
-    .arena_bytes = @ARENA@u,
-    .workspace_bytes = @WORKSPACE@u,
-    .thread_workspace_bytes = @THREAD_WORKSPACE@u,
-    .steps = steps,
-    .timed = @TIMED@,
-};
-
 uint32_t @N@_abi_version(void) {
     return @ABI@;
 }
@@ -275,30 +260,13 @@ def header(interface: Interface) -> str:
             "TENSORS": "".join(lines),
             "MACROS": "".join(macros),
             "DTYPES": dtypes,
-            "PROFILE": generate_timers.header(interface),
+            "BESIDES": "".join(
+                part.header(interface) for part in (generate_timers, generate_variants, generate_arena)
+            ),
             "IC": str(len(interface.inputs)),
             "OC": str(len(interface.outputs)),
         },
     )
-
-
-def _tensor_table(tensors: Sequence[Tensor], role: str) -> str:
-    if not tensors:
-        return ""
-    lines = [
-        f"static const int64_t {role}_shape_{index}[] = {{{', '.join(str(d) for d in tensor.info.shape)}}};\n"
-        for index, tensor in enumerate(tensors)
-        if tensor.info.shape
-    ]
-    lines.append(f"static const dcc_tensor {role}s[] = {{\n")
-    for index, tensor in enumerate(tensors):
-        shape = f"{role}_shape_{index}" if tensor.info.shape else "NULL"
-        lines.append(
-            f"    {{{string_literal(tensor.info.name)}, {tensor.type.value}, {len(tensor.info.shape)}, "
-            f"{shape}, {tensor.elements}u, {tensor.bytes}u, sizeof({tensor.type.c})}},\n"
-        )
-    lines.append("};\n\n")
-    return "".join(lines)
 
 
 def _pointer(buffer: Buffer) -> str:
@@ -313,6 +281,25 @@ def _pointer(buffer: Buffer) -> str:
 
 STEPS_TOGETHER = 32
 """Calls in one C function: compilers take longer than in proportion for functions of many branches."""
+
+_STEP_MACROS = (
+    "#define ARENA(offset) ((char *)arena + (offset))\n"
+    "#define WATCHED(number)                                     \\\n"
+    "    do {                                                    \\\n"
+    "        if (watch != NULL) {                                \\\n"
+    "            watch->observer(watch->context, number, arena); \\\n"
+    "        }                                                   \\\n"
+    "    } while (0)\n"
+    "#define STEP(number, call)     \\\n"
+    "    do {                       \\\n"
+    "        int32_t failed = call; \\\n"
+    "        if (failed != 0) {     \\\n"
+    "            *step = number;    \\\n"
+    "            return failed;     \\\n"
+    "        }                      \\\n"
+    "        WATCHED(number);       \\\n"
+    "    } while (0)\n\n"
+)
 
 _STEPS = """\
 static int32_t {name}(const void *const *in, void *const *out, void *arena, uint32_t *step,
@@ -330,16 +317,19 @@ def _step(index: int, call: Call, kernel: dict[str, str]) -> str:
     return f"    STEP({index}, {kernel[call.symbol]}({', '.join(pointers)}));\n"
 
 
-def _steps(calls: Sequence[Call], kernel: dict[str, str]) -> str:
-    """The function that makes all calls, through one for each ``STEPS_TOGETHER`` of them."""
+def _steps(calls: Sequence[Call], kernel: dict[str, str], variant: str = "") -> str:
+    """The function that makes all calls, through one for each ``STEPS_TOGETHER`` of them.
+
+    ``variant`` begins the names.
+    """
     parts, chunks = [], []
     for start in range(0, len(calls), STEPS_TOGETHER):
-        chunks.append(f"steps_from_{start}")
+        chunks.append(f"{variant}steps_from_{start}")
         parts.append(_STEPS.format(name=chunks[-1], indent=" " * len(chunks[-1])))
         together = calls[start : start + STEPS_TOGETHER]
         parts += [_step(start + place, call, kernel) for place, call in enumerate(together)]
         parts.append("    return 0;\n}\n\n")
-    parts.append(_STEPS.format(name="steps", indent=" " * len("steps")))
+    parts.append(_STEPS.format(name=f"{variant}steps", indent=" " * len(f"{variant}steps")))
     parts.append("    int32_t failed = 0;\n" if chunks else "")
     for chunk in chunks:
         parts.append(f"    failed = failed != 0 ? failed : {chunk}(in, out, arena, step, watch);\n")
@@ -347,11 +337,14 @@ def _steps(calls: Sequence[Call], kernel: dict[str, str]) -> str:
     return "".join(parts)
 
 
-def source(interface: Interface, plan: Plan) -> str:
-    """The model definition: tensor tables, the straight-line call list, the public functions."""
-    name = interface.name
+def source(interface: Interface, plan: Plan, others: Sequence[Plan] = ()) -> str:
+    """The model definition: tensor tables, the straight-line call list, the public functions.
+
+    ``others`` are the plans of the variants but the first.
+    """
+    name, plans = interface.name, (plan, *others)
     arity: dict[str, int] = {}
-    for call in plan.calls:
+    for call in (call for one in plans for call in one.calls):
         if call.symbol == "memcpy":
             if len(call.arguments) != 2:
                 raise ValueError("a memcpy step takes a destination and a source")
@@ -369,52 +362,23 @@ def source(interface: Interface, plan: Plan) -> str:
         parts.append(f'extern const unsigned char {name}_weights[] __attribute__((visibility("hidden")));\n')
         parts.append(f"#define WEIGHT(offset) ((void *)(uintptr_t)({name}_weights + (offset)))\n")
     parts.append("\n")
-    parts.append(_tensor_table(interface.inputs, "input"))
-    parts.append(_tensor_table(interface.outputs, "output"))
-    if plan.calls:
-        rows = "".join(f"    {string_literal(call.symbol)},\n" for call in plan.calls)
-        parts.append(f"static const char *const step_names[] = {{\n{rows}}};\n\n")
-    parts.append("#define ARENA(offset) ((char *)arena + (offset))\n")
-    parts.append(
-        "#define WATCHED(number)                                     \\\n"
-        "    do {                                                    \\\n"
-        "        if (watch != NULL) {                                \\\n"
-        "            watch->observer(watch->context, number, arena); \\\n"
-        "        }                                                   \\\n"
-        "    } while (0)\n"
-    )
-    parts.append(
-        "#define STEP(number, call)     \\\n"
-        "    do {                       \\\n"
-        "        int32_t failed = call; \\\n"
-        "        if (failed != 0) {     \\\n"
-        "            *step = number;    \\\n"
-        "            return failed;     \\\n"
-        "        }                      \\\n"
-        "        WATCHED(number);       \\\n"
-        "    } while (0)\n\n"
-    )
-    parts.append(_steps(plan.calls, kernel))
-    parts.append(
-        fill(
-            _SOURCE_TAIL,
-            {
-                "N": name,
-                "ABI": str(ABI_VERSION),
-                "IC": str(len(interface.inputs)),
-                "OC": str(len(interface.outputs)),
-                "SC": str(len(plan.calls)),
-                "INPUTS": "inputs" if interface.inputs else "NULL",
-                "OUTPUTS": "outputs" if interface.outputs else "NULL",
-                "STEP_NAMES": "step_names" if plan.calls else "NULL",
-                "ARENA": str(plan.arena_bytes),
-                "WORKSPACE": str(plan.workspace_bytes),
-                "THREAD_WORKSPACE": str(plan.thread_workspace_bytes),
-                "TIMED": str(int(interface.profile)),
-            },
-        )
-    )
+    tensors = interface.variants or ((interface.inputs, interface.outputs),)
+    prefixes = ["", *(f"v{number}_" for number in range(1, len(plans)))]
+    for variant, one, (inputs, outputs) in zip(prefixes, plans, tensors, strict=True):
+        parts.append(tensor_table(inputs, f"{variant}input"))
+        parts.append(tensor_table(outputs, f"{variant}output"))
+        if one.calls:
+            rows = "".join(f"    {string_literal(call.symbol)},\n" for call in one.calls)
+            parts.append(f"static const char *const {variant}step_names[] = {{\n{rows}}};\n\n")
+    parts.append(_STEP_MACROS)
+    for variant, one in zip(prefixes, plans, strict=True):
+        parts.append(_steps(one.calls, kernel, variant))
+    for variant, one in zip(prefixes, plans, strict=True):
+        parts.append(model_table(interface, variant, one, plans))
+    parts.append(fill(_SOURCE_TAIL, {"N": name, "ABI": str(ABI_VERSION)}))
     parts.append(generate_timers.source(interface))
+    parts.append(generate_variants.source(interface))
+    parts.append(generate_arena.source(interface))
     return "".join(parts)
 
 

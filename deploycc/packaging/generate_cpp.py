@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from deploycc.element_types import HALF_CPP
 from deploycc.identifiers import comment_text, string_literal
-from deploycc.packaging import generate_timers
+from deploycc.packaging import generate_arena, generate_timers, generate_variants
 from deploycc.packaging.interface import Interface, Tensor, count_of
 from deploycc.templates import fill
 
@@ -96,7 +96,7 @@ struct Inputs {
 struct Outputs {
 @OUTPUT_MEMBERS@};
 
-/// How a model runs; the defaults are those of @N@_OPTIONS_INIT.
+@SHAPES@@ARENA@/// How a model runs; the defaults are those of @N@_OPTIONS_INIT.
 struct Options {
     /// 0: as many as the calling thread may run on.
     ::std::int32_t threads = 0;
@@ -107,7 +107,7 @@ struct Options {
     /// Caller-owned working memory, 64-byte aligned, at least memory_bytes(options) bytes.
     void *memory = nullptr;
     ::std::size_t memory_bytes = 0;
-
+@ARENA_OPTION@
     /// The same as C options; points into this object.
     @N@_options c_options() const noexcept {
         @N@_options result = @N@_OPTIONS_INIT;
@@ -138,7 +138,7 @@ public:
             ::@N@::fail(@N@_ERROR_ABI, "@N@: header and library are of different versions");
         }
         const @N@_options c_options = options.c_options();
-        const @N@_status status = @N@_create(&c_options, &handle_);
+        const @N@_status status = @CREATE@;
         if (status != @N@_OK) {
             ::@N@::fail(status, message(status, @N@_last_error(nullptr)));
         }
@@ -191,7 +191,7 @@ public:
         watch_ = ::std::move(watch);
     }
 
-@PROFILE@    /// For calls of the C interface; stays owned by this object.
+@PROFILE@@VARIANTS@    /// For calls of the C interface; stays owned by this object.
     @N@_handle *handle() const noexcept { return handle_; }
 
 private:
@@ -226,7 +226,7 @@ private:
         ::@N@::fail(status, message(status, detailed ? @N@_last_error(handle_) : ""));
     }
 
-    static ::std::string message(@N@_status status, const char *detail) {
+@VARIANTS_PRIVATE@    static ::std::string message(@N@_status status, const char *detail) {
         ::std::string text = ::std::string("@N@: ") + @N@_status_text(status);
         return *detail == '\\0' ? text : text + ": " + detail;
     }
@@ -326,7 +326,13 @@ def header(interface: Interface) -> str:
             "CONSTANTS": constants,
             "INPUT_MEMBERS": "".join(member("input", t) for t in interface.inputs),
             "OUTPUT_MEMBERS": "".join(member("output", t) for t in interface.outputs),
-            "CHECKS": checks,
+            "CHECKS": generate_variants.checks(interface) if interface.variants else checks,
+            "SHAPES": generate_variants.shapes(interface),
+            "VARIANTS": generate_variants.methods(interface),
+            "VARIANTS_PRIVATE": generate_variants.private_methods(interface),
+            "ARENA": generate_arena.arena_class(interface),
+            "ARENA_OPTION": generate_arena.option(interface),
+            "CREATE": generate_arena.create(interface),
             "INPUT_POINTERS": pointers("input", interface.inputs),
             "OUTPUT_POINTERS": pointers("output", interface.outputs),
             "PROFILE": generate_timers.method(interface),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from deploycc.element_types import ELEMENT_TYPES, ElementType, check_dtypes, elements, nbytes
 from deploycc.identifiers import check_library_name, tensor_identifiers
+from deploycc.ranges import text_of
 from deploycc.types import BuildRequest, Plan, TensorInfo
 
 ABI_VERSION = 2
@@ -32,6 +34,22 @@ API_FUNCTIONS = (
 
 PROFILE_FUNCTIONS = ("profile", "profile_reset")
 """What one with timers (``build --profile``) exports besides."""
+
+
+VARIANT_FUNCTIONS = (
+    "find_variant",
+    "select",
+    "selected",
+    "set_shapes",
+    "variant_count",
+    "variant_input_info",
+    "variant_output_info",
+    "variant_step_count",
+)
+"""What one for several shapes exports besides."""
+
+ARENA_FUNCTIONS = ("arena_create", "arena_destroy", "create_in")
+"""What one with the shared runtime exports besides."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +82,8 @@ class Interface:
 
     ``emit``, ``runtime``, ``profile`` and ``debug_runtime`` are the request's; ``linked`` is false where the
     target has no linker (``toolchain = "none"``) and the app's own toolchain builds the library.
+    ``variants`` has inputs and outputs of each variant where there are several, the first one's too;
+    ``declared`` tells their shapes.
     """
 
     name: str
@@ -74,16 +94,28 @@ class Interface:
     linked: bool
     profile: bool = False
     debug_runtime: bool = False
+    variants: tuple[tuple[tuple[Tensor, ...], tuple[Tensor, ...]], ...] = ()
+    declared: str = ""
+
+    @property
+    def arena(self) -> bool:
+        """Whether its handles can share an arena with those of other networks."""
+        return self.runtime == "shared" and self.linked
 
     @property
     def symbols(self) -> tuple[str, ...]:
         """Exactly what the library exports."""
-        functions = sorted((*API_FUNCTIONS, *(PROFILE_FUNCTIONS if self.profile else ())))
-        return tuple(f"{self.name}_{function}" for function in functions)
+        functions = (
+            *API_FUNCTIONS,
+            *(PROFILE_FUNCTIONS if self.profile else ()),
+            *(VARIANT_FUNCTIONS if self.variants else ()),
+            *(ARENA_FUNCTIONS if self.arena else ()),
+        )
+        return tuple(f"{self.name}_{function}" for function in sorted(functions))
 
 
-def interface_of(plan: Plan, request: BuildRequest) -> Interface:
-    """Work out names and sizes.
+def interface_of(plan: Plan, request: BuildRequest, others: Sequence[Plan] = ()) -> Interface:
+    """Work out names and sizes; ``others`` are the plans of the variants but the first.
 
     Raises ``DeployccError``: DC704 for an unusable package name, DC705 for element types without
     a C type.
@@ -98,13 +130,17 @@ def interface_of(plan: Plan, request: BuildRequest) -> Interface:
             for info, identifier in zip(infos, identifiers, strict=True)
         )
 
+    plans = (plan, *others)
+    variants = tuple((tensors(one.inputs, "input"), tensors(one.outputs, "output")) for one in plans)
     return Interface(
         name=request.name,
-        inputs=tensors(plan.inputs, "input"),
-        outputs=tensors(plan.outputs, "output"),
+        inputs=variants[0][0],
+        outputs=variants[0][1],
         emit=request.emit,
         runtime=request.runtime,
         linked=request.target.linker.toolchain != "none",
         profile=request.profile,
         debug_runtime=request.debug_runtime,
+        variants=variants if others else (),
+        declared=", ".join(f"{name}={text_of(axes)}" for name, axes in request.buckets.items()),
     )

@@ -30,8 +30,12 @@ RUNTIME_SYMBOLS = tuple(
     for name in (
         "abi",
         "alloc_workspace",
+        "arena_create",
+        "arena_destroy",
         "create",
+        "create_in",
         "destroy",
+        "find_shapes",
         "free_workspace",
         "last_error",
         "memory_bytes",
@@ -41,6 +45,9 @@ RUNTIME_SYMBOLS = tuple(
         "profile",
         "profile_reset",
         "run",
+        "select",
+        "select_shapes",
+        "selected",
         "status_text",
         "threads",
     )

@@ -51,13 +51,18 @@ _REQUIRED: Mapping[str, type] = {
 }
 
 
+VARYING = ("calls", "golden", "inputs", "memory", "outputs")
+"""The tables in which variants of a package for several shapes differ; the manifest's own are the first's."""
+
+
 def sha256_of(path: Path) -> str:
     """Hex SHA-256 of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _tensor(tensor: Tensor) -> dict[str, Any]:
+def tensor_entry(tensor: Tensor) -> dict[str, Any]:
+    """An input or output."""
     counted = tensor.info.counted
     return {
         "bytes": tensor.bytes,
@@ -86,7 +91,7 @@ def _target(target: Target) -> dict[str, Any]:
     }
 
 
-def _call(call: Call) -> dict[str, Any]:
+def call_entry(call: Call) -> dict[str, Any]:
     """One step of the plan.  What is not known (a copy has no schedule, most have no record) is left out."""
     entry: dict[str, Any] = {
         "knobs": dict(call.knobs),
@@ -131,7 +136,7 @@ def _result(result: Result | None) -> dict[str, Any]:
     }
 
 
-def _memory(plan: Plan) -> dict[str, Any]:
+def memory_table(plan: Plan) -> dict[str, Any]:
     """Sizes in bytes; how the arena came about, and for the smallest what it is beside the fast one."""
     memory = plan.memory
     table: dict[str, Any] = {
@@ -149,6 +154,17 @@ def _memory(plan: Plan) -> dict[str, Any]:
         table["steps_recomputed"] = memory.recomputed
         table["extra_cycles"] = round(memory.extra, 4)
     return table
+
+
+def golden_table(golden: Golden, folder: str) -> dict[str, Any]:
+    """Where the golden tensors lie, and what made them."""
+    return {
+        "engine": golden.engine,
+        "inputs": [f"{folder}/input_{i}.bin" for i in range(len(golden.inputs))],
+        "outputs": [f"{folder}/output_{i}.bin" for i in range(len(golden.outputs))],
+        "own_error": [float(f"{error:.2e}") for error in golden.own_error],
+        "seed": golden.seed,
+    }
 
 
 def files_of(root: Path) -> dict[str, Any]:
@@ -181,18 +197,12 @@ def manifest_of(
         for node in model.proto.graph.node
     )
     return {
-        "calls": [_call(call) for call in plan.calls],
+        "calls": [call_entry(call) for call in plan.calls],
         "deploycc": versions["deploycc"],
         "files": {},
         "format": FORMAT,
-        "golden": {
-            "engine": golden.engine,
-            "inputs": [f"share/{interface.name}/golden/input_{i}.bin" for i in range(len(golden.inputs))],
-            "outputs": [f"share/{interface.name}/golden/output_{i}.bin" for i in range(len(golden.outputs))],
-            "own_error": [float(f"{error:.2e}") for error in golden.own_error],
-            "seed": golden.seed,
-        },
-        "inputs": [_tensor(t) for t in interface.inputs],
+        "golden": golden_table(golden, f"share/{interface.name}/golden"),
+        "inputs": [tensor_entry(t) for t in interface.inputs],
         "interface": {
             "abi_version": ABI_VERSION,
             "emit": request.emit,
@@ -203,11 +213,11 @@ def manifest_of(
         },
         "kernels_sha256": hashlib.sha256(plan.kernels).hexdigest(),
         "library": dict(library),
-        "memory": _memory(plan),
+        "memory": memory_table(plan),
         "model": {"opset": model.opset, "parameters": plan.parameters, "sha256": model.sha256},
         "name": interface.name,
         "operators": dict(operators),
-        "outputs": [_tensor(t) for t in interface.outputs],
+        "outputs": [tensor_entry(t) for t in interface.outputs],
         "schema_version": SCHEMA_VERSION,
         "target": _target(request.target),
         "versions": dict(versions),
@@ -277,9 +287,16 @@ def read_manifest(root: Path) -> dict[str, Any]:
             raise _broken(shown, f'"{key}" is {"missing" if key not in manifest else f"no {kind.__name__}"}')
     if manifest["name"] != found[0].parent.name:
         raise _broken(shown, '"name" is not the folder\'s')
+    variants = manifest.get("variants", [{key: manifest[key] for key in VARYING}])
+    if not isinstance(variants, list) or not variants or not all(map(_is_variant, variants)):
+        raise _broken(shown, '"variants" is no list of tables for each variant')
     if not all(isinstance(entry, dict) for entry in manifest["files"].values()):
         raise _broken(shown, 'an entry of "files" is no object')
     return manifest
+
+
+def _is_variant(entry: object) -> bool:
+    return isinstance(entry, dict) and all(isinstance(entry.get(key), _REQUIRED[key]) for key in VARYING)
 
 
 def _broken(shown: str, why: str) -> DeployccError:

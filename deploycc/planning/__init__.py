@@ -1,5 +1,5 @@
 """Planning: a lowered program becomes object code, a call list and a static memory layout."""
 
-from deploycc.planning.planner import plan
+from deploycc.planning.planner import plan, plan_variants
 
-__all__ = ["plan"]
+__all__ = ["plan", "plan_variants"]

@@ -51,6 +51,25 @@ def check_memory(network: Network, arranged: Arranged, program: Program, target:
     )
 
 
+def check_together(arena: int, call: int, worker: int, target: Target, limit: int) -> None:
+    """Raise ``DeployccError`` (DC870) if a handle takes more that has room for each of several variants.
+
+    Each of them alone takes no more, or ``check_memory`` had said so.
+    """
+    total = handle_bytes(arena, call, worker, target.cores)
+    if total > limit:
+        raise DeployccError(
+            Diagnostic(
+                "DC870",
+                f"a handle for all variants takes {size(total)}, more than --max-memory allows",
+                got=f"an arena of {size(arena)}, {size(call)} of workspace and {size(worker)} for each of "
+                f"{target.cores} threads: the largest of each that some variant needs",
+                need=f"at most {size(limit)}",
+                help="leave out the largest shapes of --shape, or build them as a package of their own",
+            )
+        )
+
+
 def size(count: int) -> str:
     """Bytes as a person reads them, never less than they are by more than half a unit of the last digit."""
     if count < 1024:

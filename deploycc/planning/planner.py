@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from deploycc.memory_use import Arena
-from deploycc.planning.arena import arrange
+from deploycc.planning.arena import Arranged, arrange
 from deploycc.planning.calling_convention import packed_callees
 from deploycc.planning.codegen import compile_kernels
 from deploycc.planning.constants import lay_out
 from deploycc.planning.joins import place_parts
-from deploycc.planning.limit import check_memory
+from deploycc.planning.limit import check_memory, check_together
 from deploycc.planning.listing import list_kernels
 from deploycc.planning.network import COPY, Network, View, no_kernel, read_network
 from deploycc.types import (
@@ -55,6 +55,85 @@ def plan(
     (a shape that depends on data), DC522 (control flow), DC523 (two C
     files of one name); before anything is compiled DC870 (``max_memory``).
     """
+    return plan_variants(
+        (program,), target, prefix=prefix, listings=listings, arena=arena, max_memory=max_memory
+    )[0]
+
+
+def plan_variants(
+    programs: Sequence[Program],
+    target: Target,
+    *,
+    prefix: str = "deploycc",
+    listings: bool = False,
+    arena: Arena = "fast",
+    max_memory: int | None = None,
+) -> tuple[Plan, ...]:
+    """As ``plan`` for one network at several shapes, for one library.
+
+    All plans have the same ``kernels``, ``weights``, ``parameters``, ``routines`` and workspaces: equal
+    kernels are compiled once and equal constants stored once.  ``listings`` of a plan are those of kernels
+    that no plan before it has.  ``max_memory`` is what a handle may take that can run each of them.
+    """
+    laid_out = [_arranged(program, target, arena, max_memory) for program in programs]
+    weights = lay_out([array for one in laid_out for array in one.arranged.network.constants])
+    functions = [
+        (_unique(name, number), function)
+        for number, one in enumerate(laid_out)
+        for name, function in one.arranged.functions
+    ]
+    kernels = compile_kernels(functions, target, prefix)
+    space = max((w.call for w in kernels.workspace.values()), default=0)
+    thread_space = max((w.worker for w in kernels.workspace.values()), default=0)
+    if max_memory is not None and len(programs) > 1:
+        largest = max(one.arranged.layout.arena_bytes for one in laid_out)
+        check_together(largest, space, thread_space, target, max_memory)
+    routines = _routines(one.program.module[name] for one in laid_out for name in one.names)
+    plans: list[Plan] = []
+    told: set[str] = set()
+    first_constant = 0
+    for number, one in enumerate(laid_out):
+        count = len(one.arranged.network.constants)
+        offsets = weights.offsets[first_constant : first_constant + count]
+        first_constant += count
+        symbols = {name: kernels.symbols[_unique(name, number)] for name, _ in one.arranged.functions}
+        new = {name: symbol for name, symbol in symbols.items() if symbol not in told}
+        told |= set(new.values())
+        plans.append(
+            Plan(
+                kernels=kernels.code,
+                calls=_calls(one, symbols, offsets),
+                weights=weights.blob,
+                arena_bytes=one.arranged.layout.arena_bytes,
+                workspace_bytes=space,
+                thread_workspace_bytes=thread_space,
+                inputs=one.program.inputs,
+                outputs=one.program.outputs,
+                routines=routines,
+                parameters=weights.elements,
+                listings=list_kernels(one.program, one.arranged, new, target) if listings else (),
+                memory=one.arranged.memory,
+            )
+        )
+    return tuple(plans)
+
+
+def _unique(name: str, number: int) -> str:
+    """A function's name among those of all variants."""
+    return f"{name}@{number}" if number else name
+
+
+@dataclass(frozen=True)
+class _LaidOut:
+    """A program whose memory is planned; ``names`` are its functions before any were rewritten."""
+
+    program: Program
+    arranged: Arranged
+    operators: Mapping[str, tuple[str, ...]]
+    names: tuple[str, ...]
+
+
+def _arranged(program: Program, target: Target, arena: Arena, max_memory: int | None) -> _LaidOut:
     operators = {task.symbol: task.operators for task in program.tasks}
     operators |= {choice.task: choice.operators for choice in program.choices if choice.operators}
     network = read_network(program.module, operators)
@@ -72,9 +151,13 @@ def plan(
     arranged = arrange(network, program, target, arena)
     if max_memory is not None:
         check_memory(network, arranged, program, target, max_memory)
-    network, memory, layout = arranged.network, arranged.places, arranged.layout
-    weights = lay_out(network.constants)
-    kernels = compile_kernels(arranged.functions, target, prefix)
+    return _LaidOut(program, arranged, operators, tuple(names))
+
+
+def _calls(one: _LaidOut, symbols: Mapping[str, str], offsets: Sequence[int]) -> tuple[Call, ...]:
+    """The call list, given the kernels' symbols by function and the places of the network's constants."""
+    program, arranged, operators = one.program, one.arranged, one.operators
+    network, memory = arranged.network, arranged.places
     choices = {choice.task: choice for choice in program.choices}
 
     def buffer(view: View) -> Buffer:
@@ -82,7 +165,7 @@ def plan(
         if storage.kind == "input":
             return Buffer("input", storage.index, view.offset, view.nbytes)
         if storage.kind == "constant":
-            return Buffer("constant", 0, weights.offsets[storage.index] + view.offset, view.nbytes)
+            return Buffer("constant", 0, offsets[storage.index] + view.offset, view.nbytes)
         place = memory[storage]
         return replace(place, offset=place.offset + view.offset, nbytes=view.nbytes)
 
@@ -97,7 +180,7 @@ def plan(
         choice = choices.get(task)
         calls.append(
             Call(
-                symbol=kernels.symbols[step.function],
+                symbol=symbols[step.function],
                 arguments=tuple(buffer(view) for view in (*step.reads, *step.writes)),
                 operators=operators.get(task, (task,)),
                 written=len(step.writes),
@@ -116,20 +199,7 @@ def plan(
             info = program.outputs[index]
             shown = Origin(results=(Result(info.name, info.shape, dtype=info.dtype),))
             calls.append(Call(COPY, (destination, source), ("Identity",), origin=shown))
-    return Plan(
-        kernels=kernels.code,
-        calls=tuple(calls),
-        weights=weights.blob,
-        arena_bytes=layout.arena_bytes,
-        workspace_bytes=max((w.call for w in kernels.workspace.values()), default=0),
-        thread_workspace_bytes=max((w.worker for w in kernels.workspace.values()), default=0),
-        inputs=program.inputs,
-        outputs=program.outputs,
-        routines=_routines(program.module[name] for name in names),
-        parameters=weights.elements,
-        listings=list_kernels(program, arranged, kernels.symbols, target) if listings else (),
-        memory=arranged.memory,
-    )
+    return tuple(calls)
 
 
 def _routines(functions: Iterable[Any]) -> dict[str, str]:

@@ -7,7 +7,7 @@ the folder and the conversation with the program.
 
 from deploycc.running.orders import Dump, Orders
 from deploycc.running.places import Place, place_of
-from deploycc.running.session import Measured, Package, Session, open_package, run
+from deploycc.running.session import Measured, Package, Session, open_package, run, variants_of
 
 __all__ = [
     "Dump",
@@ -19,4 +19,5 @@ __all__ = [
     "open_package",
     "place_of",
     "run",
+    "variants_of",
 ]

@@ -13,6 +13,7 @@
  *   steps                 also time each step: after every timed run another one, by an observer; with TIMED by
  *                         the library's own timers, which time the first run after they are set to 0
  *   seconds S             fewer runs with their steps, but five, once they took so long together
+ *   variant N             of a package for several shapes (VARIANTS); the first unless told
  *   serve                 then read numbers from standard input, a line each: so many runs, their times told
  *
  * FOLDER/input_I.bin are the inputs, raw.  Written are FOLDER/output_I.bin (the last run's), dump.bin (the
@@ -106,6 +107,7 @@ typedef struct dump {
 static struct {
     char library[4096];
     int threads, warmup, runs, steps, serve;
+    unsigned variant;
     double seconds;
     size_t cpu_count, dump_count;
     int32_t cpus[MOST_CPUS];
@@ -152,6 +154,8 @@ static void read_orders(void) {
             orders.steps = 1;
         } else if (strcmp(word, "serve") == 0) {
             orders.serve = 1;
+        } else if (strcmp(word, "variant") == 0) {
+            orders.variant = (unsigned)atoi(values);
         } else if (strcmp(word, "dump") == 0) {
             read_dump(values);
         } else if (strcmp(word, "cpus") == 0) {
@@ -225,20 +229,28 @@ static void *find(void *library, const char *symbol) {
     return address;
 }
 #endif
-BIND(create);
-BIND(destroy);
-BIND(run);
-BIND(observe);
-BIND(threads);
-BIND(step_count);
-BIND(input_count);
-BIND(output_count);
-BIND(input_info);
-BIND(output_info);
-BIND(last_error);
 #ifdef TIMED
-BIND(profile);
-BIND(profile_reset);
+#define TIMER_FUNCTIONS(DO) DO(profile); DO(profile_reset);
+#else
+#define TIMER_FUNCTIONS(DO)
+#endif
+#ifdef VARIANTS
+#define VARIANT_FUNCTIONS(DO) DO(select); DO(variant_step_count); DO(variant_input_info); DO(variant_output_info);
+#else
+#define VARIANT_FUNCTIONS(DO) DO(step_count); DO(input_info); DO(output_info);
+#endif
+#define FUNCTIONS(DO) \
+    DO(create); DO(destroy); DO(run); DO(observe); DO(threads); DO(input_count); DO(output_count); DO(last_error); \
+    TIMER_FUNCTIONS(DO) VARIANT_FUNCTIONS(DO)
+FUNCTIONS(BIND)
+#ifdef VARIANTS
+#define STEP_COUNT() call_variant_step_count(orders.variant)
+#define INPUT_INFO(index) call_variant_input_info(orders.variant, index)
+#define OUTPUT_INFO(index) call_variant_output_info(orders.variant, index)
+#else
+#define STEP_COUNT() call_step_count()
+#define INPUT_INFO(index) call_input_info(index)
+#define OUTPUT_INFO(index) call_output_info(index)
 #endif
 
 static MODEL(handle) *handle;
@@ -301,7 +313,7 @@ static void tell_times(const char *name, const double *times, int count) {
 
 /* Runs with and without an observer take turns, so that what disturbs the machine disturbs both. */
 static void timed_steps(int most) {
-    const size_t steps = call_step_count();
+    const size_t steps = STEP_COUNT();
     FILE *file = fopen("steps.bin", "wb");
     double *plain = calloc((size_t)most + 1, sizeof *plain), *timed = calloc((size_t)most + 1, sizeof *timed);
     step_ns = calloc(steps + 1, sizeof *step_ns);
@@ -343,21 +355,7 @@ static void load(void) {
     if (library == NULL) {
         fail(orders.library, dlerror());
     }
-    FIND(create);
-    FIND(destroy);
-    FIND(run);
-    FIND(observe);
-    FIND(threads);
-    FIND(step_count);
-    FIND(input_count);
-    FIND(output_count);
-    FIND(input_info);
-    FIND(output_info);
-    FIND(last_error);
-#ifdef TIMED
-    FIND(profile);
-    FIND(profile_reset);
-#endif
+    FUNCTIONS(FIND)
 #endif
     const double loaded = now_us();
     MODEL(options) options = MODEL(OPTIONS_INIT);
@@ -375,6 +373,11 @@ static void load(void) {
     if (call_create(&options, &handle) != 0) {
         fail("create", call_last_error(NULL));
     }
+#ifdef VARIANTS
+    if (call_select(handle, orders.variant) != 0) {
+        fail("select", call_last_error(handle));
+    }
+#endif
     const double created = now_us();
     printf("{\"load_us\": %.3f, \"create_us\": %.3f, \"idle_kib\": %ld, \"threads\": %d}\n", loaded - start,
            created - loaded, idle, (int)call_threads(handle));
@@ -391,13 +394,13 @@ int main(int count, char **words) {
         fail("tensors", "more than 256");
     }
     for (uint32_t i = 0; i < call_input_count(); i++) {
-        void *block = room(call_input_info(i)->bytes);
+        void *block = room(INPUT_INFO(i)->bytes);
         snprintf(path, sizeof path, "input_%u.bin", (unsigned)i);
-        whole_file(path, block, call_input_info(i)->bytes, 0);
+        whole_file(path, block, INPUT_INFO(i)->bytes, 0);
         inputs[i] = block;
     }
     for (uint32_t i = 0; i < call_output_count(); i++) {
-        outputs[i] = room(call_output_info(i)->bytes);
+        outputs[i] = room(OUTPUT_INFO(i)->bytes);
     }
     if (orders.dump_count > 0) {
         dump_file = fopen("dump.bin", "wb");
@@ -423,7 +426,7 @@ int main(int count, char **words) {
     printf("{\"peak_kib\": %ld}\n", peak_kib());
     for (uint32_t i = 0; i < call_output_count(); i++) {
         snprintf(path, sizeof path, "output_%u.bin", (unsigned)i);
-        whole_file(path, outputs[i], call_output_info(i)->bytes, 1);
+        whole_file(path, outputs[i], OUTPUT_INFO(i)->bytes, 1);
     }
     call_destroy(handle);
     return 0;

@@ -41,8 +41,9 @@ def driver_for(package: Path, manifest: Mapping[str, Any]) -> Path:
     linked = archive.is_file()
     header = package / "include" / f"{name}.h"
     dynamic = ["-dynamic"] if target["libc"] == "musl" and not linked else []
-    timed = ["-DTIMED"] if manifest["interface"].get("profile") else []
-    digest = hashlib.sha256("\0".join((target["linker_triple"], name, *_FLAGS, *dynamic, *timed)).encode())
+    besides = ["-DTIMED"] if manifest["interface"].get("profile") else []
+    besides += ["-DVARIANTS"] if "variant" in manifest else []
+    digest = hashlib.sha256("\0".join((target["linker_triple"], name, *_FLAGS, *dynamic, *besides)).encode())
     for path in (SOURCE, header, *([archive] if linked else [])):
         digest.update(path.read_bytes())
     made = cache_directory() / "drivers" / f"{name}-{digest.hexdigest()[:32]}"
@@ -54,7 +55,15 @@ def driver_for(package: Path, manifest: Mapping[str, Any]) -> Path:
         for path in (SOURCE, header, *([archive] if linked else [])):
             shutil.copy(path, scratch / path.name)
         compiler = zig_compiler(target["linker_triple"], "", scratch)
-        arguments = [*_FLAGS, *dynamic, *timed, f"-DNAME={name}", f'-DHEADER="{name}.h"', "-I.", SOURCE.name]
+        arguments = [
+            *_FLAGS,
+            *dynamic,
+            *besides,
+            f"-DNAME={name}",
+            f'-DHEADER="{name}.h"',
+            "-I.",
+            SOURCE.name,
+        ]
         arguments += ["-DLINKED", archive.name, "-lm", "-lpthread"] if linked else ["-ldl"]
         call(compiler, [*arguments, "-o", "driver"], scratch, "compile the program that runs a package")
         os.replace(scratch / "driver", made)

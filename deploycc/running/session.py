@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from deploycc.packaging.manifest import inspect
+from deploycc.packaging.manifest import inspect, read_manifest
+from deploycc.packaging.variants import count_of, parted, view_of
 from deploycc.running.orders import Dump, Orders
 from deploycc.running.places import Place
 from deploycc.running.program import driver_for
@@ -33,7 +34,10 @@ LIMIT_SECONDS = 900.0
 
 @dataclass(frozen=True)
 class Package:
-    """A package folder whose files were checked against its manifest."""
+    """A package folder whose files were checked against its manifest.
+
+    Of one for several shapes it is one variant, and the manifest is as if there were no other.
+    """
 
     path: Path
     manifest: Mapping[str, Any]
@@ -42,6 +46,16 @@ class Package:
     def name(self) -> str:
         """The library's name."""
         return str(self.manifest["name"])
+
+    @property
+    def variant(self) -> int | None:
+        """Which variant it is of a package for several shapes."""
+        return self.manifest.get("variant")
+
+    @property
+    def reference(self) -> str:
+        """What ``open_package`` takes for it: the path, ``PATH@N`` for a variant."""
+        return str(self.path) if self.variant is None else f"{self.path}@{self.variant}"
 
     def golden(self, role: str) -> list[Array]:
         """The golden ``inputs`` or ``outputs``."""
@@ -75,9 +89,25 @@ class Measured:
 
 
 def open_package(path: str | Path) -> Package:
-    """The package at ``path``.  Raises ``DeployccError`` as ``deploycc.packaging.inspect`` does."""
-    root = Path(path).absolute()
-    return Package(root, inspect(root))
+    """The package at ``path``; ``PATH@N`` is its variant N, and ``PATH`` the first of several.
+
+    Raises ``DeployccError`` as ``deploycc.packaging.inspect`` does, and DC244 if there is no such variant.
+    """
+    folder, number = parted(path)
+    root = folder.absolute()
+    manifest = inspect(root)
+    if number is not None or count_of(manifest) > 1:
+        manifest = view_of(manifest, number or 0, folder.name)
+    return Package(root, manifest)
+
+
+def variants_of(path: str | Path) -> list[Package]:
+    """The package at ``path`` as each of its variants: one for a single shape, or if ``PATH@N`` names it."""
+    first = open_package(path)
+    if first.variant is None or parted(path)[1] is not None:
+        return [first]
+    root, manifest = first.path, read_manifest(first.path)
+    return [Package(root, view_of(manifest, number, root.name)) for number in range(count_of(manifest))]
 
 
 def run(
@@ -198,7 +228,10 @@ class Session:
                 raise ValueError(f"input {number} is {array.dtype}{list(array.shape)}")
             (folder / f"input_{number}.bin").write_bytes(_little(array).tobytes())
         library = f"./lib{manifest['name']}.so"
-        (folder / "orders.txt").write_text(self.orders.text(library if shared else ""), encoding="ascii")
+        orders = self.orders.text(library if shared else "")
+        if self.package.variant is not None:
+            orders += f"variant {self.package.variant}\n"
+        (folder / "orders.txt").write_text(orders, encoding="ascii")
 
     def _dumps(self, folder: Path) -> dict[Dump, bytes]:
         dumps = self.orders.ordered_dumps()

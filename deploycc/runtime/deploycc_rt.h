@@ -121,6 +121,24 @@ DCC_API dcc_status dcc_observe(dcc_handle *handle, dcc_observer observer, void *
 /* Of a timed model: the times of all steps, `count` of them as it has; and all of them back to 0. */
 DCC_API dcc_status dcc_profile(dcc_handle *handle, dcc_step_time *times, uint32_t count);
 DCC_API dcc_status dcc_profile_reset(dcc_handle *handle);
+/* What the handle runs from the next run on: a model whose handles take as much memory, as the variants of a
+ * package do.  NULL is none that fits; `why` is then the error's text. */
+DCC_API dcc_status dcc_select(dcc_handle *handle, const dcc_model *model, const char *why);
+/* The same by the shapes of all inputs, one list of extents for each; `declared` says which there are. */
+DCC_API dcc_status dcc_select_shapes(dcc_handle *handle, const dcc_model *const *models, uint32_t count,
+                                     const int64_t *const *shapes, const char *declared);
+DCC_API const dcc_model *dcc_selected(const dcc_handle *handle);
+/* The index of the model that takes the shapes; count if none does. */
+DCC_API uint32_t dcc_find_shapes(const dcc_model *const *models, uint32_t count, const int64_t *const *shapes);
+
+/* Memory that handles of several networks share, each for as long as it runs. */
+typedef struct dcc_arena dcc_arena;
+DCC_API dcc_status dcc_arena_create(size_t bytes, dcc_arena **arena);
+/* DCC_ERROR_BUSY, and nothing is freed, as long as there are handles in it. */
+DCC_API dcc_status dcc_arena_destroy(dcc_arena *arena);
+/* As dcc_create with the arena for memory; runs get DCC_ERROR_BUSY while another handle in it runs. */
+DCC_API dcc_status dcc_create_in(const dcc_model *model, const dcc_options *options, dcc_arena *arena,
+                                 dcc_handle **handle);
 /* Of the handle; of the calling thread's last failed create where handle is NULL. */
 DCC_API const char *dcc_last_error(const dcc_handle *handle);
 

@@ -184,6 +184,14 @@ static void leave(dcc_handle *handle) {
     atomic_store_explicit(&handle->user, 0, memory_order_release);
 }
 
+dcc_status dcc_enter(dcc_handle *handle, const char *function) {
+    return enter(handle, function);
+}
+
+void dcc_leave(dcc_handle *handle) {
+    leave(handle);
+}
+
 dcc_status dcc_destroy(dcc_handle *handle) {
     if (handle == NULL) {
         return DCC_OK;
@@ -194,6 +202,9 @@ dcc_status dcc_destroy(dcc_handle *handle) {
     }
     if (handle->pool != NULL) {
         dcc_pool_release(handle->pool);
+    }
+    if (handle->shared != NULL) {
+        dcc_arena_part(handle->shared);
     }
     free(handle->timers);
     free(handle->owned);
@@ -280,8 +291,13 @@ dcc_status dcc_run(dcc_handle *handle, const void *const *inputs, void *const *o
         return status;
     }
     status = dcc_check_buffers(handle, inputs, outputs);
-    if (status == DCC_OK) {
+    if (status == DCC_OK && handle->shared != NULL && !dcc_arena_enter(handle->shared)) {
+        status = dcc_fail(handle, DCC_ERROR_BUSY, "another handle runs in the same arena");
+    } else if (status == DCC_OK) {
         status = run_steps(handle, inputs, outputs);
+        if (handle->shared != NULL) {
+            dcc_arena_leave(handle->shared);
+        }
     }
     leave(handle);
     return status;

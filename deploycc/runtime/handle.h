@@ -14,6 +14,7 @@ struct dcc_handle {
     void *arena;
     void *owned; /* what destroy frees; NULL for caller-owned memory */
     size_t lent_bytes; /* of caller-owned memory from `arena` on; 0 otherwise */
+    dcc_arena *shared; /* whose memory it has; NULL for none */
     _Atomic int32_t user; /* process id of the thread inside, 0 for none */
     int32_t threads;
     dcc_watch watch; /* no observer: nobody */
@@ -46,5 +47,15 @@ int dcc_is_handle(const dcc_handle *handle, const char *function);
 #else
 #define dcc_is_handle(handle, function) 1
 #endif
+
+/* DCC_OK: the handle is the caller's until dcc_leave; `function` is named by a debug runtime. */
+dcc_status dcc_enter(dcc_handle *handle, const char *function);
+void dcc_leave(dcc_handle *handle);
+
+/* One handle less in the arena (arena.c). */
+void dcc_arena_part(dcc_arena *arena);
+/* 1: it is the caller's until dcc_arena_leave. */
+int dcc_arena_enter(dcc_arena *arena);
+void dcc_arena_leave(dcc_arena *arena);
 
 #endif

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from deploycc.identifiers import comment_text
 from deploycc.splitting.generate_header import as_tensor
 from deploycc.splitting.parts import Part
@@ -13,7 +15,7 @@ _CMAKE = """\
 cmake_minimum_required(VERSION 3.16)
 project(@N@_pipeline LANGUAGES C CXX)
 
-@PACKAGES@add_library(@N@_pipeline STATIC pipeline.cpp)
+@PACKAGES@add_library(@N@_pipeline STATIC @SOURCES@)
 target_compile_features(@N@_pipeline PUBLIC cxx_std_17)
 target_include_directories(@N@_pipeline PUBLIC "${CMAKE_CURRENT_SOURCE_DIR}")
 @LINK@
@@ -150,8 +152,8 @@ Those of a package's own example: what a package computed lies behind it.
 """
 
 
-def cmake(pipeline: Pipeline) -> str:
-    """The text of ``CMakeLists.txt``."""
+def cmake(pipeline: Pipeline, sources: Sequence[str] = ("pipeline.cpp",)) -> str:
+    """The text of ``CMakeLists.txt``; ``sources`` make the library of the pipeline."""
     names = [package.name for package in pipeline.packages.values()]
     found = "".join(fill(_PACKAGE, {"P": name}) for name in names)
     linked = " ".join(f"{name}::{name}" for name in names)
@@ -162,6 +164,7 @@ def cmake(pipeline: Pipeline) -> str:
             "PACKAGES": f"{found}\n" if names else "",
             "LINK": f"target_link_libraries({pipeline.name}_pipeline PRIVATE {linked})\n" if names else "",
             "GOLDEN": GOLDEN,
+            "SOURCES": " ".join(sources),
         },
     )
 

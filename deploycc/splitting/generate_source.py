@@ -96,7 +96,7 @@ template <typename To, typename From>
 }  // namespace
 
 struct Pipeline::State {
-    State(const Parts &app_parts, const Options &options) : parts(app_parts)@MODELS@ {
+    State(const Parts &app_parts, const Options &options) : parts(app_parts)@ARENA@@MODELS@ {
         (void)options;
     }
 
@@ -120,29 +120,57 @@ void Pipeline::run(const Inputs &inputs, const Outputs &outputs) {
 """
 
 
-def source(pipeline: Pipeline) -> str:
-    """The text of ``pipeline.cpp``."""
+def source(pipeline: Pipeline, *, shared: bool = False) -> str:
+    """The text of ``pipeline.cpp``.
+
+    With ``shared`` the packages have the shared runtime: they take turns in one arena, the largest one's.
+    """
+    shared = shared and bool(pipeline.packages)
     includes = [f"#include <{package.name}.hpp>\n" for package in pipeline.packages.values()]
-    models = [f", model_{number}(model_options_{number}(options))" for number in pipeline.packages]
+    arena = ", arena.get()" if shared else ""
+    models = [f", model_{number}(model_options_{number}(options{arena}))" for number in pipeline.packages]
     return fill(
         _SOURCE,
         {
             "N": pipeline.name,
             "INCLUDES": "".join(includes) + ("\n" if includes else ""),
+            "ARENA": ", arena(arena_bytes(options))" if shared else "",
             "MODELS": "".join(models),
-            "STATE": _state(pipeline),
+            "STATE": (_arena(pipeline) if shared else "") + _state(pipeline, shared),
             "RUN": _run(pipeline),
         },
     )
 
 
-def _state(pipeline: Pipeline) -> str:
+def _arena(pipeline: Pipeline) -> str:
+    """The working memory that all packages use by turns."""
+    needed = "".join(
+        "        bytes = ::std::max(\n"
+        f"            bytes, ::{package.name}::memory_bytes(model_options_{number}(options)));\n"
+        for number, package in pipeline.packages.items()
+    )
+    first = next(iter(pipeline.packages.values()))
+    return (
+        "    static ::std::size_t arena_bytes(const Options &options) {\n"
+        "        ::std::size_t bytes = 64;  // bad options are for the packages to tell\n"
+        f"{needed}"
+        "        return bytes;\n"
+        "    }\n"
+        f"    ::{first.name}::Arena arena;\n"
+    )
+
+
+def _state(pipeline: Pipeline, shared: bool) -> str:
     lines = []
+    parameter = ", ::dcc_arena *arena = nullptr" if shared else ""
+    taken = "        result.arena = arena;\n" if shared else ""
     for number, package in pipeline.packages.items():
         lines.append(
-            f"    static ::{package.name}::Options model_options_{number}(const Options &options) {{\n"
+            f"    static ::{package.name}::Options model_options_{number}("
+            f"const Options &options{parameter}) {{\n"
             f"        ::{package.name}::Options result;\n"
             "        result.threads = options.threads;\n"
+            f"{taken}"
             "        return result;\n"
             "    }\n"
             f"    ::{package.name}::Model model_{number};\n"

@@ -11,6 +11,7 @@ from typing import Any
 from deploycc.build import explain_failure, reproduce_command, resolve_request
 from deploycc.host import detect_host
 from deploycc.operators import Operator
+from deploycc.ranges import Extent, several_at_once
 from deploycc.records import default_database, operator_of
 from deploycc.request import request_to_json
 from deploycc.resources import data_dir
@@ -65,7 +66,7 @@ def tune(
     target: str | Path | Target = "host",
     budget: str = "60s",
     *,
-    shapes: Mapping[str, Sequence[int]] | None = None,
+    shapes: Mapping[str, Sequence[Extent]] | None = None,
     max_counts: Mapping[str, int] | None = None,
     database: str | Path | None = None,
     seed: int = 0,
@@ -100,6 +101,8 @@ def tune(
         op_dirs=op_dirs,
         shipped_records=shipped_records,
     )
+    if request.buckets:
+        raise DeployccError(several_at_once("tuning", request.buckets))
     path = default_database(request.target.name) if database is None else Path(database).absolute()
     runner = runner_for(request.target)
     command = reproduce_command(request, target)

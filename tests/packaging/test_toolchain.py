@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from deploycc.packaging import package, toolchain
+from deploycc.packaging.toolchain import runtime_sources
 from deploycc.types import Buffer, Call, DeployccError, Diagnostic, Target
 from tests.packaging import plans
 from tests.packaging.conftest import run, tool
@@ -69,7 +70,8 @@ def test_failing_compiler(tmp_path: Path) -> None:
     compiler = script(tmp_path, 'for i in 1 2 3 4 5 6 7 8 9 10; do echo "line $i" >&2; done; exit 3')
     diagnostic = refused(with_compiler(compiler), tmp_path / "out")
     assert diagnostic.code == "DC711"
-    assert diagnostic.message == "the compiler failed to compile the runtime's checks.c (exit status 3)"
+    first = runtime_sources()[0].name
+    assert diagnostic.message == f"the compiler failed to compile the runtime's {first} (exit status 3)"
     assert diagnostic.got == "\n".join(f"line {i}" for i in range(1, 9))
 
 
@@ -129,6 +131,7 @@ def test_runtime_is_compiled_once(tmp_path: Path) -> None:
     first = toolchain.build_runtime(compiler, shared=False)
     times = [path.stat().st_mtime_ns for path in first]
     assert [path.name for path in first] == [
+        "arena.o",
         "checks.o",
         "failures.o",
         "handle.o",
@@ -137,6 +140,7 @@ def test_runtime_is_compiled_once(tmp_path: Path) -> None:
         "placement.o",
         "pool.o",
         "timers.o",
+        "variants.o",
         "workers.o",
         "workspace.o",
     ]
