@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from deploycc.importing.binding import bind_shapes
+from onnx import ModelProto
+from onnx.shape_inference import InferenceError
+
+from deploycc.importing.binding import bind_shapes, inference_faults
 from deploycc.importing.functions import inline_functions, inline_local_functions
+from deploycc.importing.limits import check_size, check_tensors
 from deploycc.importing.operators import check_operators
 from deploycc.importing.opsets import normalise_opset
 from deploycc.importing.reading import read_model
+from deploycc.importing.stored import check_stored
 from deploycc.importing.structure import check_form, check_structure, keep_used_opsets, name_nodes, tidy
 from deploycc.onnx_graph import infer_shapes, opset_of, tensor_info
-from deploycc.types import BuildRequest, Diagnostic, Model
+from deploycc.types import BuildRequest, DeployccError, Diagnostic, Limits, Model
 
 
 def load(request: BuildRequest, *, compiled: bool = True, leave_open: bool = False) -> Model:
@@ -25,27 +30,31 @@ def load(request: BuildRequest, *, compiled: bool = True, leave_open: bool = Fal
     ``Model.diagnostics`` has DC200 for them.
 
     Raises ``DeployccError`` with every finding of the first kind of fault met, in this order:
-    the file (DC100-DC109), external data (DC120-DC129), form and element types (DC110-DC119,
-    DC130-DC139, DC300-DC349), operators (DC140-DC149), shapes (DC200-DC249).
+    the file (DC100-DC109), external data (DC120-DC129), size (DC161-DC165, DC168), form and element types
+    (DC110-DC119, DC130-DC139, DC300-DC349), operators (DC140-DC149), what is stored (DC164, DC166, DC169),
+    shapes (DC200-DC249), the size of what is computed (DC164).
     """
     proto, sha256 = read_model(request.model)
+    check_size(proto, request.limits)
     notes: list[Diagnostic] = []
     notes += tidy(proto)
     check_structure(proto)
     check_operators(proto)
     check_form(proto)
+    check_stored(proto)
     proto = inline_local_functions(proto)
     keep_used_opsets(proto)
     name_nodes(proto.graph)
     open_dimensions = bind_shapes(proto, request.shapes, leave_open=leave_open)
     notes += open_dimensions
-    original = infer_shapes(proto)
-    if compiled:
-        # What is open cannot be run, and is never built: its lift is taken on trust.
-        proto = normalise_opset(proto, notes, compared=not open_dimensions)
-        proto = inline_functions(proto)
-        name_nodes(proto.graph)
-    proto = infer_shapes(proto)
+    try:
+        original = infer_shapes(proto)
+        if compiled:
+            proto = _for_compiling(proto, notes, request.limits, compared=not open_dimensions)
+        proto = infer_shapes(proto)
+    except InferenceError as error:
+        raise DeployccError(*inference_faults(str(error), proto)) from None
+    check_tensors(proto, request.limits)
     return Model(
         proto=proto,
         inputs=tuple(tensor_info(info) for info in proto.graph.input),
@@ -55,3 +64,15 @@ def load(request: BuildRequest, *, compiled: bool = True, leave_open: bool = Fal
         diagnostics=tuple(notes),
         original=original,
     )
+
+
+def _for_compiling(
+    proto: ModelProto, notes: list[Diagnostic], limits: Limits, *, compared: bool
+) -> ModelProto:
+    """The model at a common opset, with function operators replaced by their bodies."""
+    # What is open cannot be run, and is never built: its lift is taken on trust.
+    check_tensors(infer_shapes(proto), limits)
+    proto = normalise_opset(proto, notes, compared=compared)
+    proto = inline_functions(proto, limits)
+    name_nodes(proto.graph)
+    return proto

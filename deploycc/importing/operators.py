@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from functools import cache
 
 import onnx
 from onnx import ModelProto, NodeProto
@@ -25,7 +26,7 @@ def check_operators(proto: ModelProto) -> None:
     for node in _every_node(proto):
         if (node.domain, node.op_type) not in local:
             nodes.setdefault((node.domain, node.op_type), []).append(node)
-    known_domains = {schema.domain for schema in onnx.defs.get_all_schemas()}
+    known_domains = _known_domains()
     versions = {entry.domain: entry.version for entry in proto.opset_import}
     faults = []
     for (domain, op), where in nodes.items():
@@ -35,6 +36,11 @@ def check_operators(proto: ModelProto) -> None:
             faults.append(_unknown_operator(domain, op, where, versions.get(domain, 0)))
     if faults:
         raise DeployccError(*faults)
+
+
+@cache
+def _known_domains() -> frozenset[str]:
+    return frozenset(schema.domain for schema in onnx.defs.get_all_schemas())
 
 
 def _every_node(proto: ModelProto) -> Iterable[NodeProto]:

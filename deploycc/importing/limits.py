@@ -1,0 +1,218 @@
+"""How large a model may be, looked at before anything is done with it.
+
+A model is untrusted input.  What is small in the file can be endless when it is written out (functions that
+call functions that call functions), and what no machine can hold is said here and not found out by trying.
+Nothing in this module takes longer than the file is long.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from google.protobuf.message import Message
+from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, ValueInfoProto
+
+from deploycc.onnx_graph import GraphView, subgraphs
+from deploycc.types import DeployccError, Diagnostic, Limits
+
+DEEPEST = 24
+"""Branches and bodies inside one another; protobuf reads about thirty."""
+
+LONGEST_NAME = 4000
+"""Bytes of a name in UTF-8: C compilers have to take string literals of 4,095 characters (C11 5.2.4.1)."""
+
+HIGHEST_RANK = 32
+"""Dimensions of a tensor; numpy takes 64, and no network has ten."""
+
+MOST_VALUES = 1 << 24
+"""Numbers or texts in one attribute; tensors are for more."""
+
+_ELEMENT_BYTES = {"float64": 8, "int64": 8, "uint64": 8, "complex64": 8, "complex128": 16} | {
+    "float16": 2,
+    "bfloat16": 2,
+    "int16": 2,
+    "uint16": 2,
+    "bool": 1,
+    "int8": 1,
+    "uint8": 1,
+}
+
+
+def check_size(proto: ModelProto, limits: Limits) -> None:
+    """Refuse a model that is too large in any way that counting tells.
+
+    Raises ``DeployccError``: DC161 too many nodes (of branches and bodies too, and with every call of the
+    model's own functions written out), DC162 subgraphs nested too deeply, DC163 functions that call
+    themselves, DC165 a name that is too long, DC168 an attribute of too many values.
+    """
+    faults = [*_depth(proto), *_long_names(proto), *_long_attributes(proto)]
+    if not faults:
+        faults = [*_count(proto, limits.nodes)]
+    if faults:
+        raise DeployccError(*faults)
+
+
+def check_count(proto: ModelProto, limits: Limits) -> None:
+    """Refuse (DC161) a model that inlining has made too large."""
+    faults = [*_count(proto, limits.nodes)]
+    if faults:
+        raise DeployccError(*faults)
+
+
+def check_tensors(proto: ModelProto, limits: Limits) -> None:
+    """Refuse (DC164) tensors, of which inference knows, that no stage could hold; the largest is told."""
+    fault = _largest(proto, limits.memory_bytes)
+    if fault is not None:
+        raise DeployccError(fault)
+
+
+def _graphs_of(nodes: Iterator[NodeProto] | list[NodeProto]) -> Iterator[tuple[GraphProto, int]]:
+    """Every graph inside these nodes with its depth, without recursion."""
+    todo = [(graph, 1) for node in nodes for graph in subgraphs(node)]
+    while todo:
+        graph, depth = todo.pop()
+        yield graph, depth
+        todo += [(inner, depth + 1) for node in graph.node for inner in subgraphs(node)]
+
+
+def _depth(proto: ModelProto) -> Iterator[Diagnostic]:
+    for owner in (proto.graph, *proto.functions):
+        deepest = max((depth for _, depth in _graphs_of(list(owner.node))), default=0)
+        if deepest > DEEPEST:
+            yield Diagnostic(
+                "DC162",
+                f"branches and bodies are nested {deepest} deep",
+                got=f"{deepest} subgraphs inside one another, in {owner.name!r}",
+                need=f"at most {DEEPEST}",
+                help="export the model with its control flow resolved",
+            )
+
+
+def _nodes_of(owner: GraphProto | FunctionProto) -> Iterator[NodeProto]:
+    yield from owner.node
+    for graph, _ in _graphs_of(list(owner.node)):
+        yield from graph.node
+
+
+def _count(proto: ModelProto, most: int) -> Iterator[Diagnostic]:
+    bodies = {(function.domain, function.name): function for function in proto.functions}
+    counts: dict[tuple[str, str], int] = {}
+    # Post-order over the calls, without recursion: a function's count needs those of what it calls.
+    for start in bodies:
+        stack, path = [(start, False)], set[tuple[str, str]]()
+        while stack:
+            key, called = stack.pop()
+            if called:
+                path.discard(key)
+                counts[key] = _written_out(bodies[key], counts)
+            elif key in path:
+                yield _recursive(*key)
+                return
+            elif key not in counts:
+                path.add(key)
+                stack.append((key, True))
+                calls = {(node.domain, node.op_type) for node in _nodes_of(bodies[key])}
+                stack += [(call, False) for call in sorted(calls & bodies.keys())]
+    total = _written_out(proto.graph, counts)
+    if total > most:
+        inside = sum(1 for _ in _nodes_of(proto.graph))
+        yield Diagnostic(
+            "DC161",
+            "the model has too many nodes",
+            got=f"{total} nodes"
+            + (f", {inside} before its functions are inlined" if inside != total else ""),
+            need=f"at most {most}",
+            help="if it is a network that you trust: deploycc.Limits(nodes=...), or --max-nodes",
+        )
+
+
+def _written_out(owner: GraphProto | FunctionProto, counts: dict[tuple[str, str], int]) -> int:
+    return sum(counts.get((node.domain, node.op_type), 1) for node in _nodes_of(owner))
+
+
+def _recursive(domain: str, name: str) -> Diagnostic:
+    return Diagnostic(
+        "DC163",
+        "a function of the model calls itself",
+        op=name,
+        got=f"function '{name}' of the domain '{domain}', directly or through others",
+        need="functions without recursion",
+        help="ONNX has none: the file is damaged or hostile",
+    )
+
+
+def _long_names(proto: ModelProto) -> Iterator[Diagnostic]:
+    """The longest text that is a name; documentation and metadata may be of any length."""
+    longest = max(_names(proto), key=lambda name: len(name.encode()), default="")
+    size = len(longest.encode())
+    if size > LONGEST_NAME:
+        yield Diagnostic(
+            "DC165",
+            "a name in the model is too long",
+            got=f"{size} bytes: '{longest[:60]}...'",
+            need=f"at most {LONGEST_NAME} bytes",
+            help="rename it, or export the model again",
+        )
+
+
+def _names(message: Message) -> Iterator[str]:
+    skipped = ("doc_string", "metadata_props", "external_data", "string_data", "s", "strings", "dim_param")
+    for field, value in message.ListFields():
+        if field.name in skipped or field.type not in (field.TYPE_STRING, field.TYPE_MESSAGE):
+            continue
+        for item in value if field.is_repeated else [value]:
+            if isinstance(item, str):
+                yield item
+            else:
+                yield from _names(item)
+
+
+def _long_attributes(proto: ModelProto) -> Iterator[Diagnostic]:
+    for owner in (proto.graph, *proto.functions):
+        for node in _nodes_of(owner):
+            for attribute in node.attribute:
+                count = max(len(attribute.ints), len(attribute.floats), len(attribute.strings))
+                if count > MOST_VALUES:
+                    yield Diagnostic(
+                        "DC168",
+                        f"the attribute '{attribute.name}' has too many values",
+                        node=node.name,
+                        op=node.op_type,
+                        got=f"{count} values",
+                        need=f"at most {MOST_VALUES}",
+                        help="store them as a tensor",
+                    )
+
+
+def _largest(proto: ModelProto, most: int) -> Diagnostic | None:
+    view = GraphView(proto)
+    found: tuple[int, ValueInfoProto] | None = None
+    for info in (*proto.graph.value_info, *proto.graph.output, *proto.graph.input):
+        kind = view.types.get(info.name)
+        shape = [extent for extent in (kind.shape or ()) if extent is not None] if kind else []
+        if kind is None or not shape:
+            continue
+        if len(shape) > HIGHEST_RANK:
+            return _too_large(view, info, f"{len(shape)} dimensions", f"at most {HIGHEST_RANK}")
+        size = math.prod(shape) * _ELEMENT_BYTES.get(kind.dtype, 4)
+        if size > most and (found is None or size > found[0]):
+            found = (size, info)
+    if found is None:
+        return None
+    dims = "x".join(str(dim.dim_value or "?") for dim in found[1].type.tensor_type.shape.dim)
+    return _too_large(view, found[1], f"{dims}, {found[0]} bytes", f"at most {most} bytes (--memory-mib)")
+
+
+def _too_large(view: GraphView, info: ValueInfoProto, got: str, need: str) -> Diagnostic:
+    producer = view.producers.get(info.name)
+    return Diagnostic(
+        "DC164",
+        f"the tensor '{info.name}' is too large",
+        node=producer.name if producer is not None else "",
+        op=producer.op_type if producer is not None else "",
+        tensor=info.name,
+        got=got,
+        need=need,
+        help="an extent may be far too large: check the shapes that the model is given",
+    )
