@@ -5,6 +5,7 @@ RUN := $(VENV)/bin/python -m
 STAMP := $(VENV)/.installed
 TORCH := .cache/torch-venv/.installed
 PEERS := .cache/bench-venv/.installed
+ATHERIS := .cache/fuzz-venv/.installed
 MEASURE := .cache/bench-venv/bin/python -m
 CACHE := $(CURDIR)/.cache
 BUDGET ?= 20min
@@ -14,7 +15,7 @@ export ZIG_GLOBAL_CACHE_DIR ?= $(CACHE)/zig
 .DEFAULT_GOAL := help
 .PHONY: help demo conformance test test-all test-torch lint type fmt golden docs bench bench-convs bench-drawn
 .PHONY: bench-agreement bench-profiles bench-dense bench-arm bench-untuned bench-budgets faults performance table
-.PHONY: records clean
+.PHONY: records clean fuzz random-graphs kills
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -38,6 +39,12 @@ $(PEERS): pyproject.toml
 	.cache/bench-venv/bin/python -m pip install --quiet --no-deps pnnx==20261020
 	touch $@
 
+# atheris stays out of .venv: it has wheels for few machines, and nothing else needs it.
+$(ATHERIS): pyproject.toml
+	$(PYTHON) -m venv .cache/fuzz-venv
+	.cache/fuzz-venv/bin/python -m pip install --quiet --editable '.[dev,fuzz]'
+	touch $@
+
 demo: $(STAMP) ## build PP-OCR for this machine and read a page with a C++ app
 	$(RUN) examples.ocr.demo
 
@@ -55,6 +62,15 @@ conformance: $(STAMP) ## lint beside the truth over ONNX's node tests; writes do
 
 faults: $(STAMP) ## 30 faults planted in the compiler, and how many of them verify --bisect finds (half an hour)
 	$(RUN) tests.faults.measuring $(FAULTS)
+
+fuzz: $(ATHERIS) ## mutated models through import, lint and lower, coverage-guided; goes on where it was (FUZZ="--models N")
+	.cache/fuzz-venv/bin/python -m tests.fuzzing.run $(FUZZ)
+
+random-graphs: $(STAMP) ## 2,000 random graphs built, run and compared with ONNX Runtime (GRAPHS="--seed N --graphs N")
+	$(RUN) tests.sweep.random_graphs --out .cache/random_graphs.jsonl $(GRAPHS)
+
+kills: $(STAMP) ## 100 builds and tunings killed at random moments, and what they leave (KILLS="--kills N")
+	$(RUN) tests.kills.killing $(KILLS)
 
 lint: $(STAMP) type ## ruff and mypy
 	$(RUN) ruff check .

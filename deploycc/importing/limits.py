@@ -11,9 +11,9 @@ import math
 from collections.abc import Iterator
 
 from google.protobuf.message import Message
-from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, ValueInfoProto
+from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
 
-from deploycc.onnx_graph import GraphView, subgraphs
+from deploycc.onnx_graph import subgraphs
 from deploycc.types import DeployccError, Diagnostic, Limits
 
 DEEPEST = 24
@@ -28,15 +28,13 @@ HIGHEST_RANK = 32
 MOST_VALUES = 1 << 24
 """Numbers or texts in one attribute; tensors are for more."""
 
-_ELEMENT_BYTES = {"float64": 8, "int64": 8, "uint64": 8, "complex64": 8, "complex128": 16} | {
-    "float16": 2,
-    "bfloat16": 2,
-    "int16": 2,
-    "uint16": 2,
-    "bool": 1,
-    "int8": 1,
-    "uint8": 1,
+_ELEMENT_BYTES: dict[int, int] = {
+    **dict.fromkeys((TensorProto.DOUBLE, TensorProto.INT64, TensorProto.UINT64, TensorProto.COMPLEX64), 8),
+    TensorProto.COMPLEX128: 16,
+    **dict.fromkeys((TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.INT16, TensorProto.UINT16), 2),
+    **dict.fromkeys((TensorProto.BOOL, TensorProto.INT8, TensorProto.UINT8), 1),
 }
+"""Bytes of an element; those that are not here count as four, which is what the widest of them has."""
 
 
 def check_size(proto: ModelProto, limits: Limits) -> None:
@@ -186,31 +184,28 @@ def _long_attributes(proto: ModelProto) -> Iterator[Diagnostic]:
 
 
 def _largest(proto: ModelProto, most: int) -> Diagnostic | None:
-    view = GraphView(proto)
     found: tuple[int, ValueInfoProto] | None = None
     for info in (*proto.graph.value_info, *proto.graph.output, *proto.graph.input):
-        kind = view.types.get(info.name)
-        shape = [extent for extent in (kind.shape or ()) if extent is not None] if kind else []
-        if kind is None or not shape:
-            continue
+        tensor = info.type.tensor_type
+        shape = [dim.dim_value for dim in tensor.shape.dim if dim.dim_value > 0]
         if len(shape) > HIGHEST_RANK:
-            return _too_large(view, info, f"{len(shape)} dimensions", f"at most {HIGHEST_RANK}")
-        size = math.prod(shape) * _ELEMENT_BYTES.get(kind.dtype, 4)
+            return _too_large(proto, info, f"{len(shape)} dimensions", f"at most {HIGHEST_RANK}")
+        size = math.prod(shape) * _ELEMENT_BYTES.get(tensor.elem_type, 4)
         if size > most and (found is None or size > found[0]):
             found = (size, info)
     if found is None:
         return None
     dims = "x".join(str(dim.dim_value or "?") for dim in found[1].type.tensor_type.shape.dim)
-    return _too_large(view, found[1], f"{dims}, {found[0]} bytes", f"at most {most} bytes (--memory-mib)")
+    return _too_large(proto, found[1], f"{dims}, {found[0]} bytes", f"at most {most} bytes (--memory-mib)")
 
 
-def _too_large(view: GraphView, info: ValueInfoProto, got: str, need: str) -> Diagnostic:
-    producer = view.producers.get(info.name)
+def _too_large(proto: ModelProto, info: ValueInfoProto, got: str, need: str) -> Diagnostic:
+    producer = next((node for node in proto.graph.node if info.name in node.output), NodeProto())
     return Diagnostic(
         "DC164",
         f"the tensor '{info.name}' is too large",
-        node=producer.name if producer is not None else "",
-        op=producer.op_type if producer is not None else "",
+        node=producer.name,
+        op=producer.op_type,
         tensor=info.name,
         got=got,
         need=need,

@@ -23,7 +23,7 @@ from deploycc.onnx_graph import all_nodes
 from deploycc.reference import ReferenceFailed
 from deploycc.simplifying import clean, pipeline, simplify
 from deploycc.simplifying.folding import FoldingFailed
-from deploycc.types import BuildRequest, DeployccError, Limits, Model
+from deploycc.types import BuildRequest, DeployccError, Limits
 from tests.planning.harness import X86_64
 
 LIMITS = Limits(folded_bytes=4 << 20)
@@ -45,12 +45,12 @@ def examine(data: bytes, folder: Path) -> str:
     stage = "import"
     try:
         model = load(request)
-        if heavy(model):
+        if heavy(model.proto):
             return "heavy"
         stage = "simplify"
         whole = zlib.crc32(data) % WHOLE_LINE == 0
         model = simplify(model, LIMITS) if whole else clean(model, LIMITS)
-        if heavy(model):
+        if heavy(model.proto):
             return "heavy"
         stage = "lint"
         report = lint(model, compiled_lint_target(X86_64))
@@ -64,9 +64,9 @@ def examine(data: bytes, folder: Path) -> str:
     return "lowered"
 
 
-def heavy(model: Model) -> bool:
+def heavy(proto: onnx.ModelProto) -> bool:
     """Whether a tensor is so large that running the model takes more than a moment."""
-    graph = model.proto.graph
+    graph = proto.graph
     shapes = [
         [dim.dim_value for dim in info.type.tensor_type.shape.dim]
         for info in (*graph.value_info, *graph.input, *graph.output)
@@ -92,12 +92,12 @@ def fold_here(model: onnx.ModelProto, limits: Limits, *, fuse: bool = True) -> o
         return onnx.load(result)
 
 
-def without_loops(runs: Callable[..., Any]) -> Callable[..., Any]:
-    """As it was, but for models with a Loop, which may be endless: a build stops at its limit of time."""
+def light(runs: Callable[..., Any]) -> Callable[..., Any]:
+    """As it was, but for models that are heavy or have a Loop, which may be endless: a build has its limits."""
 
     def run(proto: onnx.ModelProto, *rest: Any, **options: Any) -> Any:
-        if any(node.op_type == "Loop" for node in all_nodes(proto.graph)):
-            raise ReferenceFailed("a model with a loop is not run here")
+        if heavy(proto) or any(node.op_type == "Loop" for node in all_nodes(proto.graph)):
+            raise ReferenceFailed("a model that takes long is not run here")
         return runs(proto, *rest, **options)
 
     return run
@@ -105,4 +105,4 @@ def without_loops(runs: Callable[..., Any]) -> Callable[..., Any]:
 
 pipeline.fold = fold_here
 for _module in (pipeline, opsets):
-    _module.run, _module.sample = without_loops(_module.run), without_loops(_module.sample)  # type: ignore[attr-defined]
+    _module.run, _module.sample = light(_module.run), light(_module.sample)  # type: ignore[attr-defined]
