@@ -58,6 +58,7 @@ CATALOGUE: dict[str, Code] = {
     "DC164": Code("tensor too large for any machine", 2),
     "DC165": Code("name too long", 2),
     "DC166": Code("stored data of another size than its shape", 2),
+    "DC167": Code("name with a zero byte", 2),
     "DC168": Code("attribute with too many values", 2),
     "DC169": Code("reference to a function's parameter in no function", 2),
     "DC170": Code("operator left in training mode", 1),

@@ -42,7 +42,8 @@ def check_size(proto: ModelProto, limits: Limits) -> None:
 
     Raises ``DeployccError``: DC161 too many nodes (of branches and bodies too, and with every call of the
     model's own functions written out), DC162 subgraphs nested too deeply, DC163 functions that call
-    themselves, DC165 a name that is too long, DC168 an attribute of too many values.
+    themselves, DC165 a name that is too long, DC167 one with a zero byte, DC168 an attribute of too many
+    values.
     """
     faults = [*_depth(proto), *_long_names(proto), *_long_attributes(proto)]
     if not faults:
@@ -121,7 +122,7 @@ def _count(proto: ModelProto, most: int) -> Iterator[Diagnostic]:
             got=f"{total} nodes"
             + (f", {inside} before its functions are inlined" if inside != total else ""),
             need=f"at most {most}",
-            help="if it is a network that you trust: deploycc.Limits(nodes=...), or --max-nodes",
+            help="of a model that you trust, from Python: deploycc.build(..., limits=Limits(nodes=...))",
         )
 
 
@@ -143,6 +144,15 @@ def _recursive(domain: str, name: str) -> Diagnostic:
 def _long_names(proto: ModelProto) -> Iterator[Diagnostic]:
     """The longest text that is a name; documentation and metadata may be of any length."""
     longest = max(_names(proto), key=lambda name: len(name.encode()), default="")
+    cut = next((name for name in _names(proto) if "\0" in name), None)
+    if cut is not None:
+        yield Diagnostic(
+            "DC167",
+            "a name in the model has a zero byte in it",
+            got=repr(cut)[:100],
+            need="names without one: in C they would end there",
+            help="rename it, or export the model again",
+        )
     size = len(longest.encode())
     if size > LONGEST_NAME:
         yield Diagnostic(

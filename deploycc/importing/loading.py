@@ -30,7 +30,7 @@ def load(request: BuildRequest, *, compiled: bool = True, leave_open: bool = Fal
     ``Model.diagnostics`` has DC200 for them.
 
     Raises ``DeployccError`` with every finding of the first kind of fault met, in this order:
-    the file (DC100-DC109), external data (DC120-DC129), size (DC161-DC165, DC168), form and element types
+    the file (DC100-DC109), external data (DC120-DC129), size (DC161-DC168), form and element types
     (DC110-DC119, DC130-DC139, DC300-DC349), operators (DC140-DC149), what is stored (DC164, DC166, DC169),
     shapes (DC200-DC249), the size of what is computed (DC164).
     """

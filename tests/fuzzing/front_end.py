@@ -93,7 +93,7 @@ def fold_here(model: onnx.ModelProto, limits: Limits, *, fuse: bool = True) -> o
 
 
 def light(runs: Callable[..., Any]) -> Callable[..., Any]:
-    """As it was, but for models that are heavy or have a Loop, which may be endless: a build has its limits."""
+    """As it was, but for models that are heavy or have a Loop, which may be endless: builds have limits."""
 
     def run(proto: onnx.ModelProto, *rest: Any, **options: Any) -> Any:
         if heavy(proto) or any(node.op_type == "Loop" for node in all_nodes(proto.graph)):
@@ -105,4 +105,4 @@ def light(runs: Callable[..., Any]) -> Callable[..., Any]:
 
 pipeline.fold = fold_here
 for _module in (pipeline, opsets):
-    _module.run, _module.sample = light(_module.run), light(_module.sample)  # type: ignore[attr-defined]
+    _module.run, _module.sample = light(_module.run), light(_module.sample)

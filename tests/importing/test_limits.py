@@ -111,6 +111,13 @@ def test_long_names(tmp_path: Path) -> None:
     assert found.got.startswith("4001 bytes: 'ééé")
 
 
+def test_names_that_would_end_early_in_c(tmp_path: Path) -> None:
+    proto = text(GRAPH)
+    proto.graph.node[0].name = "a\0b"
+    (found,) = refused(tmp_path, proto)
+    assert (found.code, found.got) == ("DC167", r"'a\x00b'")
+
+
 def test_attributes_of_many_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     proto = text("g (float[4] x) => (float[4] y) { y = Reshape(x, s) }")
     proto.graph.node.insert(0, helper.make_node("Constant", [], ["s"], value_ints=[4]))
