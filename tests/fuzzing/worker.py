@@ -7,6 +7,7 @@ file for each exception that is a finding; FOLDER, which ought to be in memory, 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -113,6 +114,8 @@ def main() -> None:
     logging.disable(logging.CRITICAL)
     fuzzing = Fuzzing(state, corpus, int(sys.argv[3]), Path(sys.argv[4]))
     options = [sys.argv[0], *sys.argv[5:], str(corpus)]
+    stack = contextlib.ExitStack()
+    stack.enter_context(front_end.in_this_process())
     atheris.Setup(options, fuzzing.one, custom_mutator=fuzzing.mutated, enable_python_coverage=True)
     atheris.Fuzz()
 
