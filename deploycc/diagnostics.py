@@ -41,7 +41,7 @@ CATALOGUE: dict[str, Code] = {
     "DC120": Code("external data outside the model's folder", 2),
     "DC121": Code("external data missing or short", 2),
     "DC130": Code("input or output is no dense tensor", 1),
-    "DC131": Code("input or output holds strings", 1),
+    "DC131": Code("strings in the network", 1),
     "DC140": Code("unknown operator domain", 1),
     "DC141": Code("unknown operator", 1),
     "DC142": Code("operator not in the model's opset", 2),

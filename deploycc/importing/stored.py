@@ -94,6 +94,8 @@ def _fault(owner: str, tensor: TensorProto) -> Diagnostic | None:
             help="the file is damaged or comes from a faulty exporter: export it again",
         )
     shape = "x".join(map(str, tensor.dims)) or "scalar"
+    if tensor.HasField("segment"):
+        return _told(owner, tensor, shape, "a segment of the data", "all of it")
     if min(tensor.dims, default=0) < 0 or len(tensor.dims) > HIGHEST_RANK:
         return _impossible(owner, shape, f"extents of 0 and more, at most {HIGHEST_RANK} of them")
     elements = math.prod(tensor.dims)

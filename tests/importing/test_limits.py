@@ -169,6 +169,11 @@ def stored(dtype: int, dims: list[int], **data: object) -> ModelProto:
         (stored(1, [2**40, 2**40], raw_data=bytes(4)), "DC164", f"{2**40}x{2**40}"),
         (stored(1, [-1, -4], raw_data=bytes(16)), "DC164", "-1x-4"),
         (stored(1, [1] * 40, raw_data=bytes(4)), "DC164", "x".join("1" * 40)),
+        (
+            stored(1, [1], raw_data=bytes(4), segment=TensorProto.Segment(begin=0, end=1)),
+            "DC166",
+            "a segment of the data for float32 1",
+        ),
         (stored(99, [1], raw_data=bytes(4)), "DC110", "data_type 99"),
     ],
 )
