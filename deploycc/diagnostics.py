@@ -313,6 +313,11 @@ def printable(line: str) -> str:
     return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in line)
 
 
+def one_line(line: str) -> str:
+    """As ``printable``, and a name with a line break in it makes no line of its own."""
+    return printable(line.replace("\n", "\\n"))
+
+
 def exit_code(diagnostics: Iterable[Diagnostic]) -> int:
     """What the command line leaves with: the highest exit code of the errors, 0 without any."""
     return max((CATALOGUE[d.code].exit_code for d in diagnostics if d.severity == "error"), default=0)

@@ -15,6 +15,7 @@ import click
 from deploycc.cli.handing_over import refuse_other_folders
 from deploycc.cli.memory_table import memory_lines
 from deploycc.cli.plan_table import kernel_lines, plan_lines
+from deploycc.diagnostics import one_line
 from deploycc.packaging import inspect
 from deploycc.packaging.listings import kernel_symbol, read_listing
 
@@ -65,20 +66,24 @@ def inspect_command(
     if kernel is not None and kind is not None:
         click.echo(read_listing(package, manifest, kernel, kind, dump_dir), nl=False)
     elif kernel is not None:
-        click.echo("\n".join(kernel_lines(manifest["calls"], kernel_symbol(manifest, kernel))))
+        lines = kernel_lines(manifest["calls"], kernel_symbol(manifest, kernel))
+        click.echo("\n".join(map(one_line, lines)))
     elif as_json:
         click.echo(json.dumps(manifest, indent=2))
     else:
         shown = {key: value for key, value in manifest.items() if key not in _TOO_LONG}
         click.echo(
             "\n".join(
-                [
-                    *_lines(shown, ""),
-                    "",
-                    *memory_lines(manifest),
-                    "",
-                    *plan_lines(manifest["calls"], _width()),
-                ]
+                map(
+                    one_line,
+                    (
+                        *_lines(shown, ""),
+                        "",
+                        *memory_lines(manifest),
+                        "",
+                        *plan_lines(manifest["calls"], _width()),
+                    ),
+                )
             )
         )
 

@@ -358,7 +358,14 @@ def _group_zero(proto: onnx.ModelProto) -> None:
 
 @_changed("names_odd")
 def _names_odd(proto: onnx.ModelProto) -> None:
-    _rename(proto, ('in"put\n*/ int x; /*', "out\\put?>#include <a>", "node'; rm -rf $HOME `id` \u202e%s%n"))
+    _rename(
+        proto,
+        (
+            'in"put\n*/ int x; /*\x1b]0;x\x07',
+            "out\\put?>#include <a>",
+            "node'; rm -rf $HOME `id` \u202e%s%n\x1b[31m",
+        ),
+    )
 
 
 @_changed("names_unicode")

@@ -51,6 +51,9 @@ def check(folder: Path, name: str) -> None:
     assert status in (0, 1, 2), f"exit {status}: {said}"
     if status:
         assert re.search(r"error\[DC\d{3}\]", said), said
+    if status == 0 and name.startswith("names"):
+        words = [sys.executable, "-m", "deploycc", "inspect", "out"]
+        said += subprocess.run(words, cwd=folder, capture_output=True, text=True, check=True).stdout
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f]", said), f"control characters printed: {said!r}"
 
 
