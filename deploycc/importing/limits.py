@@ -37,6 +37,10 @@ _ELEMENT_BYTES: dict[int, int] = {
 """Bytes of an element; those that are not here count as four, which is what the widest of them has."""
 
 
+Key = tuple[str, str, str]
+"""Domain, name and overload of a function."""
+
+
 def check_size(proto: ModelProto, limits: Limits) -> None:
     """Refuse a model that is too large in any way that counting tells.
 
@@ -95,23 +99,23 @@ def _nodes_of(owner: GraphProto | FunctionProto) -> Iterator[NodeProto]:
 
 
 def _count(proto: ModelProto, most: int) -> Iterator[Diagnostic]:
-    bodies = {(function.domain, function.name): function for function in proto.functions}
-    counts: dict[tuple[str, str], int] = {}
+    bodies = {(body.domain, body.name, body.overload): body for body in proto.functions}
+    counts: dict[Key, int] = {}
     # Post-order over the calls, without recursion: a function's count needs those of what it calls.
     for start in bodies:
-        stack, path = [(start, False)], set[tuple[str, str]]()
+        stack, path = [(start, False)], set[Key]()
         while stack:
             key, called = stack.pop()
             if called:
                 path.discard(key)
                 counts[key] = _written_out(bodies[key], counts)
             elif key in path:
-                yield _recursive(*key)
+                yield _recursive(key[0], key[1])
                 return
             elif key not in counts:
                 path.add(key)
                 stack.append((key, True))
-                calls = {(node.domain, node.op_type) for node in _nodes_of(bodies[key])}
+                calls = {_called(node) for node in _nodes_of(bodies[key])}
                 stack += [(call, False) for call in sorted(calls & bodies.keys())]
     total = _written_out(proto.graph, counts)
     if total > most:
@@ -126,8 +130,12 @@ def _count(proto: ModelProto, most: int) -> Iterator[Diagnostic]:
         )
 
 
-def _written_out(owner: GraphProto | FunctionProto, counts: dict[tuple[str, str], int]) -> int:
-    return sum(counts.get((node.domain, node.op_type), 1) for node in _nodes_of(owner))
+def _called(node: NodeProto) -> Key:
+    return node.domain, node.op_type, node.overload
+
+
+def _written_out(owner: GraphProto | FunctionProto, counts: dict[Key, int]) -> int:
+    return sum(counts.get(_called(node), 1) for node in _nodes_of(owner))
 
 
 def _recursive(domain: str, name: str) -> Diagnostic:

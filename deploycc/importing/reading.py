@@ -77,9 +77,12 @@ def _read_file(path: Path) -> bytes:
     try:
         # Not to wait for a writer, should it have become a pipe since.
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            return file.read(MAX_BYTES + 1)
+            data = file.read(status.st_size)
     except OSError as error:
         raise DeployccError(_unreadable(path, error)) from None
+    if len(data) < status.st_size:
+        raise DeployccError(_damaged(path, f"{len(data)} bytes where there were {status.st_size}"))
+    return data
 
 
 def _missing(path: Path) -> Diagnostic:

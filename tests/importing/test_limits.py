@@ -67,6 +67,17 @@ def test_functions_that_call_themselves(tmp_path: Path, through: int) -> None:
     assert found.op in {f"f{level}" for level in range(through)}
 
 
+def test_a_function_may_call_another_of_its_name() -> None:
+    proto = laughs(2, 3)
+    for function in proto.functions:
+        function.name, function.overload = "f", function.name
+    for node in (proto.graph.node[0], *proto.functions[0].node):
+        node.op_type, node.overload = "f", node.op_type
+    limits.check_size(proto, Limits(nodes=9))
+    with pytest.raises(DeployccError, match="DC161"):
+        limits.check_size(proto, Limits(nodes=8))
+
+
 def test_recursion_inside_a_branch_of_a_function(tmp_path: Path) -> None:
     proto = laughs(1, 1)
     branch = helper.make_graph(
