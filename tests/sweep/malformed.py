@@ -516,7 +516,15 @@ def _ints(*values: int) -> np.ndarray:  # type: ignore[type-arg]
 _raw("tile_huge", lambda: _single("Tile", {"x": (2,), "r": _ints(2**40)}))
 _raw("expand_huge", lambda: _single("Expand", {"x": (1,), "s": _ints(2**20, 2**20)}))
 _raw("constant_of_shape_huge", lambda: _single("ConstantOfShape", {"s": _ints(2**20, 2**20)}))
-_raw("range_huge", lambda: _single("Range", {"a": np.float32(0), "b": np.float32(1e12), "c": np.float32(1)}))  # type: ignore[dict-item]
+
+
+def _float(value: float) -> np.ndarray:  # type: ignore[type-arg]
+    return np.array(value, np.float32)
+
+
+_raw("range_huge", lambda: _single("Range", {"a": _float(0), "b": _float(1e12), "c": _float(1)}))
+_raw("range_step_zero", lambda: _single("Range", {"a": _float(0), "b": _float(9), "c": _float(0)}))
+_raw("range_nan", lambda: _single("Range", {"a": _float(0), "b": _float(np.nan), "c": _float(1)}))
 _raw("pad_huge", lambda: _single("Pad", {"x": (2,), "p": _ints(2**40, 0)}))
 _raw("reshape_wrong", lambda: _single("Reshape", {"x": (2, 3), "s": _ints(4, 4)}))
 _raw("reshape_two_minus_ones", lambda: _single("Reshape", {"x": (2, 3), "s": _ints(-1, -1)}))
