@@ -53,20 +53,31 @@ def run(state: Path, corpus: Path, models: int, seconds: float) -> None:
             f"-artifact_prefix={state}/artifact-",
         ]
         with (state / "log.txt").open("ab") as log:
-            done = subprocess.run(
-                command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, check=False, env=_environment()
+            process = subprocess.Popen(
+                command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, env=_environment()
             )
+            status = _end_of(process, folder / "model.onnx")
         for path in start.iterdir():
             path.replace(corpus / path.name)
-        if done.returncode:
+        if status:
             ended += 1
             name = state / f"ended-{ended:03}"
             shutil.copy(folder / "model.onnx", name.with_suffix(".onnx"))
             tail = (state / "log.txt").read_bytes()[-4000:].decode(errors="replace")
-            name.with_suffix(".txt").write_text(f"exit status {done.returncode}\n{tail}")
-            print(f"ended with status {done.returncode}: {name}.onnx", flush=True)
-        if done.returncode and counts(state) == before:
+            name.with_suffix(".txt").write_text(f"exit status {status}\n{tail}")
+            print(f"ended with status {status}: {name}.onnx", flush=True)
+        if status and counts(state) == before:
             sys.exit(f"the fuzzer does not start: {state}/log.txt says why")
+
+
+def _end_of(process: subprocess.Popen[bytes], model: Path) -> int:
+    """The exit status; a process that hangs where libFuzzer's own alarm does not end it is killed."""
+    while True:
+        try:
+            return process.wait(10)
+        except subprocess.TimeoutExpired:
+            if model.is_file() and time.time() - model.stat().st_mtime > 4 * SECONDS_A_MODEL:
+                process.kill()
 
 
 def _sample_of(corpus: Path, start: Path, draw: random.Random) -> Path:
