@@ -5,6 +5,7 @@ RUN := $(VENV)/bin/python -m
 STAMP := $(VENV)/.installed
 TORCH := .cache/torch-venv/.installed
 PEERS := .cache/bench-venv/.installed
+ATHERIS := .cache/fuzz-venv/.installed
 MEASURE := .cache/bench-venv/bin/python -m
 CACHE := $(CURDIR)/.cache
 BUDGET ?= 20min
@@ -15,7 +16,7 @@ export ZIG_GLOBAL_CACHE_DIR ?= $(CACHE)/zig
 .DEFAULT_GOAL := help
 .PHONY: help demo conformance test test-all test-torch lint type fmt golden docs bench bench-convs bench-drawn
 .PHONY: bench-agreement bench-profiles bench-dense bench-arm bench-untuned bench-budgets faults performance table
-.PHONY: records fuzz-runtime million-runs clean
+.PHONY: records fuzz-runtime million-runs fuzz random-graphs kills clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -37,6 +38,12 @@ $(PEERS): pyproject.toml
 	$(PYTHON) -m venv .cache/bench-venv
 	.cache/bench-venv/bin/python -m pip install --quiet --editable '.[bench]'
 	.cache/bench-venv/bin/python -m pip install --quiet --no-deps pnnx==20261020
+	touch $@
+
+# atheris stays out of .venv: it has wheels for few machines, and nothing else needs it.
+$(ATHERIS): pyproject.toml
+	$(PYTHON) -m venv .cache/fuzz-venv
+	.cache/fuzz-venv/bin/python -m pip install --quiet --editable '.[dev,fuzz]'
 	touch $@
 
 demo: $(STAMP) ## build PP-OCR for this machine and read a page with a C++ app
@@ -62,6 +69,15 @@ fuzz-runtime: $(STAMP) ## random calls of a package's C interface under sanitise
 
 million-runs: $(STAMP) ## a million runs of a small package: no allocation, and memory stays flat
 	$(RUN) pytest -q -s "tests/runtime/test_fuzzing.py::test_memory_stays_flat[a_million]"
+
+fuzz: $(ATHERIS) ## mutated models through import, lint and lower, coverage-guided; goes on where it was (FUZZ="--models N")
+	.cache/fuzz-venv/bin/python -m tests.fuzzing.run $(FUZZ)
+
+random-graphs: $(STAMP) ## 2,000 random graphs built, run and compared with ONNX Runtime (GRAPHS="--seed N --graphs N")
+	$(RUN) tests.sweep.random_graphs --out .cache/random_graphs.jsonl $(GRAPHS)
+
+kills: $(STAMP) ## 100 builds and tunings killed at random moments, and what they leave (KILLS="--kills N")
+	$(RUN) tests.kills.killing $(KILLS)
 
 lint: $(STAMP) type ## ruff and mypy
 	$(RUN) ruff check .

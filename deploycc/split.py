@@ -259,6 +259,8 @@ def _shapes(request: BuildRequest) -> tuple[dict[str, tuple[int, ...]], dict[str
     """
     import onnx
 
+    if not request.model.is_file():  # opening a pipe would wait
+        return dict(request.shapes), {}
     try:
         graph = onnx.load(str(request.model), load_external_data=False).graph
     except Exception:  # protobuf, onnx and the file system raise many kinds

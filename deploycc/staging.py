@@ -1,11 +1,18 @@
-"""Output folders that are complete or absent: written aside, then renamed."""
+"""Output folders that are complete or absent: written aside, then renamed.
+
+What a killed process leaves beside an output is known by its mark, which the process holds locked as long as
+it lives (the kernel lets go of it), and is cleared away by the next one that writes there.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
+import fcntl
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -13,6 +20,11 @@ from pathlib import Path
 
 from deploycc.packaging.manifest import read_manifest
 from deploycc.types import DeployccError, Diagnostic
+
+MARK = ".deploycc-writes-here"
+"""The file by which a staging folder is known for one."""
+
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 FULL_BYTES = 1 << 20
 """Less free space than this after a failure means that the disk was full."""
@@ -31,6 +43,8 @@ class Staging:
         """Put the folder in place of ``output``; an older package there goes away."""
         old = self._aside / "old"
         replaced = self._output.exists()
+        if replaced and _exchanged(self.folder, self._output):
+            return
         if replaced:
             self._output.rename(old)
         try:
@@ -55,13 +69,16 @@ def staging(
     _check_replaceable(output, replaceable or is_package, kind)
     made: list[Path] = []
     aside: Path | None = None
+    mark = -1
     try:
         try:
             for parent in reversed((output.parent, *output.parent.parents)):
                 if not parent.exists():
                     parent.mkdir()
                     made.append(parent)
+            _clear_away(output)
             aside = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
+            mark = _marked(aside)
             place = Staging(output, aside)
         except OSError as error:
             raise _cannot_write(output, error) from None
@@ -77,10 +94,59 @@ def staging(
             raise
     finally:
         if aside is not None:
-            shutil.rmtree(aside, ignore_errors=True)
+            _remove(aside)
+        if mark >= 0:
+            os.close(mark)
         for parent in reversed(made):
             with contextlib.suppress(OSError):  # not empty: the package is in it
                 parent.rmdir()
+
+
+def _marked(aside: Path) -> int:
+    """A descriptor that holds the folder's mark locked; it appears under its name when it is locked."""
+    fresh = aside / f"{MARK}.new"
+    mark = os.open(fresh, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    with contextlib.suppress(OSError):  # a file system without locks: then nothing is ever cleared away
+        fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fresh.rename(aside / MARK)
+    return mark
+
+
+def _clear_away(output: Path) -> None:
+    """Remove what killed processes left beside ``output``, a package they had moved aside put back."""
+    name = re.compile(rf"\.{re.escape(output.name)}-[a-z0-9_]{{8}}")
+    left: list[Path] = []
+    with contextlib.suppress(OSError):  # a folder that may be written and not read
+        left = [entry for entry in output.parent.iterdir() if name.fullmatch(entry.name)]
+    for aside in left:
+        with contextlib.suppress(OSError):  # held by a living process, or not ours
+            mark = os.open(aside / MARK, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(mark, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if (aside / "old").is_dir() and not output.exists():
+                    (aside / "old").rename(output)
+                _remove(aside)
+            finally:
+                os.close(mark)
+
+
+def _remove(aside: Path) -> None:
+    """The mark goes last: what is left, should this be killed as well, is still known by it."""
+    with contextlib.suppress(OSError):
+        for entry in aside.iterdir():
+            if entry.name != MARK:
+                shutil.rmtree(entry, ignore_errors=True)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _exchanged(one: Path, other: Path) -> bool:
+    """Swap two folders in one step, where the C library and the file system can: renameat2(2)."""
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except AttributeError:
+        return False
+    here = ctypes.c_int(_AT_FDCWD)
+    return bool(rename(here, os.fsencode(one), here, os.fsencode(other), _RENAME_EXCHANGE) == 0)
 
 
 def is_package(folder: Path) -> bool:

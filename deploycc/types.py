@@ -78,12 +78,17 @@ class DeployccError(Exception):
 
 @dataclass(frozen=True)
 class Limits:
-    """What one stage in the child process may use: wall seconds and bytes of resident memory."""
+    """What one stage in the child process may use, and how large a model may be.
+
+    ``stage_seconds`` is wall time, ``memory_bytes`` resident memory, which no tensor of the model may exceed.
+    """
 
     stage_seconds: float = 600.0
     memory_bytes: int = 12 << 30
     folded_bytes: int = 512 << 20
     """How many bytes of constants folding may add to a model before it is undone."""
+    nodes: int = 200_000
+    """How many nodes a model may have, with its functions inlined and those of its branches and bodies."""
 
 
 @dataclass(frozen=True)

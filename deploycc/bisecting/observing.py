@@ -31,7 +31,7 @@ class Observed:
         return write in self._known
 
     def __getitem__(self, write: Write) -> Array:
-        array: Array = np.load(self._path(write), mmap_mode="r")
+        array: Array = np.load(self._path(write), mmap_mode="r", allow_pickle=False)
         return array
 
     def __setitem__(self, write: Write, value: Array) -> None:

@@ -166,7 +166,7 @@ def command_for(folder: Path, target: str, options: Sequence[str], threads: int 
 
 def read_arrays(path: Path) -> dict[str, Array]:
     """What ``save_arrays`` wrote."""
-    with np.load(path) as archive:
+    with np.load(path, allow_pickle=False) as archive:
         return {name: archive[name] for name in archive.files}
 
 

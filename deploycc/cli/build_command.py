@@ -15,7 +15,7 @@ from deploycc.cli.pipeline_building import build_and_tell, is_pipeline, refuse_o
 from deploycc.cli.progress import Progress
 from deploycc.cli.tuning_progress import TuningProgress
 from deploycc.cli.values import BytesOption, TargetOption, counts_of, shapes_of
-from deploycc.diagnostics import render
+from deploycc.diagnostics import one_line, render
 from deploycc.identifiers import suggest_library_name
 from deploycc.lint_targets import is_external
 from deploycc.memory_use import Arena
@@ -223,7 +223,7 @@ def build_command(
     for diagnostic in package.diagnostics:
         if verbose or diagnostic.severity != "info":
             click.echo(render(diagnostic), err=True)
-    click.echo("\n".join(summary(package, progress.seconds())))
+    click.echo("\n".join(map(one_line, summary(package, progress.seconds()))))
 
 
 def summary(package: Package, seconds: float) -> list[str]:

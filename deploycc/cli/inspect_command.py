@@ -15,6 +15,7 @@ import click
 from deploycc.cli.handing_over import refuse_other_folders
 from deploycc.cli.memory_table import memory_lines
 from deploycc.cli.plan_table import kernel_lines, plan_lines
+from deploycc.diagnostics import one_line
 from deploycc.packaging import inspect
 from deploycc.packaging.listings import kernel_symbol, read_listing
 from deploycc.packaging.variants import parted, view_of
@@ -69,7 +70,8 @@ def inspect_command(
     if kernel is not None and kind is not None:
         click.echo(read_listing(folder, manifest, kernel, kind, dump_dir), nl=False)
     elif kernel is not None:
-        click.echo("\n".join(kernel_lines(manifest["calls"], kernel_symbol(manifest, kernel))))
+        lines = kernel_lines(manifest["calls"], kernel_symbol(manifest, kernel))
+        click.echo("\n".join(map(one_line, lines)))
     elif as_json:
         click.echo(json.dumps(manifest, indent=2))
     else:
@@ -78,13 +80,16 @@ def inspect_command(
             shown["variants"] = [_short(number, one) for number, one in enumerate(shown["variants"])]
         click.echo(
             "\n".join(
-                [
-                    *_lines(shown, ""),
-                    "",
-                    *memory_lines(manifest),
-                    "",
-                    *plan_lines(manifest["calls"], _width()),
-                ]
+                map(
+                    one_line,
+                    (
+                        *_lines(shown, ""),
+                        "",
+                        *memory_lines(manifest),
+                        "",
+                        *plan_lines(manifest["calls"], _width()),
+                    ),
+                )
             )
         )
 

@@ -222,6 +222,13 @@ def _forget_shapes(proto: ModelProto) -> None:
     for info in proto.graph.output:
         if info.type.WhichOneof("value") == "tensor_type":
             info.type.tensor_type.ClearField("shape")
+    # Inference finds the types of what nodes compute; an output may also be an input or a weight as it is.
+    types = {info.name: info.type for info in proto.graph.input}
+    for tensor in proto.graph.initializer:
+        types[tensor.name] = onnx.helper.make_tensor_type_proto(tensor.data_type, list(tensor.dims))
+    for info in proto.graph.output:
+        if info.name in types:
+            info.type.CopyFrom(types[info.name])
 
 
 _ONNX_FAULT = re.compile(r"op_type:Constant\): .*One and only one of the attributes 'value'")
@@ -241,7 +248,7 @@ def check_through(proto: ModelProto) -> None:
         inferred = infer_shapes(proto, strict=True)
     except onnx.shape_inference.InferenceError as error:
         if not _ONNX_FAULT.search(str(error)):
-            raise DeployccError(*_inference_faults(str(error), proto)) from None
+            raise DeployccError(*inference_faults(str(error), proto)) from None
         inferred = infer_shapes(proto)
     proto.CopyFrom(inferred)
     view = GraphView(proto)
@@ -291,7 +298,8 @@ def _given(proto: ModelProto) -> str:
     )
 
 
-def _inference_faults(text: str, proto: ModelProto) -> list[Diagnostic]:
+def inference_faults(text: str, proto: ModelProto) -> list[Diagnostic]:
+    """DC206 for each node that the inference of shapes complained of."""
     given = _given(proto)
     faults = []
     for line in text.splitlines():

@@ -8,9 +8,10 @@ from typing import Any
 import onnx
 from onnx import AttributeProto, FunctionProto, ModelProto, NodeProto, TypeProto, inliner
 
+from deploycc.importing.limits import check_count
 from deploycc.onnx_graph import all_nodes, infer_shapes, opset_of
 from deploycc.op_support import converted_operators
-from deploycc.types import DeployccError, Diagnostic
+from deploycc.types import DeployccError, Diagnostic, Limits
 
 _PRIVATE_DOMAIN = "deploycc.inlined"
 _KEPT = ("If", "Bernoulli")
@@ -50,11 +51,11 @@ def _not_inlined(reason: str) -> Diagnostic:
     )
 
 
-def inline_functions(proto: ModelProto) -> ModelProto:
+def inline_functions(proto: ModelProto, limits: Limits | None = None) -> ModelProto:
     """The model with every standard function operator that has no converter replaced by its body.
 
     An operator without a body stays; lint reports it.  ``CastLike`` goes as well: a ``Cast`` of a constant
-    folds whatever gives the type.
+    folds whatever gives the type.  Raises ``DeployccError`` DC161 for more than ``limits.nodes``.
     """
     supported = converted_operators() - {"CastLike"}
     for _ in range(_MAX_ROUNDS):
@@ -69,6 +70,7 @@ def inline_functions(proto: ModelProto) -> ModelProto:
         if not bodies:
             return proto
         proto = _inlined(proto, bodies)
+        check_count(proto, limits or Limits())
     return proto
 
 

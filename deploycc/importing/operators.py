@@ -4,35 +4,42 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from functools import cache
 
 import onnx
 from onnx import ModelProto, NodeProto
 
+from deploycc.custom_operators import installed
 from deploycc.importing import contrib
 from deploycc.onnx_graph import all_nodes, opset_of
 from deploycc.types import DeployccError, Diagnostic
 
 _SHOWN_NODES = 20
 
+_OF_STRINGS = frozenset({"RegexFullMatch", "StringConcat", "StringNormalizer", "StringSplit"})
+"""Not left to lint: onnx 1.23.2 crashes when it infers the result of a RegexFullMatch of no known type."""
+
 
 def check_operators(proto: ModelProto) -> None:
     """Refuse unknown domains and operators, one diagnostic an operator with all its nodes.
 
-    Raises ``DeployccError``: DC140 unknown domain, DC141 unknown operator, DC142 an operator
-    the model's opset does not have (yet, or any more).
+    Raises ``DeployccError``: DC131 an operator on strings, DC140 unknown domain, DC141 unknown operator,
+    DC142 an operator the model's opset does not have (yet, or any more).
     """
     local = {(function.domain, function.name) for function in proto.functions}
     nodes: dict[tuple[str, str], list[NodeProto]] = {}
     for node in _every_node(proto):
         if (node.domain, node.op_type) not in local:
             nodes.setdefault((node.domain, node.op_type), []).append(node)
-    known_domains = {schema.domain for schema in onnx.defs.get_all_schemas()}
+    known_domains = _known_domains() | {domain for domain, _ in installed()}
     versions = {entry.domain: entry.version for entry in proto.opset_import}
     faults = []
     for (domain, op), where in nodes.items():
         if (domain, op) in contrib.HANDLERS:
             continue
-        if domain not in known_domains:
+        if not domain and op in _OF_STRINGS:
+            faults.append(_of_strings(op, where))
+        elif domain not in known_domains:
             faults.append(_unknown_domain(domain, op, where))
         elif not _exists(domain, op, versions.get(domain, opset_of(proto) if not domain else 1)):
             faults.append(_unknown_operator(domain, op, where, versions.get(domain, 0)))
@@ -47,6 +54,11 @@ def sort_top_k(proto: ModelProto) -> None:
             for attribute in node.attribute:
                 if attribute.name == "sorted":
                     attribute.i = 1
+
+
+@cache
+def _known_domains() -> frozenset[str]:
+    return frozenset(schema.domain for schema in onnx.defs.get_all_schemas())
 
 
 def _every_node(proto: ModelProto) -> Iterable[NodeProto]:
@@ -72,6 +84,19 @@ def _listed(nodes: list[NodeProto]) -> str:
 
 def _called(node: NodeProto) -> str:
     return f"'{node.name}'" if node.name else f"the one that makes '{node.output[0] if node.output else ''}'"
+
+
+def _of_strings(op: str, nodes: list[NodeProto]) -> Diagnostic:
+    return Diagnostic(
+        "DC131",
+        f"operator '{op}' works on strings",
+        node=nodes[0].name,
+        op=op,
+        got=_listed(nodes),
+        need="numbers or booleans",
+        help="do the text processing in the app and cut it off the graph",
+        verdict="unsupported",
+    )
 
 
 def _unknown_domain(domain: str, op: str, nodes: list[NodeProto]) -> Diagnostic:

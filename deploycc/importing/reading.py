@@ -1,7 +1,7 @@
 """From a path to a ``ModelProto`` that holds all its weights.
 
-External data is read only from regular files inside the model's own folder: a model is
-untrusted input and must not be able to pull other files of the machine into a package.
+External data is read only from regular files inside the model's own folder, and through no links: a model
+is untrusted input and must not be able to pull other files of the machine into a package.
 """
 
 from __future__ import annotations
@@ -9,13 +9,12 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 
 from google.protobuf.message import DecodeError, Message
-from onnx import GraphProto, ModelProto, TensorProto
+from onnx import ModelProto, TensorProto
 
-from deploycc.onnx_graph import subgraphs
+from deploycc.importing.stored import tensors
 from deploycc.types import DeployccError, Diagnostic
 
 MAX_BYTES = (2 << 30) - (1 << 20)
@@ -76,9 +75,14 @@ def _read_file(path: Path) -> bytes:
     if status.st_size > MAX_BYTES:
         raise DeployccError(_too_large(status.st_size))
     try:
-        return path.read_bytes()
+        # Not to wait for a writer, should it have become a pipe since.
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            data = file.read(status.st_size)
     except OSError as error:
         raise DeployccError(_unreadable(path, error)) from None
+    if len(data) < status.st_size:
+        raise DeployccError(_damaged(path, f"{len(data)} bytes where there were {status.st_size}"))
+    return data
 
 
 def _missing(path: Path) -> Diagnostic:
@@ -202,58 +206,34 @@ def _conversion_hint(kind: str) -> str:
     return "check that this is the file that was exported"
 
 
-def tensors(graph: GraphProto) -> Iterator[TensorProto]:
-    """Every stored tensor: initializers and tensor attributes, subgraphs included."""
-    yield from graph.initializer
-    for sparse in graph.sparse_initializer:
-        yield sparse.values
-        yield sparse.indices
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.HasField("t"):
-                yield attribute.t
-            yield from attribute.tensors
-        for inner in subgraphs(node):
-            yield from tensors(inner)
-
-
 def _embed_external(proto: ModelProto, path: Path, digest: hashlib._Hash) -> None:
-    stored = list(tensors(proto.graph))
-    for function in proto.functions:
-        for node in function.node:
-            stored += [a.t for a in node.attribute if a.HasField("t")]
-    outside = [t for t in stored if t.data_location == TensorProto.EXTERNAL]
+    outside = [t for t in tensors(proto) if t.data_location == TensorProto.EXTERNAL]
     if not outside:
         return
     folder = path.resolve().parent
     faults: list[Diagnostic] = []
-    files: dict[str, Path] = {}
-    for tensor in outside:
-        location = _entry(tensor, "location")
-        if location in files:
-            continue
-        found = _inside(folder, location)
-        if isinstance(found, Path):
-            files[location] = found
+    wanted = sum(_number(_entry(tensor, "length") or "0") for tensor in outside)
+    if wanted > MAX_BYTES:
+        raise DeployccError(_too_large(wanted))
+    contents: dict[str, bytes] = {}
+    first = {_entry(tensor, "location"): tensor for tensor in reversed(outside)}
+    for location in sorted(first):
+        found = _data_file(folder, location, MAX_BYTES - sum(map(len, contents.values())))
+        if isinstance(found, bytes):
+            contents[location] = found
+            digest.update(found)
         else:
-            faults.append(_external_fault(*found, tensor, location))
+            faults.append(_external_fault(*found, first[location], location))
     if faults:
         raise DeployccError(*faults)
-    sizes = {location: file.stat().st_size for location, file in files.items()}
-    total = sum(sizes.values())
-    if total > MAX_BYTES:
-        raise DeployccError(_too_large(total))
-    contents: dict[str, bytes] = {}
-    for location in sorted(files):
-        try:
-            contents[location] = files[location].read_bytes()
-        except OSError as error:
-            raise DeployccError(_unreadable(files[location], error)) from None
-        digest.update(contents[location])
+    room = MAX_BYTES
     for tensor in outside:
         fault = _fill(tensor, contents[_entry(tensor, "location")])
         if fault is not None:
             faults.append(fault)
+        room -= len(tensor.raw_data)
+        if room < 0:  # a thousand tensors may all be the same gigabyte
+            raise DeployccError(_too_large(MAX_BYTES - room))
     if faults:
         raise DeployccError(*faults)
 
@@ -262,23 +242,48 @@ def _entry(tensor: TensorProto, key: str) -> str:
     return next((entry.value for entry in tensor.external_data if entry.key == key), "")
 
 
-def _inside(folder: Path, location: str) -> Path | tuple[str, str]:
-    """The file ``location`` names inside ``folder``, or the code and the reason why it is refused."""
+def _number(text: str) -> int:
+    """A count of bytes as the format has them: decimal digits and nothing else; -1 for anything else."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else -1
+
+
+def _data_file(folder: Path, location: str, most: int) -> bytes | tuple[str, str]:
+    """What is in the file that ``location`` names inside ``folder``, or the code and reason of a refusal.
+
+    Each step of the path is opened from the one before and none may be a link, so that nothing can be put in
+    the way between looking and reading.  Raises ``DeployccError`` DC105 for more than ``most`` bytes.
+    """
     if not location or "\0" in location:
         return "DC121", "it names no file"
     if os.path.isabs(location) or location.startswith("\\") or location[1:2] == ":":
         return "DC120", "its path is absolute"
+    steps = [step for step in location.split("/") if step not in ("", ".")]
     if ".." in location.replace("\\", "/").split("/"):
         return "DC120", "its path climbs out of the folder"
+    if not steps:
+        return "DC121", "it names no file"
+    at = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        resolved = (folder / location).resolve(strict=True)
-    except (OSError, RuntimeError):
+        for number, step in enumerate(steps):
+            if stat.S_ISLNK(os.stat(step, dir_fd=at, follow_symlinks=False).st_mode):
+                return "DC120", "it is a link, or a folder on its way is one"
+            kind = os.O_DIRECTORY if number < len(steps) - 1 else os.O_NONBLOCK
+            inner = os.open(step, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | kind, dir_fd=at)
+            os.close(at)
+            at = inner
+        status = os.fstat(at)
+        if not stat.S_ISREG(status.st_mode):
+            return "DC121", "it is not a regular file"
+        if status.st_size > most:
+            raise DeployccError(_too_large(status.st_size + MAX_BYTES - most))
+        with open(at, "rb", closefd=False) as file:
+            return file.read(status.st_size)
+    except (FileNotFoundError, NotADirectoryError, UnicodeError):
         return "DC121", "there is no such file"
-    if not resolved.is_relative_to(folder):
-        return "DC120", "it is a link that leaves the folder"
-    if not resolved.is_file():
-        return "DC121", "it is not a regular file"
-    return resolved
+    except OSError as error:
+        return "DC121", f"it cannot be read: {os.strerror(error.errno or 0)}"
+    finally:
+        os.close(at)
 
 
 def _external_fault(code: str, reason: str, tensor: TensorProto, location: str) -> Diagnostic:
@@ -294,11 +299,8 @@ def _external_fault(code: str, reason: str, tensor: TensorProto, location: str) 
 
 
 def _fill(tensor: TensorProto, content: bytes) -> Diagnostic | None:
-    try:
-        offset = int(_entry(tensor, "offset") or 0)
-        length = int(_entry(tensor, "length") or len(content) - offset)
-    except ValueError:
-        offset, length = -1, -1
+    offset = _number(_entry(tensor, "offset") or "0")
+    length = _number(_entry(tensor, "length") or str(max(len(content) - offset, 0)))
     if offset < 0 or length < 0 or offset + length > len(content):
         return Diagnostic(
             "DC121",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TypeVar
 
 import onnx
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, TypeProto
+from google.protobuf.message import Message
+from onnx import GraphProto, ModelProto, TensorProto, TypeProto
 
 from deploycc.onnx_graph import (
     DEFAULT_DOMAINS,
@@ -39,6 +41,8 @@ TENSOR_DTYPES = frozenset(
 """Element types a graph input or output may have: those with a plain C type in the header."""
 
 
+AnyMessage = TypeVar("AnyMessage", bound=Message)
+
 _OPSET_WITHOUT_STANDARD_OPERATORS = 18
 """The opset of a model that has no operator of it; functions of its domain may have some inside."""
 
@@ -54,8 +58,11 @@ def tidy(proto: ModelProto) -> list[Diagnostic]:
     notes: list[Diagnostic] = []
     graph = proto.graph
     weights = {tensor.name for tensor in graph.initializer}
-    for info in [info for info in graph.input if info.name in weights]:
-        graph.input.remove(info)
+    inputs = [info for info in graph.input if info.name not in weights]
+    if len(inputs) < len(graph.input):
+        kept = [copy_of(info) for info in inputs]
+        del graph.input[:]
+        graph.input.extend(kept)
     for node in all_nodes(graph):
         if node.domain in DEFAULT_DOMAINS:
             node.domain = ""
@@ -121,14 +128,15 @@ def _sort(graph: GraphProto) -> None:
                 state[step] = 1
                 stack.append((step, iter(sorted(reads[step]))))
     nodes = [graph.node[i] for i in order]
-    copies = [_copy(node) for node in nodes]
+    copies = [copy_of(node) for node in nodes]
     del graph.node[:]
     graph.node.extend(copies)
 
 
-def _copy(node: NodeProto) -> NodeProto:
-    fresh = NodeProto()
-    fresh.CopyFrom(node)
+def copy_of(message: AnyMessage) -> AnyMessage:
+    """A copy that outlives the list the message is in."""
+    fresh: AnyMessage = type(message)()
+    fresh.CopyFrom(message)
     return fresh
 
 
@@ -144,7 +152,6 @@ def check_structure(proto: ModelProto) -> None:
         *_opset_faults(proto),
         *_emptiness(graph),
         *_value_kinds(graph),
-        *_unknown_types(graph),
         *_duplicates(graph),
     ]
     faults += _undefined(graph)
@@ -251,23 +258,6 @@ def _value_kinds(graph: GraphProto) -> Iterable[Diagnostic]:
                 )
 
 
-def _unknown_types(graph: GraphProto) -> Iterable[Diagnostic]:
-    """Weights of an element type that no version of ONNX has: the checker lets them pass."""
-    stored = [(tensor.name, tensor) for tensor in graph.initializer]
-    for node in all_nodes(graph):
-        held = [attribute.t for attribute in node.attribute if attribute.HasField("t")]
-        stored += [(node.name or node.op_type, tensor) for tensor in held]
-    for name, tensor in stored:
-        if tensor.data_type not in TensorProto.DataType.values() or not tensor.data_type:
-            yield Diagnostic(
-                "DC110",
-                f"the tensor '{name}' has an element type that ONNX does not have",
-                got=f"data_type {tensor.data_type}",
-                need="one of TensorProto.DataType",
-                help="the file is damaged or comes from a faulty exporter: export it again",
-            )
-
-
 def _kind_name(type_proto: TypeProto) -> str:
     kind = type_proto.WhichOneof("value")
     return kind.removesuffix("_type").replace("_", " ") if kind else "no type at all"
@@ -343,11 +333,12 @@ def _cycle(graph: GraphProto) -> Iterable[Diagnostic]:
 def name_nodes(graph: GraphProto) -> None:
     """Give every node a name of its own, in place: its own, else ``Op_index``; doubles get a suffix."""
     taken: set[str] = set()
+    suffixes: dict[str, int] = {}
     for index, node in enumerate(all_nodes(graph)):
         base = node.name or f"{node.op_type}_{index}"
-        name, suffix = base, 1
+        name = base
         while name in taken:
-            suffix += 1
-            name = f"{base}_{suffix}"
+            suffixes[base] = suffixes.get(base, 1) + 1
+            name = f"{base}_{suffixes[base]}"
         taken.add(name)
         node.name = name

@@ -52,6 +52,7 @@ from deploycc.linting.language import (
     Literal,
     Name,
     Unary,
+    UnfitValueError,
 )
 from deploycc.onnx_graph import attributes
 
@@ -152,8 +153,8 @@ def _binary(sign: str, left: Any, right: Any) -> Any:
         return UNKNOWN
     try:
         return _OPERATORS[sign](left, right)
-    except (TypeError, ZeroDivisionError) as error:
-        raise ConditionError(f"{left!r} {sign} {right!r}: {error}") from None
+    except (TypeError, ArithmeticError, ValueError) as error:
+        raise UnfitValueError(f"{left!r} {sign} {right!r}: {error}") from None
 
 
 def _same(left: Any, right: Any) -> Any:
@@ -182,10 +183,10 @@ def _call(function: str, arguments: tuple[Expression, ...], facts: NodeFacts) ->
         return UNKNOWN
     try:
         return FUNCTIONS[function](facts, *values)
-    except (TypeError, AttributeError) as error:
+    except (TypeError, AttributeError, ArithmeticError, ValueError, IndexError) as error:
         if None in values:
             return UNKNOWN
-        raise ConditionError(f"{function}: {error}") from None
+        raise UnfitValueError(f"{function}: {error}") from None
 
 
 def _word(function: str, argument: Expression) -> str:

@@ -24,6 +24,10 @@ class ConditionError(Exception):
     """A condition that does not parse, or asks something of the wrong kind of value."""
 
 
+class UnfitValueError(ConditionError):
+    """The model has a value there that the condition cannot reckon with: a list for a number, say."""
+
+
 @dataclass(frozen=True)
 class Literal:
     """A number, string, boolean or ``absent`` (``None``)."""

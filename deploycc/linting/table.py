@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from onnx import NodeProto
+
 from deploycc.effects import EFFECTS
 from deploycc.lint_types import LintTarget
 from deploycc.linting.evaluation import UNKNOWN, NodeFacts, Tensor, evaluate, holds
-from deploycc.linting.language import ConditionError, Expression, parse
+from deploycc.linting.language import ConditionError, Expression, UnfitValueError, parse
 from deploycc.onnx_graph import GraphView
 from deploycc.op_support import ENGINE, SupportTable, support_table, version_in
 from deploycc.types import Diagnostic, Severity
@@ -106,6 +108,9 @@ def check_conditions(view: GraphView, target: LintTarget, engine: str) -> Iterat
             facts = NodeFacts(node, view)
             try:
                 fires = holds(condition.when, facts)
+            except UnfitValueError as error:
+                yield _unfit(node, condition, str(error))
+                continue
             except ConditionError as error:
                 raise ConditionError(f"{condition.id} at {node.op_type} '{node.name}': {error}") from None
             if fires:
@@ -124,6 +129,20 @@ def check_conditions(view: GraphView, target: LintTarget, engine: str) -> Iterat
                     rule=condition.id,
                     fix=condition.fix,
                 )
+
+
+def _unfit(node: NodeProto, condition: Condition, reason: str) -> Diagnostic:
+    return Diagnostic(
+        "DC402",
+        f"{node.op_type} is not handled in this form: it cannot be told whether {condition.id} holds",
+        node=node.name,
+        op=node.op_type,
+        got=reason[:300],
+        need="inputs and attributes of the form that the operator takes",
+        help="the file is damaged or comes from a faulty exporter: export it again",
+        verdict="unsupported",
+        rule=condition.id,
+    )
 
 
 def _filled(parts: tuple[str | Expression, ...], facts: NodeFacts) -> str:

@@ -21,6 +21,8 @@ from deploycc.types import DeployccError
 
 INJECTIVE = 2
 """TVM's ``OpPatternKind.kInjective``: fused with what it reads only if that is injective too."""
+OPAQUE = 8
+"""TVM's ``OpPatternKind.kOpaque``: fused with nothing."""
 OUT_ELEMENTWISE_FUSABLE = 4
 """TVM's ``OpPatternKind.kOutEWiseFusable``: elementwise consumers may be fused behind the operator."""
 
@@ -55,6 +57,7 @@ def legalize(module: Any, selections: Mapping[Operator, Selection]) -> Any:
         "relax.nn.adaptive_avg_pool2d": _global_average_pool,
         "relax.nn.instance_norm": _instance_norm,
         "relax.image.resize2d": _resize,
+        "relax.strided_slice": _slice,
     }
     try:
         legal = relax.transform.LegalizeOps(overrides)(module)
@@ -176,6 +179,20 @@ def _resize(builder: Any, call: Any) -> Any:
     return emit_resize(builder, call, resampling)
 
 
+def _slice(builder: Any, call: Any) -> Any:
+    """A slice that runs backwards stays a kernel of its own.
+
+    Fused with a reshape it reads at ``(c - i) % n``, of which TVM 0.27 makes ``-(i % -n)`` when it flattens
+    the buffer: ``c`` is lost, and the result is silently wrong.
+    """
+    result = _registered("relax.strided_slice")(builder, call)
+    strides = call.args[4].fields if len(call.args) > 4 else ()
+    if any(int(stride.value) < 0 for stride in strides):
+        program = result.args[0]
+        builder.update_func(program, builder.get()[program].with_attr("op_pattern", OPAQUE))
+    return result
+
+
 def _mark_fusable(module: Any) -> Any:
     """Tell TVM's fusion that programs with an anchor take elementwise consumers behind them.
 
@@ -183,13 +200,17 @@ def _mark_fusable(module: Any) -> Any:
     an operator it would leave a kernel that computes another shape than its schedule's.
     """
     for variable, function in module.functions.items():
-        if not isinstance(function, tirx.PrimFunc):
+        if not isinstance(function, tirx.PrimFunc) or _is_opaque(function):
             continue
         if variable.name_hint.startswith("strided_slice"):
             module.update_func(variable, function.with_attr("op_pattern", INJECTIVE))
         elif _has_anchor(function):
             module.update_func(variable, function.with_attr("op_pattern", OUT_ELEMENTWISE_FUSABLE))
     return module
+
+
+def _is_opaque(function: Any) -> bool:
+    return "op_pattern" in (function.attrs or {}) and int(function.attrs["op_pattern"]) == OPAQUE
 
 
 def _has_anchor(function: Any) -> bool:

@@ -197,7 +197,10 @@ class _EngineLaunched:
         if self._process.wait() != 0:
             raise self._failed()
         told = self._told
-        found = [np.load(self._folder / f"output_{index}.npy") for index in self._contestant.outputs]
+        found = [
+            np.load(self._folder / f"output_{index}.npy", allow_pickle=False)
+            for index in self._contestant.outputs
+        ]
         return Start(
             told["load_us"],
             told["create_us"],

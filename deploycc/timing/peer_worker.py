@@ -55,7 +55,9 @@ def _serve(folder: Path, answers: TextIO) -> None:
         # Only this thread: workers stay where the engine put them.
         os.sched_setaffinity(0, cpus[:1])
     _tell(answers, load_us=(loaded - start) * 1e6, create_us=(created - loaded) * 1e6, idle_kib=idle)
-    inputs = [np.load(folder / f"input_{number}.npy") for number in range(orders["inputs"])]
+    inputs = [
+        np.load(folder / f"input_{number}.npy", allow_pickle=False) for number in range(orders["inputs"])
+    ]
     first = time.perf_counter()
     outputs = engine.bind(inputs)
     _tell(answers, first_us=(time.perf_counter() - first) * 1e6)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 import numpy as np
@@ -100,10 +101,10 @@ def test_unreadable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.onnx"
     path.write_bytes(serialised(GRAPH))
 
-    def denied(_: Path) -> bytes:
+    def denied(_: Path, flags: int) -> int:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "read_bytes", denied)
+    monkeypatch.setattr(reading.os, "open", denied)
     found = refused_file(path)
     assert (found.code, found.message) == ("DC106", "the model file cannot be read")
     assert found.got == f"{path}: Permission denied"
@@ -167,8 +168,10 @@ def test_external_data_as_onnx_writes_it(tmp_path: Path) -> None:
         ("sub/../../w.bin", "its path climbs out of the folder"),
         ("..\\w.bin", "its path climbs out of the folder"),
         ("C:\\w.bin", "its path is absolute"),
-        ("link.bin", "it is a link that leaves the folder"),
-        ("linked/w.bin", "it is a link that leaves the folder"),
+        ("link.bin", "it is a link, or a folder on its way is one"),
+        ("linked/w.bin", "it is a link, or a folder on its way is one"),
+        ("inside.bin", "it is a link, or a folder on its way is one"),
+        ("loop", "it is a link, or a folder on its way is one"),
     ],
 )
 def test_external_data_outside_the_folder(tmp_path: Path, location: str, reason: str) -> None:
@@ -177,16 +180,13 @@ def test_external_data_outside_the_folder(tmp_path: Path, location: str, reason:
     (folder / "sub").mkdir(parents=True)
     (folder / "link.bin").symlink_to(tmp_path / "w.bin")
     (folder / "linked").symlink_to(tmp_path)
+    (folder / "own.bin").write_bytes(bytes(16))
+    (folder / "inside.bin").symlink_to("own.bin")
+    (folder / "loop").symlink_to("loop")
     found = refused_file(write(folder, with_external(location)))
     assert found.code == "DC120"
     assert found.message == f"external data outside the model's folder: {reason}"
     assert found.got == f"tensor 'w' points to '{location}'"
-
-
-def test_link_inside_the_folder_is_fine(tmp_path: Path) -> None:
-    (tmp_path / "w.bin").write_bytes(bytes(16))
-    (tmp_path / "link.bin").symlink_to("w.bin")
-    assert load_file(write(tmp_path, with_external("link.bin"))).outputs
 
 
 @pytest.mark.parametrize(
@@ -195,19 +195,37 @@ def test_link_inside_the_folder_is_fine(tmp_path: Path) -> None:
         ("none.bin", "there is no such file"),
         ("", "it names no file"),
         ("folder", "it is not a regular file"),
-        ("loop", "there is no such file"),
+        (".", "it names no file"),
+        ("folder/", "it is not a regular file"),
+        ("w.bin/more", "there is no such file"),
+        ("pipe", "it is not a regular file"),
+        ("l" * 300, "it cannot be read: File name too long"),
     ],
 )
 def test_external_data_missing(tmp_path: Path, location: str, reason: str) -> None:
     (tmp_path / "folder").mkdir()
-    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "w.bin").write_bytes(bytes(16))
+    os.mkfifo(tmp_path / "pipe")  # opening one as usual would wait for a writer
     found = refused_file(write(tmp_path, with_external(location)))
     assert found.code == "DC121"
     assert found.message == f"external data is missing: {reason}"
 
 
 @pytest.mark.parametrize(
-    ("offset", "length"), [("8", "16"), ("-4", "16"), ("0", "17"), ("x", "16"), ("0", "-1"), ("99", "")]
+    ("offset", "length"),
+    [
+        ("8", "16"),
+        ("-4", "16"),
+        ("0", "17"),
+        ("x", "16"),
+        ("0", "-1"),
+        ("99", ""),
+        (" 0", "16"),
+        ("0", "1_6"),
+        ("0", "١٦"),
+        ("9" * 19, "16"),
+        ("9" * 5000, "16"),
+    ],
 )
 def test_external_data_short(tmp_path: Path, offset: str, length: str) -> None:
     (tmp_path / "w.bin").write_bytes(bytes(16))
@@ -221,6 +239,38 @@ def test_external_data_too_large(tmp_path: Path) -> None:
     with (tmp_path / "w.bin").open("wb") as file:
         file.truncate(3 << 30)
     assert refused_file(write(tmp_path, with_external("w.bin"))).code == "DC105"
+
+
+def test_a_small_file_claimed_many_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each tensor within the file, all together beyond what a message can hold."""
+    monkeypatch.setattr(reading, "MAX_BYTES", 1 << 20)
+    (tmp_path / "w.bin").write_bytes(bytes(64 << 10))
+    proto = with_external("w.bin", length="")
+    for number in range(40):
+        proto.graph.initializer.append(proto.graph.initializer[0])
+        proto.graph.initializer[-1].name = f"w{number}"
+    assert refused_file(write(tmp_path, proto)).code == "DC105"
+    assert refused_file(write(tmp_path, with_external("w.bin", length=str(2**62)))).code == "DC105"
+
+
+def test_external_data_wherever_a_tensor_is(tmp_path: Path) -> None:
+    """In lists, sparse tensors, branches, functions and their defaults: none is left for others to read."""
+    outside = with_external("/etc/passwd").graph.initializer[0]
+    listed = onnx.AttributeProto(name="value", type=onnx.AttributeProto.TENSORS, tensors=[outside])
+    sparse = onnx.AttributeProto(name="value", type=onnx.AttributeProto.SPARSE_TENSOR)
+    sparse.sparse_tensor.values.CopyFrom(outside)
+    branch = onnx.AttributeProto(name="then_branch", type=onnx.AttributeProto.GRAPH)
+    branch.g.initializer.append(outside)
+    for attribute in (listed, sparse, branch):
+        proto = text(GRAPH)
+        proto.graph.node[0].attribute.append(attribute)
+        assert refused_file(write(tmp_path, proto)).code == "DC120"
+        proto = text(GRAPH)
+        proto.functions.add(name="f", domain="d").node.add(op_type="If").attribute.append(attribute)
+        assert refused_file(write(tmp_path, proto)).code == "DC120"
+        proto = text(GRAPH)
+        proto.functions.add(name="f", domain="d").attribute_proto.append(attribute)
+        assert refused_file(write(tmp_path, proto)).code == "DC120"
 
 
 def test_all_external_faults_at_once(tmp_path: Path) -> None:

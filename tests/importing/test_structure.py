@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
@@ -247,3 +248,16 @@ def test_unknown_operator_inside_a_branch(tmp_path: Path) -> None:
             else_branch = b () => (float[2] e) { e = Abs(x) }> }"""
     )
     assert codes(tmp_path, proto) == ["DC141"]
+
+
+@pytest.mark.parametrize("branch", [False, True])
+def test_operators_on_strings(tmp_path: Path, branch: bool) -> None:
+    """In a branch and of no known type onnx's inference crashes on this one."""
+    proto = text("g (float[4] x, bool c) => (float[4] y) { y = Relu(x) }", opset=20)
+    node = onnx.helper.make_node("RegexFullMatch", ["x"], ["m"], name="r", pattern="a")
+    inner = onnx.helper.make_graph([node], "branch", [], [onnx.helper.make_tensor_value_info("m", 1, None)])
+    outer = onnx.helper.make_node("If", ["c"], ["z"], then_branch=inner, else_branch=inner)
+    proto.graph.node.append(outer if branch else node)
+    (found,) = refused(tmp_path, proto)
+    assert (found.code, found.op, found.node) == ("DC131", "RegexFullMatch", "r")
+    assert found.message == "operator 'RegexFullMatch' works on strings"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+from onnx import helper, numpy_helper
 
 from deploycc.lint_targets import load_lint_target
 from deploycc.linting import lint
 from deploycc.linting.evaluation import UNKNOWN, NodeFacts, evaluate, holds
 from deploycc.linting.language import ConditionError, parse
+from deploycc.linting.table import check_conditions
 from deploycc.onnx_graph import GraphView
 from tests.linting.cases import CASES
 from tests.linting.graphs import model
@@ -236,3 +239,20 @@ def test_does_not_evaluate(expression: str, says: str) -> None:
     with pytest.raises(ConditionError) as raised:
         holds(parse(expression), facts())
     assert says in str(raised.value)
+
+
+def test_values_that_a_condition_cannot_reckon_with_are_a_refusal() -> None:
+    """Scales with a list for each dimension: the fault is the model's, whatever the tables say of numbers."""
+    scales = numpy_helper.from_array(np.ones((4, 2), np.float32), "s")
+    graph = helper.make_graph(
+        [helper.make_node("Resize", ["x", "", "s"], ["y"], name="r", mode="linear")],
+        "g",
+        [helper.make_tensor_value_info("x", 1, [1, 1, 2, 2])],
+        [helper.make_tensor_value_info("y", 1, None)],
+        [scales],
+    )
+    view = GraphView(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)]))
+    found = [d for d in check_conditions(view, load_lint_target("x86-64"), "tvm") if d.code == "DC402"]
+    (told,) = [d for d in found if d.rule == "resize-fractional-scale"]
+    assert told.node == "r"
+    assert told.got == "fractional: must be real number, not tuple"

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import random
+import secrets
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -146,18 +150,88 @@ def test_element_types_without_a_c_type() -> None:
     assert "tensor 'a' has element type float8_e4m3fn" in caught.value.diagnostics[0].message
 
 
-def odd_interface():
+SEED = int(os.environ.get("DEPLOYCC_TEST_SEED", secrets.randbelow(1 << 32)))
+FRAGMENTS = (
+    *(
+        "??/",
+        "??=",
+        "\\\n",
+        "\\",
+        "*/",
+        "/*",
+        "//",
+        '"',
+        "'",
+        "%s",
+        "%n",
+        "\u202e",
+        "\u2066",
+        "é",
+        "画",
+        "\r",
+        "\n",
+    ),
+    *(
+        "#include",
+        "#",
+        "<a>",
+        "</script>",
+        "${X}",
+        "@N@",
+        "`id`",
+        "$(id)",
+        "\x1b[31m",
+        "\x7f",
+        "\t",
+        " ",
+        "::",
+        "->",
+    ),
+    *(
+        'R"(',
+        ')"',
+        "\\u0041",
+        "\\x41",
+        "int",
+        "class",
+        "x",
+        "_",
+        "__",
+        "0",
+        "1",
+        "A",
+        ".",
+        "-",
+        ":",
+        "\ufeff",
+        "\u2028",
+    ),
+    *("__LINE__", "__FILE__", "_Pragma(", ";", "{", "}", ")", "\U0001f600", "e\u0301", "\ufffe", "%:", "<:"),
+)
+
+
+def drawn_names(count: int) -> list[str]:
+    """Names nobody wrote down, some of them as long as import lets pass, all different."""
+    draw = random.Random(SEED)
+    names = {"".join(draw.choices(FRAGMENTS, k=draw.choice((1, 2, 3, 5, 8, 40)))) for _ in range(count)}
+    names |= {("??/" * 2000)[:4000], "\\" * 3999 + "x", "é" * 2000}
+    return sorted(names - set(ODD))
+
+
+def odd_interface(names: Sequence[str] = ODD):
     dtypes = list(ELEMENT_TYPES)
     infos = tuple(
         TensorInfo(name, dtypes[i % len(dtypes)], ((), (2, 3), (1,), (0, 4))[i % 4])
-        for i, name in enumerate(ODD)
+        for i, name in enumerate(names)
     )
     plan = replace(plans.make_plan(plans.X86_64, kernels=b""), inputs=infos, outputs=infos, calls=())
     return interface_of(plan, plans.make_request(plans.X86_64)), plan
 
 
 def test_odd_names_compile_everywhere(tmp_path: Path) -> None:
-    interface, plan = odd_interface()
+    print(f"DEPLOYCC_TEST_SEED={SEED}")
+    names = [*ODD, *drawn_names(40)]
+    interface, plan = odd_interface(names)
     from deploycc.packaging import generate_build
     from deploycc.packaging.toolchain import runtime_directory
 
@@ -166,7 +240,7 @@ def test_odd_names_compile_everywhere(tmp_path: Path) -> None:
     (tmp_path / "tiny.c").write_text(generate_c.source(interface, plan))
     (tmp_path / "main.cpp").write_text(generate_build.example_main(interface))
     lines = [
-        f"    CHECK(tiny_input_info({i})->name, {string_literal(name)});\n" for i, name in enumerate(ODD)
+        f"    CHECK(tiny_input_info({i})->name, {string_literal(name)});\n" for i, name in enumerate(names)
     ]
     (tmp_path / "names.c").write_text(
         '#include "tiny.h"\n#include <string.h>\n'

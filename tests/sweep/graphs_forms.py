@@ -566,3 +566,18 @@ def divide_by_zero(g: Graph) -> str:
     """Infinities and what comes of them; a stored 0 as divisor was refused by TVM when it folded it."""
     x = g.conv(g.input(1, 3, 5, 5), 3, 4)
     return str(g.Min(g.Max(g.Div(x, g.c(0.0)), g.c(-4.0)), g.c(4.0)))
+
+
+@graph
+def reversed_behind_a_reshape(g: Graph) -> list[str]:
+    """In one kernel TVM lost the constant of ``(61 - i) % 96`` when it flattened what is read."""
+    x = g.input(4, 2, 3, 1, 4)
+    flat = g.Slice(g.Reshape(g.Relu(x), g.c([-1])), g.c([61]), g.c([-97]), g.c([0]), g.c([-1]))
+    rows = g.Slice(g.Reshape(x, g.c([8, 12])), g.c([6]), g.c([-9]), g.c([0]), g.c([-2]))
+    return [flat, g.Reshape(g.Relu(rows), g.c([3, 2, 8]))]
+
+
+@graph
+def output_is_an_input(g: Graph) -> list[str]:
+    x = g.input(2, 3)
+    return [g.Relu(x), x]

@@ -358,7 +358,14 @@ def _group_zero(proto: onnx.ModelProto) -> None:
 
 @_changed("names_odd")
 def _names_odd(proto: onnx.ModelProto) -> None:
-    _rename(proto, ('in"put\n*/ int x; /*', "out\\put?>#include <a>", "node'; rm -rf $HOME `id` \u202e%s%n"))
+    _rename(
+        proto,
+        (
+            'in"put\n*/ int x; /*\x1b]0;x\x07',
+            "out\\put?>#include <a>",
+            "node'; rm -rf $HOME `id` \u202e%s%n\x1b[31m",
+        ),
+    )
 
 
 @_changed("names_unicode")
@@ -509,7 +516,15 @@ def _ints(*values: int) -> np.ndarray:  # type: ignore[type-arg]
 _raw("tile_huge", lambda: _single("Tile", {"x": (2,), "r": _ints(2**40)}))
 _raw("expand_huge", lambda: _single("Expand", {"x": (1,), "s": _ints(2**20, 2**20)}))
 _raw("constant_of_shape_huge", lambda: _single("ConstantOfShape", {"s": _ints(2**20, 2**20)}))
-_raw("range_huge", lambda: _single("Range", {"a": np.float32(0), "b": np.float32(1e12), "c": np.float32(1)}))  # type: ignore[dict-item]
+
+
+def _float(value: float) -> np.ndarray:  # type: ignore[type-arg]
+    return np.array(value, np.float32)
+
+
+_raw("range_huge", lambda: _single("Range", {"a": _float(0), "b": _float(1e12), "c": _float(1)}))
+_raw("range_step_zero", lambda: _single("Range", {"a": _float(0), "b": _float(9), "c": _float(0)}))
+_raw("range_nan", lambda: _single("Range", {"a": _float(0), "b": _float(np.nan), "c": _float(1)}))
 _raw("pad_huge", lambda: _single("Pad", {"x": (2,), "p": _ints(2**40, 0)}))
 _raw("reshape_wrong", lambda: _single("Reshape", {"x": (2, 3), "s": _ints(4, 4)}))
 _raw("reshape_two_minus_ones", lambda: _single("Reshape", {"x": (2, 3), "s": _ints(-1, -1)}))
@@ -565,6 +580,86 @@ def _int_division_by_zero() -> bytes:
 
 
 _raw("integer_division_by_zero", _int_division_by_zero)
+
+
+@_changed("raw_and_typed")
+def _raw_and_typed(proto: onnx.ModelProto) -> None:
+    proto.graph.initializer[0].float_data.extend([1.0] * 216)
+
+
+@_changed("attribute_nan")
+def _attribute_nan(proto: onnx.ModelProto) -> None:
+    proto.graph.node[1].attribute.append(helper.make_attribute("epsilon", float("nan")))
+
+
+@_changed("attribute_gigantic")
+def _attribute_gigantic(proto: onnx.ModelProto) -> None:
+    proto.graph.node[0].attribute.append(helper.make_attribute("pads", [0] * 200_000))
+
+
+@_changed("ir_zero")
+def _ir_zero(proto: onnx.ModelProto) -> None:
+    proto.ir_version = 0
+
+
+@_changed("output_is_weight")
+def _output_is_weight(proto: onnx.ModelProto) -> None:
+    weight = proto.graph.initializer[0]
+    proto.graph.output.append(helper.make_tensor_value_info(weight.name, 1, weight.dims))
+
+
+@_changed("output_is_input")
+def _output_is_input(proto: onnx.ModelProto) -> None:
+    proto.graph.output.append(proto.graph.input[0])
+
+
+@_changed("weight_shadows_input")
+def _weight_shadows_input(proto: onnx.ModelProto) -> None:
+    proto.graph.initializer.append(
+        numpy_helper.from_array(np.zeros((1, 3, 12, 12), np.float32), proto.graph.input[0].name)
+    )
+
+
+@_changed("sparse_weight")
+def _sparse_weight(proto: onnx.ModelProto) -> None:
+    dense = proto.graph.initializer[1]
+    sparse = proto.graph.sparse_initializer.add(dims=list(dense.dims))
+    sparse.values.CopyFrom(numpy_helper.from_array(np.ones(1, np.float32), dense.name))
+    sparse.indices.CopyFrom(numpy_helper.from_array(np.array([2**40], np.int64), "indices"))
+    del proto.graph.initializer[1]
+
+
+@_changed("weight_of_strings")
+def _weight_of_strings(proto: onnx.ModelProto) -> None:
+    name = proto.graph.initializer[0].name
+    proto.graph.initializer[0].CopyFrom(helper.make_tensor(name, TensorProto.STRING, [1], [b"\xff\xfe"]))
+
+
+@_changed("branch_shadows")
+def _branch_shadows(proto: onnx.ModelProto) -> None:
+    """A branch that defines a name of the graph around it anew."""
+    first = proto.graph.node[0]
+    result = helper.make_tensor_value_info(first.output[0], 1, None)
+    inner = helper.make_node("Relu", [proto.graph.input[0].name], [first.output[0]])
+    branch = helper.make_graph([inner], "branch", [], [result])
+    proto.graph.initializer.append(helper.make_tensor("so", TensorProto.BOOL, [], [1]))
+    proto.graph.node.append(helper.make_node("If", ["so"], ["z"], then_branch=branch, else_branch=branch))
+    proto.graph.output.append(helper.make_tensor_value_info("z", 1, None))
+
+
+@_changed("domain_odd")
+def _domain_odd(proto: onnx.ModelProto) -> None:
+    proto.graph.node[0].domain = "\u202e<script>"
+    proto.opset_import.append(helper.make_opsetid("\u202e<script>", 2**62))
+
+
+@_changed("function_of_itself")
+def _function_of_itself(proto: onnx.ModelProto) -> None:
+    function = proto.functions.add(name="f", domain="d", input=["a"], output=["b"])
+    function.opset_import.append(helper.make_opsetid("d", 1))
+    function.node.add(op_type="f", domain="d", input=["a"], output=["b"])
+    proto.opset_import.append(helper.make_opsetid("d", 1))
+    proto.graph.node[2].op_type, proto.graph.node[2].domain = "f", "d"
 
 
 def malformed_models() -> dict[str, Callable[[], bytes]]:

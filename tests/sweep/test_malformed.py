@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import onnx
 import pytest
 
 from tests.sweep.malformed import malformed_models
@@ -51,6 +53,13 @@ def check(folder: Path, name: str) -> None:
     assert status in (0, 1, 2), f"exit {status}: {said}"
     if status:
         assert re.search(r"error\[DC\d{3}\]", said), said
+    if status == 0 and name.startswith("names"):
+        words = [sys.executable, "-m", "deploycc", "inspect", "out"]
+        said += subprocess.run(words, cwd=folder, capture_output=True, text=True, check=True).stdout
+        (manifest,) = (folder / "out").glob("share/*/manifest.json")
+        told, graph = json.loads(manifest.read_text()), onnx.load(folder / "model.onnx").graph
+        assert [row["name"] for row in told["inputs"]] == [info.name for info in graph.input]
+        assert [row["name"] for row in told["outputs"]] == [info.name for info in graph.output]
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f]", said), f"control characters printed: {said!r}"
 
 

@@ -7,7 +7,7 @@ import onnx
 import pytest
 
 from deploycc.diagnostics import render
-from deploycc.importing.structure import check_structure
+from deploycc.importing.stored import check_stored
 from deploycc.types import DeployccError, Diagnostic
 from tests.sweep.graphs import Graph
 
@@ -24,7 +24,7 @@ def test_weights_of_a_type_that_onnx_lacks() -> None:
     constant = onnx.helper.make_node("Constant", [], ["k"], name="K", value=proto.graph.initializer[0])
     proto.graph.node.insert(0, constant)
     with pytest.raises(DeployccError) as caught:
-        check_structure(proto)
+        check_stored(proto)
     name = proto.graph.initializer[0].name
     assert [(d.code, d.message, d.got) for d in caught.value.diagnostics] == [
         ("DC110", f"the tensor '{who}' has an element type that ONNX does not have", "data_type 99")

@@ -30,6 +30,8 @@ QUICK = (
     "graph_detection_decode",
     "graph_roi_align_of_scaled_boxes",  # half a pixel comes off after scaling
     "graph_net_float16",
+    "graph_reversed_behind_a_reshape",  # TVM's simplifier lost a constant
+    "graph_output_is_an_input",
 )
 
 

@@ -132,7 +132,9 @@ def _judge(folder: Path, got: list[Array], inputs: dict[str, Array]) -> dict[str
 
 
 def _has_half(proto: onnx.ModelProto) -> bool:
-    return any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in proto.graph.initializer)
+    kinds = [tensor.data_type for tensor in proto.graph.initializer]
+    kinds += [info.type.tensor_type.elem_type for info in proto.graph.input]
+    return onnx.TensorProto.FLOAT16 in kinds
 
 
 def _link_here(by_zig: Callable[..., None]) -> Callable[..., None]:
