@@ -120,7 +120,12 @@ static int NAMED(edge)(REAL at, int64_t extent, int64_t *low, int64_t *high, REA
 /* The samples first <= i < last of those at start + (i + 0.5) * step that can lie on an extent. */
 static void NAMED(reach)(REAL start, REAL step, int64_t extent, int64_t samples, int64_t *first, int64_t *last)
 {
+    const REAL far = (REAL)1e15;
     *first = 0;
+    *last = 0;
+    if (!(start > -far && start < far && step > -far && step < far)) {
+        return; /* NaN too: none of its samples lies anywhere */
+    }
     *last = samples;
     if (step > 0) {
         const REAL from = (-1 - start) / step - 2, to = ((REAL)extent - start) / step + 2;

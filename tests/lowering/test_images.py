@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from deploycc.types import DeployccError
-from tests.lowering.lines import check_line, given, normal
+from tests.lowering.lines import check_line, given, normal, through
 from tests.planning.harness import ARM64
-from tests.scheduling.graphs import Case, Graph
+from tests.scheduling.graphs import SEED, Case, Graph, build
 
 
 def resize(
@@ -155,6 +155,22 @@ def test_images_from_columns(tmp_path: Path) -> None:
 
 def test_on_arm64(tmp_path: Path) -> None:
     check_line([INTEGERS[1], POOLS[2], UNPOOLS[0]], tmp_path, ARM64, opset=19)
+
+
+def test_a_banded_product_skips_the_zeros(tmp_path: Path) -> None:
+    """Rows along both axes of an image large enough, and what becomes of a matrix with a row of zeros."""
+
+    def add(graph: Graph) -> list[str]:
+        band = np.zeros((70, 97), np.float32)
+        for row in range(69):
+            band[row, row : row + 5] = graph.rng.standard_normal(5)
+        data = normal(graph, 2, 97, 97)
+        columns = graph.add("MatMul", data, graph.constant(np.ascontiguousarray(band.T)))
+        return [columns, graph.add("MatMul", graph.constant(band), columns)]
+
+    case = Case("banded", add)
+    check_line([case], tmp_path)
+    assert set(through(build([case], SEED, 20).model.proto, tmp_path).routines) == {"banded.c"}
 
 
 @pytest.mark.slow

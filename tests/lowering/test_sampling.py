@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -114,8 +113,13 @@ def test_boxes_of_every_kind(tmp_path: Path) -> None:
     check_line(ROI, tmp_path, opset=16)
 
 
+def test_the_largest_pixel_of_boxes_and_a_grid(tmp_path: Path) -> None:
+    check_line([max_roi_pool(1.0), max_roi_pool(0.3), grid("linear", "zeros", 0)], tmp_path)
+
+
 def test_on_arm64(tmp_path: Path) -> None:
-    check_line([DEFORM[1], DEFORM[4]], tmp_path, ARM64)
+    cases = [DEFORM[1], DEFORM[4], grid("cubic", "reflection", 1), max_roi_pool(0.5)]
+    check_line(cases, tmp_path, ARM64)
 
 
 @pytest.mark.slow
@@ -131,23 +135,47 @@ def test_grids(volume: bool, tmp_path: Path) -> None:
     check_line([grid(m, p, c, volume) for m in modes for p in paddings for c in (0, 1)], tmp_path)
 
 
+def max_roi_pool(scale: float) -> Case:
+    """Boxes of whole pixels, one of them beyond the image."""
+
+    def add(graph: Graph) -> str:
+        boxes = np.sort(graph.rng.uniform(-4, 16, (5, 2, 2)), axis=1).reshape(5, 4) / scale
+        boxes[4] += 40 / scale
+        rois = np.concatenate([graph.rng.integers(0, 2, (5, 1)), boxes], axis=1).astype(np.float32)
+        inputs = [normal(graph, 2, 3, 10, 13), given(graph, rois)]
+        return str(graph.add("MaxRoiPool", *inputs, pooled_shape=[2, 3], spatial_scale=scale))
+
+    return Case(f"max roi {scale}", add)
+
+
+def unpool() -> Case:
+    """Values at places that are to be replaced by wild ones."""
+
+    def add(graph: Graph) -> str:
+        inputs = [normal(graph, 2, 3, 4), given(graph, np.arange(24).reshape(2, 3, 4))]
+        return str(graph.add("MaxUnpool", *inputs, kernel_shape=[2], strides=[2]))
+
+    return Case("unpool", add)
+
+
 def test_wild_coordinates_read_nothing_outside(tmp_path: Path) -> None:
     """What a careless caller may pass; the harness poisons what lies around, and guards it."""
-    built = build(
-        [deform((1, 4, 9, 7), 6), roi("avg", "half_pixel", 0, 1.0), roi("max", "half_pixel", 2, 1.0)],
-        SEED,
-        16 + 3,
-    )
+    boxes = [roi("avg", "half_pixel", 0, 1.0), roi("max", "half_pixel", 2, 1.0), max_roi_pool(0.5)]
+    grids = [grid(mode, padding, 0) for mode, padding in (("nearest", "border"), ("cubic", "reflection"))]
+    built = build([DEFORM[0], *boxes, *grids, unpool()], SEED, 20)
     planned = through(built.model.proto, tmp_path)
     wild = [np.inf, -np.inf, np.nan, 1e30, -1e30, 3e9, -3e9]
     rng = np.random.default_rng(SEED)
     feeds = []
     for info in planned.inputs:
         value = built.feeds[info.name]
-        if "float" in info.dtype and value.shape[1] != 3:
+        if info.dtype == "int64":
+            value = rng.choice([-5, 99, 0, 1, 2**40, -(2**62)], value.shape)
+        elif value.shape[1] != 3:  # not an image
             value = rng.choice(wild, value.shape).astype(value.dtype)
-        feeds.append(np.array([-5, 99, 0, 1, 2, 2**40]) if info.dtype == "int64" else value)
-    run_plan(planned, feeds, X86_64)
+        feeds.append(value)
+    results = run_plan(planned, feeds, X86_64)
+    assert set(np.unique(results[-1])) <= {0, *np.unique(feeds[-2])}, "an unpool makes nothing up"
 
 
 def test_tensors_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
@@ -161,9 +189,9 @@ def test_tensors_that_do_not_belong_together_are_refused(tmp_path: Path) -> None
     assert any("the offset" in d.got or d.code.startswith("DC2") for d in refused.value.diagnostics)
 
 
+@pytest.mark.slow
 def test_a_box_of_another_image_is_taken_from_the_last(tmp_path: Path) -> None:
-    case = replace(roi("avg", "output_half_pixel", 1, 1.0))
-    built = build([case], SEED, 16)
+    built = build([roi("avg", "output_half_pixel", 1, 1.0)], SEED, 16)
     planned = through(built.model.proto, tmp_path)
     feeds = [built.feeds[info.name] for info in planned.inputs]
     last = [np.full(6, 1) if value.dtype == np.int64 else value for value in feeds]

@@ -65,7 +65,7 @@ SMALL = [
 ]
 
 
-@pytest.mark.parametrize("products", [True, False], ids=["products", "routine"])
+@pytest.mark.parametrize("products", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_short_transforms(products: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if not products:
         monkeypatch.setattr(signal, "LONGEST_PRODUCT", 0)
@@ -80,7 +80,7 @@ def test_the_routine_on_arm64(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 LENGTHS = (1021, 1024, 1000, 961, 4096, 2 * 509)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.slow)])
 def test_long_transforms_are_as_good_as_their_type(dtype: str, tmp_path: Path) -> None:
     cases = [dft(length, shape=(2, 0, 1), onesided=1, dtype=dtype) for length in LENGTHS]
     cases += [dft(length, shape=(1, 0, 2), inverse=1, dtype=dtype) for length in LENGTHS]
