@@ -48,7 +48,7 @@ def through(proto: onnx.ModelProto, folder: Path, target: Target = X86_64) -> Pl
 
 def check_line(
     cases: Sequence[Case], folder: Path, target: Target = X86_64, opset: int = 20, evaluator: bool = False
-) -> None:
+) -> Plan:
     """Each case computes what ONNX Runtime does, or onnx's ``evaluator`` where that has no kernel."""
     if target.emulator and find_emulator(target) is None:
         pytest.skip("qemu-aarch64 is not installed (Debian: qemu-user)")
@@ -63,6 +63,7 @@ def check_line(
     ]
     lines = wrong(replace(built, model=replace(built.model, outputs=tuple(described))), got, want)
     assert not lines, f"seed {SEED}, {target.name}:\n" + "\n".join(lines)
+    return planned
 
 
 def _evaluated(proto: onnx.ModelProto, feeds: dict[str, Array]) -> list[Array]:
