@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import onnx
 from google.protobuf.message import Message
-from onnx import GraphProto, ModelProto, TensorProto, TypeProto
+from onnx import GraphProto, ModelProto, TensorProto, TypeProto, ValueInfoProto
 
 from deploycc.onnx_graph import (
     DEFAULT_DOMAINS,
@@ -82,9 +82,30 @@ def tidy(proto: ModelProto) -> list[Diagnostic]:
                 verdict="info",
             )
         )
+    notes += [
+        _always_there(info)
+        for info in graph.input
+        if info.type.optional_type.elem_type.HasField("tensor_type")
+    ]
     proto.ir_version = min(max(proto.ir_version, 8), NEWEST_IR)
     _sort(graph)
     return notes
+
+
+def _always_there(info: ValueInfoProto) -> Diagnostic:
+    """Make an optional tensor a tensor, in place; what is worth telling of that."""
+    kind = TypeProto()
+    kind.CopyFrom(info.type.optional_type.elem_type)
+    info.type.CopyFrom(kind)
+    return Diagnostic(
+        "DC130",
+        f"input '{info.name}' is optional in the model and always there in the package",
+        got="an optional tensor",
+        need="a dense tensor",
+        help="for the case that it is left out build another package, of the model without that input",
+        severity="info",
+        verdict="info",
+    )
 
 
 def keep_used_opsets(proto: ModelProto) -> None:

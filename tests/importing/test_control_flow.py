@@ -271,6 +271,19 @@ def test_optionals(tmp_path: Path) -> None:
     assert sorted(node.op_type for node in model.proto.graph.node) == ["Identity", "Identity", "Neg"]
 
 
+def test_an_optional_input_is_always_there(tmp_path: Path) -> None:
+    proto = text("""g (float[3] x) => (float[3] y, bool b) {
+        b = OptionalHasElement(x) e = OptionalGetElement(x) y = Neg(e) }""")
+    inner = helper.make_tensor_type_proto(TensorProto.FLOAT, [3])
+    proto.graph.input[0].type.CopyFrom(helper.make_optional_type_proto(inner))
+    model = load_proto(tmp_path, proto)
+    assert [(note.code, note.severity) for note in model.diagnostics] == [("DC130", "info")]
+    x = np.array([1.0, -2.0, 3.0], np.float32)
+    (y, there), _ = run(model.proto, [x])
+    np.testing.assert_array_equal(y, -x)
+    assert there.all()
+
+
 def test_operators_of_old_opsets_in_a_body(tmp_path: Path) -> None:
     flat(
         tmp_path,

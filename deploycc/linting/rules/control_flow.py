@@ -4,8 +4,9 @@ A package is a straight list of calls.  Branches whose condition follows from co
 when the model is read, and loops unrolled.  Where only a run decides, both sides are computed and one result
 is chosen: the time of both is paid, and a loop with an early end always makes all its trips.
 
-Instead: where the sides are expensive, export one network for each case and let the app choose
-(`deploycc split` makes the parts).  Where they are cheap nothing needs to be done.
+Instead: in PyTorch decide by a Python value, so that `torch.onnx.export` writes one side only; in ONNX, where
+the sides are expensive, one network for each case between which the app chooses (`deploycc split` makes the
+parts).  Where they are cheap nothing needs to be done.
 """
 
 from __future__ import annotations
