@@ -408,17 +408,18 @@ def build_in_child(message: dict[str, Any], emit: Callable[[Event], None]) -> di
         model, report, program, others = lines_of(request, emit)
         trace = Trace(request.dump_dir, emit)
 
-        from deploycc.planning import plan_variants
+        from deploycc.planning import plan, plan_variants
 
-        plans = trace(
-            "plan",
-            plan_variants,
-            (program, *(one.program for one in others)),
-            request.target,
-            listings=request.keep_kernels or request.dump_dir is not None,
-            arena=request.arena,
-            max_memory=request.max_memory,
-        )
+        how: dict[str, Any] = {
+            "listings": request.keep_kernels or request.dump_dir is not None,
+            "arena": request.arena,
+            "max_memory": request.max_memory,
+        }
+        if others:
+            programs = (program, *(one.program for one in others))
+            plans = trace("plan", plan_variants, programs, request.target, **how)
+        else:
+            plans = (trace("plan", plan, program, request.target, **how),)
 
         from deploycc.reference import golden
 
