@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from deploycc.kernel_listing import Listing as Listing
 from deploycc.memory_use import Arena, MemoryPlan
 from deploycc.target_types import Cache as Cache
 from deploycc.target_types import Linker as Linker
@@ -369,28 +370,6 @@ class Call:
     def writes(self) -> tuple[Buffer, ...]:
         """What it writes."""
         return self.arguments[:1] if self.symbol == "memcpy" else self.arguments[-self.written :]
-
-
-@dataclass(frozen=True)
-class Listing:
-    """One kernel as text: TVMScript before and after scheduling, LLVM IR after optimisation, assembly."""
-
-    symbol: str
-    before: str
-    after: str
-    ir: str
-    assembly: str
-
-    @property
-    def name(self) -> str:
-        """``NNN-name``: the number that the symbol has, and what is in the kernel."""
-        number, _, words = self.symbol.partition("_k")[2].partition("_")
-        return f"{number}-{words}"
-
-    def files(self) -> Mapping[str, str]:
-        """File names and their texts."""
-        texts = {".before.py": self.before, ".after.py": self.after, ".ll": self.ir, ".s": self.assembly}
-        return {self.name + ending: text for ending, text in texts.items()}
 
 
 @dataclass(frozen=True)
