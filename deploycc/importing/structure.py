@@ -174,6 +174,7 @@ def check_structure(proto: ModelProto) -> None:
         *_emptiness(graph),
         *_value_kinds(graph),
         *_duplicates(graph),
+        *_split_counts(proto),
     ]
     faults += _undefined(graph)
     if not faults:
@@ -277,6 +278,23 @@ def _value_kinds(graph: GraphProto) -> Iterable[Diagnostic]:
                     need=", ".join(sorted(TENSOR_DTYPES)),
                     help="put a Cast inside the graph and a plain type at its edge",
                 )
+
+
+def _split_counts(proto: ModelProto) -> Iterable[Diagnostic]:
+    """A ``Split`` that counts other outputs than it has: onnx 1.23.2 aborts when it infers their shapes."""
+    nodes = [*all_nodes(proto.graph), *(node for function in proto.functions for node in function.node)]
+    for node in nodes:
+        told = next((a.i for a in node.attribute if a.name == "num_outputs"), len(node.output))
+        if node.op_type == "Split" and not node.domain and told != len(node.output):
+            yield Diagnostic(
+                "DC110",
+                "a Split counts other outputs than it has",
+                node=node.name,
+                op=node.op_type,
+                got=f"num_outputs {told}, {len(node.output)} outputs",
+                need="as many as it has",
+                help="export it again with a current exporter, or mend the graph that made it",
+            )
 
 
 def _kind_name(type_proto: TypeProto) -> str:

@@ -261,3 +261,11 @@ def test_operators_on_strings(tmp_path: Path, branch: bool) -> None:
     (found,) = refused(tmp_path, proto)
     assert (found.code, found.op, found.node) == ("DC131", "RegexFullMatch", "r")
     assert found.message == "operator 'RegexFullMatch' works on strings"
+
+
+def test_a_split_that_counts_wrong(tmp_path: Path) -> None:
+    proto = text("g (float[4] x) => (float[2] y) { y, z = Split<axis = 0, num_outputs = 2>(x) }")
+    assert load_proto(tmp_path, proto).outputs
+    del proto.graph.node[0].output[1:]
+    (found,) = refused(tmp_path, proto)
+    assert (found.code, found.op, found.got) == ("DC110", "Split", "num_outputs 2, 1 outputs")

@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -160,13 +161,15 @@ def main() -> int:
         began = time.monotonic()
         assert start(build, folder).wait() == 0, (folder / "said.txt").read_text()
         building = time.monotonic() - began
+        older = folder / "older"
+        shutil.copytree(folder / "out" / "net", older)
         for number in range(options.kills):
             command, way = (build if number % 2 else tune), draw.choice(WAYS)
-            output, before = folder / "out" / "net", (folder / "out" / "net").exists()
-            if before and draw.random() < 0.5:
-                # Half the builds have no older package; it is put out of sight, not deleted bit by bit.
-                output.rename(folder / f"old-{number}")
-                before = False
+            # Half of them find an older package.
+            output, before = folder / "out" / "net", draw.random() < 0.5
+            shutil.rmtree(output, ignore_errors=True)
+            if before:
+                shutil.copytree(older, output)
             process = start(command, folder)
             time.sleep(draw.uniform(0, building * (1.1 if command is build else 3)))
             alive = kill(process, way)
