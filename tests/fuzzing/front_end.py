@@ -17,7 +17,7 @@ from unittest import mock
 
 import onnx
 
-from deploycc.importing import load, opsets
+from deploycc.importing import comparing, load
 from deploycc.lint_targets import compiled_lint_target
 from deploycc.linting import lint
 from deploycc.lowering import lower
@@ -110,7 +110,7 @@ def in_this_process() -> Iterator[None]:
     """Within it ``examine`` starts no process and runs no model that takes long."""
     with contextlib.ExitStack() as stack:
         stack.enter_context(mock.patch.object(pipeline, "fold", fold_here))
-        for module in (pipeline, opsets):
+        for module in (pipeline, comparing):
             for name in ("run", "sample"):
                 stack.enter_context(mock.patch.object(module, name, light(getattr(module, name))))
         yield

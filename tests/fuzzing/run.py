@@ -59,6 +59,8 @@ def run(state: Path, corpus: Path, models: int, seconds: float) -> None:
             status = _end_of(process, folder / "model.onnx")
         for path in start.iterdir():
             path.replace(corpus / path.name)
+        if status and not (folder / "model.onnx").is_file():
+            sys.exit(f"the fuzzer does not start: {state}/log.txt says why")
         if status:
             ended += 1
             name = state / f"ended-{ended:03}"
