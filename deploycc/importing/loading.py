@@ -35,7 +35,7 @@ def load(request: BuildRequest, *, compiled: bool = True, leave_open: bool = Fal
 
     Raises ``DeployccError`` with every finding of the first kind of fault met, in this order:
     the file (DC100-DC109), external data (DC120-DC129), size (DC161-DC168), form and element types
-    (DC110-DC119, DC130-DC139, DC300-DC349), operators (DC140-DC149), what is stored (DC164, DC166, DC169),
+    (DC110-DC119, DC130-DC139, DC300-DC349), what is stored (DC164, DC166, DC169), operators (DC140-DC149),
     shapes (DC200-DC249), what cannot be made straight (DC405, DC461-DC464), the size of what is computed
     (DC164).
     """
@@ -44,11 +44,11 @@ def load(request: BuildRequest, *, compiled: bool = True, leave_open: bool = Fal
     notes: list[Diagnostic] = []
     notes += tidy(proto)
     check_structure(proto)
+    check_stored(proto)
     if write_quantised(proto):
         keep_used_opsets(proto)
     contrib.own_domain(proto)
     check_operators(proto)
-    check_stored(proto)
     check_form(proto)
     proto = inline_local_functions(proto)
     keep_used_opsets(proto)

@@ -173,6 +173,17 @@ OPERATORS: dict[str, Callable[[_Nodes], bool]] = {
 """What is written out.  A form that is not stays, and is refused as an operator of another domain."""
 
 
+def _written(
+    node: NodeProto, write: Callable[[_Nodes], bool], taken: set[str], opset: int, several: set[str]
+) -> list[NodeProto]:
+    """The nodes in place of one, none where its form is not written out or it has none."""
+    try:
+        nodes = _Nodes(node, taken, opset, several)
+        return nodes.made if write(nodes) else []
+    except (AttributeError, IndexError, TypeError, ValueError):
+        return []  # no schema says what these have: operands and attributes may be anything
+
+
 def write_quantised(proto: ModelProto) -> int:
     """Replace ONNX Runtime's quantised operators in the main graph, in place; how many there were."""
     graph = proto.graph
@@ -184,12 +195,9 @@ def write_quantised(proto: ModelProto) -> int:
     count = 0
     for node in graph.node:
         write = OPERATORS.get(node.op_type) if node.domain == DOMAIN else None
-        nodes = _Nodes(node, taken, opset, several)
-        if write is not None and write(nodes):
-            result.extend(nodes.made)
-            count += 1
-        else:
-            result.append(node)
+        made = [] if write is None else _written(node, write, taken, opset, several)
+        result.extend(made or [node])
+        count += bool(made)
     if count:
         kept = [NodeProto.FromString(node.SerializeToString()) for node in result]
         del graph.node[:]

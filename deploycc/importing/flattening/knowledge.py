@@ -30,6 +30,7 @@ class Knowledge:
         self.opset = opset
         self.types: dict[str, TypeProto] = {}
         self.taken: set[str] = set()
+        self._suffixes: dict[str, int] = {}
         self.stored: dict[str, TensorProto] = {}
         self._evaluator = Evaluator(opset)
         self._opsets = [helper.make_opsetid("", opset)]
@@ -92,10 +93,11 @@ class Knowledge:
 
     def fresh(self, hint: str) -> str:
         """A name that no tensor and no node of the flat graph has."""
-        name, suffix = hint, 1
+        name, suffix = hint, self._suffixes.get(hint, 1)
         while name in self.taken:
             suffix += 1
             name = f"{hint}_{suffix}"
+        self._suffixes[hint] = suffix  # else the trips of a loop would be counted from 2 for each of them
         self.taken.add(name)
         return name
 

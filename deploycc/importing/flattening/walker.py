@@ -40,7 +40,7 @@ from deploycc.types import Diagnostic
 MAX_NODES = 10_000
 """Nodes that unrolling may add: each is a kernel to compile and a call to make, minutes at that number."""
 
-MAX_STEPS = 300_000
+MAX_STEPS = 60_000
 """Nodes of bodies looked at, those whose values are known included: a counting loop adds no node."""
 
 MAX_DEPTH = 32
