@@ -46,6 +46,7 @@ CATALOGUE: dict[str, Code] = {
     "DC141": Code("unknown operator", 1),
     "DC142": Code("operator not in the model's opset", 2),
     "DC143": Code("model functions cannot be inlined", 1),
+    "DC144": Code("operand left out", 1),
     "DC149": Code("random numbers without a seed", 0),
     "DC150": Code("opset not lifted", 0),
     "DC151": Code("onnxsim failed", 0),

@@ -24,7 +24,7 @@ def check_operators(proto: ModelProto) -> None:
     """Refuse unknown domains and operators, one diagnostic an operator with all its nodes.
 
     Raises ``DeployccError``: DC131 an operator on strings, DC140 unknown domain, DC141 unknown operator,
-    DC142 an operator the model's opset does not have (yet, or any more).
+    DC142 an operator the model's opset does not have (yet, or any more), DC144 an operand left out.
     """
     local = {(function.domain, function.name) for function in proto.functions}
     nodes: dict[tuple[str, str], list[NodeProto]] = {}
@@ -43,8 +43,34 @@ def check_operators(proto: ModelProto) -> None:
             faults.append(_unknown_domain(domain, op, where))
         elif not _exists(domain, op, versions.get(domain, opset_of(proto) if not domain else 1)):
             faults.append(_unknown_operator(domain, op, where, versions.get(domain, 0)))
+        else:
+            version = versions.get(domain, opset_of(proto) if not domain else 1)
+            faults += _left_out(onnx.defs.get_schema(op, version, domain), where)
     if faults:
         raise DeployccError(*faults)
+
+
+def _left_out(schema: onnx.defs.OpSchema, nodes: list[NodeProto]) -> Iterable[Diagnostic]:
+    """An empty name in a list of any length: onnx's checker lets it pass, and ONNX Runtime crashes on it.
+
+    Other operands that have to be there are left out by exporters, and are found missing later (Resize's).
+    """
+    if not schema.inputs or schema.inputs[-1].option != schema.FormalParameterOption.Variadic:
+        return
+    parameter, first = schema.inputs[-1], len(schema.inputs) - 1
+    for node in nodes:
+        for index, name in enumerate(node.input):
+            if not name and index >= first:
+                yield Diagnostic(
+                    "DC144",
+                    f"operand '{parameter.name}' of {node.op_type} is left out",
+                    node=node.name,
+                    op=node.op_type,
+                    got=f"an empty name for input {index}",
+                    need="a tensor: only optional operands may be left out",
+                    help="export the model again with a current exporter, or mend the graph that made it",
+                )
+                break
 
 
 def sort_top_k(proto: ModelProto) -> None:

@@ -217,6 +217,12 @@ def test_unknown_operators_and_domains_all_at_once(tmp_path: Path) -> None:
     assert "before ONNX Runtime optimises it" in found[2].help
 
 
+def test_an_operand_left_out_of_a_list(tmp_path: Path) -> None:
+    """onnx's checker accepts it, and ONNX Runtime 1.31.1 ends in a segmentation fault."""
+    (found,) = refused(tmp_path, text("g (float[4] x) => (float[4] y) { y = Max(x, ) }"))
+    assert (found.code, found.op, found.got) == ("DC144", "Max", "an empty name for input 1")
+
+
 def test_many_nodes_are_counted(tmp_path: Path) -> None:
     body = " ".join(f"a{i + 1} = Magic(a{i})" for i in range(30))
     found = refused(tmp_path, text(f"g (float[4] a0) => (float[4] a30) {{ {body} }}"))
