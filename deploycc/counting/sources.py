@@ -39,7 +39,10 @@ def counted_shapes(node: NodeProto, view: GraphView) -> dict[int, tuple[tuple[in
     if node.op_type == "NonZero":
         return {0: ((max(len(data), 1), math.prod(data)), 1)}
     if node.op_type == "NonMaxSuppression":
-        batches, classes, boxes = shapes[1] or (0, 0, 0)
+        scores = shapes[1] if len(shapes) > 1 else None
+        if scores is None or len(scores) != 3:
+            return None  # onnx infers the result's type without a look at these
+        batches, classes, boxes = scores
         most = boxes
         limit = view.constant(node.input[2]) if len(node.input) > 2 and node.input[2] else None
         if limit is not None:

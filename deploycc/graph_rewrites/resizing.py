@@ -149,12 +149,12 @@ def _axes(editor: Editor, node: NodeProto) -> list[_Axis] | None:
     if part is None:
         return None
     if scales is not None and scales.size == len(named):
-        for axis, factor in zip(named, scales.tolist(), strict=True):
+        for axis, factor in zip(named, scales.reshape(-1).tolist(), strict=True):
             if not (math.isfinite(factor) and factor > 0):
                 return None
             factors[axis], after[axis] = factor, math.floor(shape[axis] * np.float32(factor))
     elif sizes is not None and sizes.size == len(named):
-        wanted = {axis: int(size) for axis, size in zip(named, sizes.tolist(), strict=True)}
+        wanted = {axis: int(size) for axis, size in zip(named, sizes.reshape(-1).tolist(), strict=True)}
         ratios = [size / shape[axis] for axis, size in wanted.items()]
         policy = attribute(node, "keep_aspect_ratio_policy", "stretch")
         common = min(ratios) if policy == "not_larger" else max(ratios)
@@ -184,8 +184,9 @@ def _crop_box(
     box = editor.constant(node.input[1]) if node.input[1] else None
     if box is None or box.size != 2 * len(named):
         return None
+    corners = box.reshape(-1)
     for place, axis in enumerate(named):
-        part[axis] = float(box[place]), float(box[len(named) + place])
+        part[axis] = float(corners[place]), float(corners[len(named) + place])
     return part
 
 
