@@ -41,7 +41,7 @@ def counted_shapes(node: NodeProto, view: GraphView) -> dict[int, tuple[tuple[in
     if node.op_type == "NonMaxSuppression":
         scores = shapes[1] if len(shapes) > 1 else None
         if scores is None or len(scores) != 3:
-            return None  # onnx infers the result's type without a look at these
+            return {0: ((0, 3), 0)}  # onnx infers the result's type without a look at these: there are none
         batches, classes, boxes = scores
         most = boxes
         limit = view.constant(node.input[2]) if len(node.input) > 2 and node.input[2] else None
