@@ -58,7 +58,7 @@ test-all: $(STAMP) test-torch ## all tests, also every network for every target
 test-torch: $(TORCH) ## the tests that need PyTorch
 	.cache/torch-venv/bin/python -m pytest -q tests/exporting tests/networks/test_exported_modules.py tests/networks/test_split_modules.py
 
-conformance: $(STAMP) ## lint beside the truth over ONNX's node tests; writes docs/conformance.md (ten minutes)
+conformance: $(STAMP) ## lint beside the truth over ONNX's node tests; writes docs/conformance.md (half an hour)
 	$(RUN) tests.conformance.run --write
 
 faults: $(STAMP) ## 30 faults planted in the compiler, and how many of them verify --bisect finds (half an hour)

@@ -24,6 +24,10 @@ LONG = {"README.md", "ci-lint.md"}
 """Pages with so many commands that they have a test file, and so a processor, of their own."""
 
 
+SLOW = {"bench.md", "diff.md"}
+"""Pages whose commands time packages: half a minute each."""
+
+
 @dataclass(frozen=True)
 class Block:
     """A fenced block: ``language`` as it stands behind the fence."""
@@ -68,7 +72,11 @@ def run_commands(page: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "page",
-    [p for p in PAGES if runnable(p) and p.name not in (*TESTED_ELSEWHERE, *LONG)],
+    [
+        pytest.param(p, marks=pytest.mark.slow) if p.name in SLOW else p
+        for p in PAGES
+        if runnable(p) and p.name not in (*TESTED_ELSEWHERE, *LONG)
+    ],
     ids=lambda page: title(page),
 )
 def test_the_commands_of_a_page_run(page: Path, tmp_path: Path) -> None:

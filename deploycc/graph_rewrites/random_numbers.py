@@ -17,10 +17,10 @@ from deploycc.onnx_editor import Editor, Rewrite, attribute
 from deploycc.onnx_graph import Array
 from deploycc.reference import ReferenceFailed, run
 
-DRAWING = frozenset(
-    ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli")
-)
-"""Operators whose result differs from run to run in ONNX Runtime."""
+SEEDED = frozenset(("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial"))
+"""Operators whose result differs from run to run in ONNX Runtime, and follows from a seed here."""
+DRAWING = SEEDED | {"Bernoulli"}
+"""All whose result is drawn."""
 
 _MOST = 1 << 24
 """Elements that are drawn at most: they become constants."""

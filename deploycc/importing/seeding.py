@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from onnx import ModelProto, helper
 
-from deploycc.graph_rewrites.random_numbers import DRAWING
+from deploycc.graph_rewrites.random_numbers import SEEDED
 from deploycc.onnx_graph import all_nodes, attributes
 from deploycc.types import Diagnostic
 
@@ -16,7 +16,7 @@ def seed_random_nodes(proto: ModelProto) -> list[Diagnostic]:
     """
     seeded = []
     for index, node in enumerate(all_nodes(proto.graph)):
-        if not node.domain and node.op_type in DRAWING and "seed" not in attributes(node):
+        if not node.domain and node.op_type in SEEDED and "seed" not in attributes(node):
             node.attribute.append(helper.make_attribute("seed", float(index)))
             seeded.append(node)
     if not seeded:

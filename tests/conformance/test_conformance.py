@@ -22,7 +22,7 @@ from tests.sweep.case import Case
 from tests.sweep.sweep import sweep
 from tests.sweep.worker import request_for
 
-SAMPLE = 100
+SAMPLE = 60
 
 
 def order(name: str) -> str:

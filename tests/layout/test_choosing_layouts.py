@@ -240,6 +240,7 @@ def test_channels_that_become_pixels_stay_last(case: Case) -> None:
     assert len([shape for shape in transposes(program) if len(shape) > 4]) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("combination", COMBINATIONS)
 def test_networks_compute_the_same_in_every_layout(combination: str) -> None:
     check([*REGROUPED, *chains.NETWORKS[:1], *chains.FUSED[::6]], layouts=combination)

@@ -18,7 +18,8 @@ WANTED: dict[str, dict[str, str]] = {
     "no_converter": {
         "message": "operator Bernoulli cannot be converted",
         "got": "Bernoulli (opset 18)",
-        "help": "do it in the app|compute it in the app",
+        "help": "draw random numbers with RandomUniformLike and compare with Less: ONNX Runtime draws 1 with "
+        "probability 1 - p, the standard with p",
     },
     "foreign_domain": {
         "message": "operator Relu of the domain 'vendor' would be taken for the standard operator "

@@ -221,7 +221,14 @@ def test_a_concatenation_that_is_an_output_is_written_where_the_caller_wants_it(
     assert sorted(places) == [("output", 0), ("output", 2 * 5 * 4 * 4)]
 
 
-@pytest.mark.parametrize("layouts", ["NCHW->NCHW", "NHWC->NHWC", None])
+@pytest.mark.parametrize(
+    "layouts",
+    [
+        pytest.param("NCHW->NCHW", marks=pytest.mark.slow),
+        pytest.param("NHWC->NHWC", marks=pytest.mark.slow),
+        None,
+    ],
+)
 def test_numbers(layouts: str | None) -> None:
     cases = [*FREE.values(), *COPIED.values(), *APART.values(), Case("empty", empty)]
     built = build([*cases, Case("with_activation", with_activation)])

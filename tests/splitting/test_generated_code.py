@@ -156,6 +156,7 @@ def program(parts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build / "odd_names_example"
 
 
+@pytest.mark.slow
 def test_a_split_detector_runs_from_end_to_end(program: Path) -> None:
     done = played(program)
     assert done.returncode == 0, done.stdout + done.stderr

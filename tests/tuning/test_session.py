@@ -91,7 +91,8 @@ def test_a_budget_of_trials_is_kept_to_the_candidate(tmp_path: Path, fake: Path)
     assert session.trials == len(screened(tmp_path / "db")) == 13
 
 
-@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
 def test_the_same_seed_gives_the_same_candidates(tmp_path: Path, fake: Path, workers: int) -> None:
     """Whatever the number of workers and the order of their answers, given the same values."""
     operators = {PRODUCT: 2, SECOND: 1}
@@ -154,6 +155,7 @@ def test_rounds_do_not_depend_on_how_many_answers_come_at_once(tmp_path: Path, f
     assert asked[0] == asked[1]
 
 
+@pytest.mark.slow
 def test_a_second_session_goes_on_where_the_first_ended(tmp_path: Path, fake: Path) -> None:
     database = tmp_path / "db"
     run((fake,), database, "10trials")
@@ -345,7 +347,8 @@ def test_an_interrupt_tells_what_was_written_even_if_no_event_came(
     with pytest.raises(Interrupted) as stopped:
         tune_command.callback(
             model=tmp_path / "m.onnx", target="x86-64", shapes=(), budget="1s", database=database, merge=(),
-            seed=0, workers=None, schedule_dirs=(), shipped_records=True, no_compare=True, stage_seconds=1.0,
+            seed=0, workers=None, schedule_dirs=(), op_dirs=(), max_counts=(), shipped_records=True,
+            no_compare=True, stage_seconds=1.0,
             as_json=False, quiet=True, verbose=False,
         )  # fmt: skip
     assert stopped.value.told == f"interrupted; 2 candidates are kept in {database}"
