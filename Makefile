@@ -16,7 +16,7 @@ export ZIG_GLOBAL_CACHE_DIR ?= $(CACHE)/zig
 .DEFAULT_GOAL := help
 .PHONY: help demo conformance test test-all test-torch lint type fmt golden docs bench bench-convs bench-drawn
 .PHONY: bench-agreement bench-profiles bench-dense bench-arm bench-untuned bench-budgets faults performance table
-.PHONY: records fuzz-runtime million-runs fuzz random-graphs kills clean
+.PHONY: records test-docs fuzz-runtime million-runs fuzz random-graphs kills clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -54,6 +54,9 @@ test: $(STAMP) ## the tests, without the slow ones, on two processors
 
 test-all: $(STAMP) test-torch ## all tests, also every network for every target
 	$(RUN) pytest -q
+
+test-docs: $(STAMP) ## the commands of all pages, also of those that take long
+	$(RUN) pytest -q tests/test_docs.py tests/test_long_docs.py
 
 test-torch: $(TORCH) ## the tests that need PyTorch
 	.cache/torch-venv/bin/python -m pytest -q tests/exporting tests/networks/test_exported_modules.py tests/networks/test_split_modules.py

@@ -24,8 +24,11 @@ LONG = {"README.md", "ci-lint.md"}
 """Pages with so many commands that they have a test file, and so a processor, of their own."""
 
 
-SLOW = {"bench.md", "diff.md"}
-"""Pages whose commands time packages: half a minute each."""
+SLOW = {
+    *("bench.md", "bisect.md", "diff.md", "new-target.md", "profile.md", "report.md", "several-networks.md"),
+    *("split.md", "variants.md", "verify.md"),
+}
+"""Pages whose commands take longest; ``make test-docs`` runs them."""
 
 
 @dataclass(frozen=True)

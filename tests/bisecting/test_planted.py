@@ -125,6 +125,7 @@ def test_an_error_in_a_schedule(
         assert shows(tmp_path / "reduced")
 
 
+@pytest.mark.slow
 def test_an_error_in_a_layout_transform(
     net: Path, tmp_path: Path, in_process: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,7 +16,7 @@ MTCNN = ("mtcnn_pnet", "mtcnn_rnet", "mtcnn_onet")
 
 
 @pytest.mark.parametrize("name", MTCNN)
-@pytest.mark.parametrize("target", ["x86-64", "arm64"])
+@pytest.mark.parametrize("target", ["x86-64", pytest.param("arm64", marks=pytest.mark.slow)])
 def test_matches_onnx_runtime(matches: Callable[..., None], name: str, target: str) -> None:
     matches(name, target)
 

@@ -78,6 +78,7 @@ def test_two_builds_are_equal_bit_for_bit(
     assert different == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", TARGETS)
 def test_sizes_add_up(target: str, built: Callable[..., Path]) -> None:
     package = built("mtcnn_onet", target)

@@ -109,6 +109,7 @@ def test_unresolved_kernel_symbol(tmp_path: Path) -> None:
         assert str(tmp_path) not in diagnostic.got
 
 
+@pytest.mark.slow
 def test_another_compiler_makes_a_package(tmp_path: Path) -> None:
     """gcc on this machine in place of zig: the package is made, and refused for its glibc only."""
     floor = replace(plans.X86_64.linker, toolchain=tool("gcc"), glibc_floor="9.9", cpu="x86-64-v2")

@@ -74,7 +74,11 @@ def runs(target: Target) -> None:
 
 
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
-@pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
+@pytest.mark.parametrize(
+    "target",
+    [X86_64, X86_64_V4, pytest.param(ARM64, marks=pytest.mark.slow)],
+    ids=lambda target: target.name,
+)
 def test_right_at_every_edge(layout: str, target: Target) -> None:
     runs(target)
     plan = check([*EDGES, *FUSED], target, layouts=f"{layout}->{layout}")

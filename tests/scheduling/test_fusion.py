@@ -168,7 +168,14 @@ def _leading_to(network: Network, output: Storage) -> list[str]:
 COMBINATIONS = [f"{data}->{out}" for data in ("NCHW", "NHWC") for out in ("NCHW", "NHWC")]
 
 
-@pytest.mark.parametrize("producer", PRODUCERS, ids=repr)
+QUICK = ("dense", "grouped", "transposed", "matmul")
+
+
+@pytest.mark.parametrize(
+    "producer",
+    [p if p.name in QUICK else pytest.param(p, marks=pytest.mark.slow) for p in PRODUCERS],
+    ids=repr,
+)
 def test_what_follows_is_in_the_same_kernel(producer: Producer) -> None:
     built = build([_case(producer, name) for name in EPILOGUES], opset=20)
     program = schedule(built.model, X86_64)

@@ -378,6 +378,7 @@ def deploycc(*words: str | Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_the_command_tunes_and_tells(tmp_path: Path) -> None:
     model, database = write_small_net(tmp_path / "small.onnx"), tmp_path / "db.jsonl"
     append(database, [record(code=code_key(load_target("host")), tvm="0.1", schedule="gemm")])
