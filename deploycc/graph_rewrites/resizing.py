@@ -23,6 +23,8 @@ from deploycc.onnx_editor import Editor, Rewrite, attribute, drop_attribute
 MAX_MATRIX = 1 << 22
 """Elements of an interpolation matrix beyond which the product would cost more than it is worth."""
 
+_LARGEST_EXTENT = float(1 << 31)
+
 
 def drop_empty_resize_inputs(editor: Editor) -> int:
     """Empty ``roi``, ``scales`` and ``sizes`` constants become absent inputs.
@@ -150,7 +152,7 @@ def _axes(editor: Editor, node: NodeProto) -> list[_Axis] | None:
         return None
     if scales is not None and scales.size == len(named):
         for axis, factor in zip(named, scales.reshape(-1).tolist(), strict=True):
-            if not (math.isfinite(factor) and factor > 0):
+            if not (factor > 0 and shape[axis] * factor < _LARGEST_EXTENT):
                 return None
             factors[axis], after[axis] = factor, math.floor(shape[axis] * np.float32(factor))
     elif sizes is not None and sizes.size == len(named):
