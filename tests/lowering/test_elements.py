@@ -58,6 +58,7 @@ def check(
     weights: Mapping[str, Array] | None = None,
     opset: int = 25,
     target: Target = X86_64,
+    absolute: float = 1e-6,
 ) -> Model:
     """The nodes, as one network, give what the reference does; integers to the bit."""
     proto = network(nodes, feeds, weights or {}, opset)
@@ -67,7 +68,7 @@ def check(
     for info, want, have in zip(proto.graph.output, wanted, got, strict=True):
         assert (have.dtype, have.shape) == (want.dtype, want.shape), info.name
         if want.dtype.kind == "f":
-            np.testing.assert_allclose(have, want, rtol=1e-5, atol=1e-6, err_msg=info.name)
+            np.testing.assert_allclose(have, want, rtol=1e-5, atol=absolute, err_msg=info.name)
         else:
             np.testing.assert_array_equal(have, want, err_msg=info.name)
     return model
@@ -173,7 +174,9 @@ def test_what_c_functions_compute(tmp_path: Path, target: Target) -> None:
             "TfIdfVectorizer", ["words"], ["idf"], mode="IDF", **{**grams, "min_gram_length": 2}
         ),
     ]
-    model = check(tmp_path, nodes, feeds, opset=18, target=target)  # newer ones ONNX Runtime has no Det for
+    # ONNX Runtime has no Det of a newer opset, and eliminates in single precision: what nearly cancels out
+    # keeps the error of its terms.
+    model = check(tmp_path, nodes, feeds, opset=18, target=target, absolute=1e-3)
     assert len(model.outputs) == 5
 
 
