@@ -131,8 +131,12 @@ def crash(request: dict[str, Any], emit: Callable[[dict[str, Any]], None]) -> No
     ctypes.string_at(0)
 
 
-@pytest.mark.parametrize(("function", "says"), [("hang", "no result after 3 s"), ("crash", "SIGSEGV")])
-def test_a_child_that_goes_wrong(function: str, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("function", "seconds", "says"), [("hang", 12.0, "no result after 3 s"), ("crash", 240.0, "SIGSEGV")]
+)
+def test_a_child_that_goes_wrong(
+    function: str, seconds: float, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real = folding.run_child
 
     def child(entry: str, request: Any, limits: Limits) -> Any:
@@ -141,7 +145,7 @@ def test_a_child_that_goes_wrong(function: str, says: str, monkeypatch: pytest.M
     monkeypatch.setattr(folding, "run_child", child)
     proto = build("g (float[4] x) => (float[4] y) { y = Relu(x) }")
     with pytest.raises(FoldingFailed) as raised:
-        folding.fold(proto, Limits(stage_seconds=12.0))
+        folding.fold(proto, Limits(stage_seconds=seconds))
     assert says in str(raised.value)
 
 
