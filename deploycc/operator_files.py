@@ -6,10 +6,7 @@ standard's.  That is for the whole process: the child process of a build, of lin
 
 from __future__ import annotations
 
-import importlib.util
 import re
-import sys
-import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -31,6 +28,7 @@ from deploycc.custom_operators import (
 )
 from deploycc.element_types import ELEMENT_TYPES
 from deploycc.types import DeployccError, Diagnostic
+from deploycc.user_files import load_file, told
 
 _REFERENCES: dict[tuple[str, str], type[OpRun]] = {}
 
@@ -89,23 +87,10 @@ def _operators(path: Path) -> Sequence[CustomOperator]:
 
 
 def _load(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"deploycc_operators_{path.stem}", path)
     try:
-        if spec is None or spec.loader is None:
-            raise ImportError("not a Python file")
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[spec.name] = module  # a dataclass in the file looks itself up there
-        spec.loader.exec_module(module)
+        return load_file(path, f"deploycc_operators_{path.stem}")
     except Exception as error:  # a user's file may raise anything
-        raise DeployccError(_fault(path, _told(path, error))) from error
-    return module
-
-
-def _told(path: Path, error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
-    place = f"line {frames[-1].lineno}: " if frames else ""
-    return f"{place}{type(error).__name__}: {(lines or [''])[-1][:300]}"
+        raise DeployccError(_fault(path, told(path, error))) from error
 
 
 def _fault(path: Path, what: str) -> Diagnostic:
@@ -176,7 +161,7 @@ def _schema(operator: CustomOperator, path: Path) -> defs.OpSchema:
                 context.set_output_type(index, _type(kind))
         except Exception as error:  # a user's function may raise anything
             raise onnx.shape_inference.InferenceError(
-                f"outputs of the custom operator {operator.name}: {_told(path, error)}"
+                f"outputs of the custom operator {operator.name}: {told(path, error)}"
             ) from None
 
     inferring: Any = made  # onnx's stubs have it return nothing

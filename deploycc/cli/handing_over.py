@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from deploycc.cli.options import given_of
 from deploycc.cli.progress import Progress
 from deploycc.diagnostics import render
 from deploycc.handover import hand_over, is_handover, with_converter
@@ -27,13 +28,7 @@ def refuse_options_of_packages(target: str) -> None:
     DC512 comes first: for a target that nobody compiles for no option would help.
     """
     with_converter(target)
-    context = click.get_current_context()
-    given = [
-        parameter.opts[0]
-        for parameter in context.command.params
-        if parameter.name in _OF_PACKAGES
-        and context.get_parameter_source(parameter.name) is click.core.ParameterSource.COMMANDLINE
-    ]
+    given = given_of(_OF_PACKAGES)
     if given:
         raise DeployccError(
             Diagnostic(

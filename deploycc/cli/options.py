@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -85,3 +85,14 @@ def op_dir_option(command: Command) -> Command:
         metavar="DIR",
         help="Folder of files with operators of your own: docs/new-operator.md.",
     )(command)
+
+
+def given_of(names: Collection[str]) -> list[str]:
+    """Those of the running command's options, as written, that its command line has; by parameter names."""
+    context = click.get_current_context()
+    return [
+        parameter.opts[0]
+        for parameter in context.command.params
+        if parameter.name in names
+        and context.get_parameter_source(parameter.name) is click.core.ParameterSource.COMMANDLINE
+    ]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from deploycc.cli.options import given_of
 from deploycc.cli.progress import Progress
 from deploycc.diagnostics import render
 from deploycc.types import DeployccError, Diagnostic, Limits
@@ -25,13 +26,7 @@ def is_pipeline(model: Path) -> bool:
 
 def refuse_options_of_models() -> None:
     """Raise DC768 for options on the command line that a pipeline has no use for."""
-    context = click.get_current_context()
-    given = [
-        parameter.opts[0]
-        for parameter in context.command.params
-        if parameter.name in _OF_MODELS
-        and context.get_parameter_source(parameter.name) is click.core.ParameterSource.COMMANDLINE
-    ]
+    given = given_of(_OF_MODELS)
     if given:
         raise DeployccError(
             Diagnostic(

@@ -11,10 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib.util
 import itertools
-import sys
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +21,7 @@ from typing import Any
 from deploycc.operators import Algorithm, Knobs, Match, Operator, Skip
 from deploycc.relax_graph import FLOATS
 from deploycc.types import DeployccError, Diagnostic, Target
+from deploycc.user_files import load_file, told
 
 NAMES = ("KNOBS", "match", "apply", "cost")
 
@@ -170,26 +168,18 @@ def select(
 
 
 def _load(path: Path) -> Schedule:
-    spec = importlib.util.spec_from_file_location(f"deploycc_schedule_{path.stem}", path)
     try:
-        if spec is None or spec.loader is None:
-            raise ImportError("not a Python file")
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[spec.name] = module  # a dataclass in the file looks itself up there
-        spec.loader.exec_module(module)
+        module = load_file(path, f"deploycc_schedule_{path.stem}")
     except Exception as error:  # a user's file may raise anything
         raise DeployccError(_failure(path, "cannot be loaded", error)) from error
     return _checked(path, module)
 
 
 def _failure(path: Path, what: str, error: Exception) -> Diagnostic:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
-    place = f"line {frames[-1].lineno}: " if frames else ""
     return Diagnostic(
         "DC460",
         f"schedule {path.name} {what}",
-        got=f"{place}{type(error).__name__}: {(lines or [''])[-1][:300]}",
+        got=told(path, error),
         source=str(path),
     )
 
