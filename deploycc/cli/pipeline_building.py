@@ -14,7 +14,7 @@ from deploycc.types import DeployccError, Diagnostic, Limits
 
 _OF_MODELS = (
     *("shapes", "name", "emit", "runtime", "dump_dir"),
-    *("keep_kernels", "profile", "arena", "max_memory", "tune"),
+    *("keep_kernels", "profile", "debug_runtime", "arena", "max_memory", "max_counts", "op_dirs", "tune"),
 )
 """Options of ``build`` that are for one model."""
 

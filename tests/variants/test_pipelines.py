@@ -165,7 +165,10 @@ def test_a_missing_part(parts: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "words",
-    [["--shape", "x=1x3"], ["--name", "other"], ["--emit", "static"], ["--tune", "5s"], ["--profile"]],
+    [
+        *(["--shape", "x=1x3"], ["--name", "other"], ["--emit", "static"], ["--tune", "5s"], ["--profile"]),
+        *(["--op-dir", "."], ["--max", "y=3"], ["--debug-runtime"]),
+    ],
 )
 def test_options_that_are_for_one_model(parts: Path, tmp_path: Path, words: list[str]) -> None:
     command = ["build", str(parts / "pipeline.json"), "-o", str(tmp_path / "out"), *words]
