@@ -8,7 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from deploycc.lint_types import Coverage, HintColumn, LintTarget, NodeReport, Report
-from deploycc.types import BuildRequest, Cache, Diagnostic, Limits, Linker, LLVMTarget, Peak, Simd, Target
+from deploycc.types import (
+    BuildRequest,
+    Cache,
+    Diagnostic,
+    Gpu,
+    Limits,
+    Linker,
+    LLVMTarget,
+    Peak,
+    Simd,
+    Target,
+)
 
 
 def request_to_json(request: BuildRequest) -> dict[str, Any]:
@@ -99,5 +110,6 @@ def target_from_json(table: Mapping[str, Any]) -> Target:
             "emulator": tuple(table["emulator"]),
             "hints": tuple(table["hints"]),
             "peak": None if table["peak"] is None else Peak(**table["peak"]),
+            "gpus": tuple(Gpu(**gpu) for gpu in table["gpus"]),
         }
     )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 
@@ -71,9 +72,57 @@ class Peak:
     bytes_per_second: float
 
 
+Precision = Literal["fp32", "tf32", "fp16", "bf16"]
+"""How a GPU multiplies and stores: ``fp32`` is single precision throughout; ``tf32`` rounds the factors of
+convolutions and matrix products to 10 bits of mantissa; ``fp16`` and ``bf16`` also store weights and
+intermediate tensors so.  Sums are of fp32 in all of them."""
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One GPU chip as schedules see it; read from one ``targets/gpus/*.toml`` file.
+
+    ``processors`` are streaming multiprocessors (SM).  ``flops`` are the chip's FLOP/s at best, dense: of
+    ``fp32`` on plain cores, of the others on tensor cores, where it has those of the kind.
+    """
+
+    name: str
+    description: str
+    arch: str
+    """``sm_90``: what kernels are compiled for."""
+    processors: int
+    clock_hz: float
+    threads_per_processor: int
+    registers_per_processor: int
+    shared_bytes_per_processor: int
+    shared_bytes_per_block: int
+    """The most that a block can have, where it asks for more than 48 KiB."""
+    l2_bytes: int
+    memory_bytes: int
+    bytes_per_second: float
+    """Of its memory."""
+    flops: Mapping[str, float] = field(default_factory=dict)
+    sources: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def capability(self) -> tuple[int, int]:
+        """Compute capability: (9, 0) of ``sm_90``."""
+        digits = re.sub(r"\D", "", self.arch)
+        return int(digits[:-1]), int(digits[-1])
+
+    def has_tensor_cores(self, precision: str) -> bool:
+        """Whether ``mma.sync`` takes such factors (PTX ISA: f16 from sm_75, bf16 and tf32 from sm_80)."""
+        least = {"fp16": (7, 5), "bf16": (8, 0), "tf32": (8, 0)}
+        return precision in least and self.capability >= least[precision]
+
+
 @dataclass(frozen=True)
 class Target:
-    """One machine that packages are built for; read from one ``targets/*.toml`` file."""
+    """One machine that packages are built for; read from one ``targets/*.toml`` file.
+
+    With ``gpus`` it is a machine with one of those chips; everything else is of its processor then, which
+    runs the app and what the GPU has no kernel for.
+    """
 
     name: str
     description: str
@@ -89,3 +138,22 @@ class Target:
     """Operator support tables of other libraries for this machine, which lint shows beside its own."""
     peak: Peak | None = None
     memory_bytes: int | None = None
+    gpus: tuple[Gpu, ...] = ()
+    """The chips that a package has kernels for; empty for a package that runs on the processor alone."""
+    precision: Precision = "fp32"
+
+    @property
+    def gpu(self) -> Gpu | None:
+        """The chip that schedules are chosen for: the only one (``for_gpu``), ``None`` without one."""
+        if len(self.gpus) > 1:
+            raise ValueError(f"{self.name} is for several chips")
+        return self.gpus[0] if self.gpus else None
+
+    def for_gpu(self, gpu: Gpu) -> Target:
+        """The same for one chip alone."""
+        return replace(self, gpus=(gpu,))
+
+    @property
+    def host(self) -> Target:
+        """The processor beside the GPU alone."""
+        return replace(self, gpus=(), precision="fp32")

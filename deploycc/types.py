@@ -12,12 +12,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from deploycc.call_types import Buffer as Buffer
+from deploycc.call_types import Call as Call
+from deploycc.call_types import Origin as Origin
+from deploycc.call_types import Result as Result
+from deploycc.device_types import TO_DEVICE as TO_DEVICE
+from deploycc.device_types import TO_HOST as TO_HOST
+from deploycc.device_types import Image as Image
+from deploycc.device_types import KernelFacts as KernelFacts
+from deploycc.device_types import Launch as Launch
 from deploycc.kernel_listing import Listing as Listing
 from deploycc.memory_use import Arena, MemoryPlan
 from deploycc.target_types import Cache as Cache
+from deploycc.target_types import Gpu as Gpu
 from deploycc.target_types import Linker as Linker
 from deploycc.target_types import LLVMTarget as LLVMTarget
 from deploycc.target_types import Peak as Peak
+from deploycc.target_types import Precision as Precision
 from deploycc.target_types import Simd as Simd
 from deploycc.target_types import Target as Target
 
@@ -245,32 +256,6 @@ class ModelTensor:
 
 
 @dataclass(frozen=True)
-class Result:
-    """A tensor of the model as a step leaves it in memory, densely, in ``shape``.
-
-    With ``channels_last`` an image of the model, which is NCHW, lies as NHWC; else the elements have the
-    model's order.  ``shape`` may have more or fewer extents of 1 than the model's.  ``dtype`` is numpy's
-    name.
-    """
-
-    tensor: str
-    shape: tuple[int, ...]
-    channels_last: bool = False
-    dtype: str = "float32"
-
-
-@dataclass(frozen=True)
-class Origin:
-    """What a call of a kernel computes of the model: its ``nodes`` by name, in the model's order.
-
-    ``results`` has an entry for each tensor that the call writes, ``None`` where the model has no such.
-    """
-
-    nodes: tuple[str, ...] = ()
-    results: tuple[Result | None, ...] = ()
-
-
-@dataclass(frozen=True)
 class Choice:
     """Which schedule a kernel gets, with which knobs, and why others were passed over.
 
@@ -326,53 +311,6 @@ class Program:
 
 
 @dataclass(frozen=True)
-class Buffer:
-    """Where a kernel argument lives.
-
-    ``kind`` ``input``/``output``: ``index`` is the position in the caller's list.
-    ``arena``: ``offset`` bytes from the 64-byte aligned arena.  ``constant``: ``offset`` bytes
-    from the 64-byte aligned start of the weights.  ``nbytes`` is the tensor's size.
-    """
-
-    kind: Literal["input", "output", "arena", "constant"]
-    index: int
-    offset: int
-    nbytes: int
-
-
-@dataclass(frozen=True)
-class Call:
-    """One step of the straight-line call list.
-
-    ``symbol`` is a kernel in ``Plan.kernels`` of C type ``int32_t (void *, ...)`` with one
-    pointer an argument, 0 meaning success; the symbol ``memcpy`` is a plain copy
-    ``(destination, source)`` of ``arguments[0].nbytes``.  ``written`` says how many of a kernel's arguments,
-    the last ones, it writes; it reads the others.  The other fields are those of its ``Choice``.
-    """
-
-    symbol: str
-    arguments: tuple[Buffer, ...]
-    operators: tuple[str, ...] = ()
-    schedule: str = ""
-    knobs: Mapping[str, int] = field(default_factory=dict)
-    operator: str = ""
-    cycles: float = 0.0
-    measured_seconds: float | None = None
-    written: int = 1
-    origin: Origin = Origin()
-
-    @property
-    def reads(self) -> tuple[Buffer, ...]:
-        """What it reads."""
-        return self.arguments[1:] if self.symbol == "memcpy" else self.arguments[: -self.written]
-
-    @property
-    def writes(self) -> tuple[Buffer, ...]:
-        """What it writes."""
-        return self.arguments[:1] if self.symbol == "memcpy" else self.arguments[-self.written :]
-
-
-@dataclass(frozen=True)
 class Plan:
     """A network ready to be packaged: object code, call list, memory.
 
@@ -396,6 +334,13 @@ class Plan:
     """Number of weight elements before packing and padding."""
     listings: tuple[Listing, ...] = ()
     memory: MemoryPlan = field(default_factory=MemoryPlan)
+    gpu: Gpu | None = None
+    """The chip that the calls with ``launches`` are for; then the arena is in the device's memory."""
+    images: tuple[Image, ...] = ()
+    """What the GPU runs, the best first: the same functions in each, with names of this plan alone."""
+    host_bytes: int = 0
+    """Size of the memory ``host`` of this plan's buffers."""
+    kernel_facts: tuple[KernelFacts, ...] = ()
 
 
 @dataclass(frozen=True)
