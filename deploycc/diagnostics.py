@@ -172,6 +172,7 @@ CATALOGUE: dict[str, Code] = {
     "DC515": Code("target that cannot have a GPU", 2),
     "DC516": Code("precision without a meaning", 2),
     "DC517": Code("precision that a chip has not", 2),
+    "DC518": Code("node that a GPU package runs on the processor", 0),
     # DC520-DC549: planning
     "DC520": Code("operator without a kernel of its own", 1),
     "DC521": Code("shape known at run time only", 1),
