@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-from deploycc.gpu_targets import CUDA, cuda_name, memory_of, peak_of
+from deploycc.gpu_targets import CUDA, cuda_name, memory_of, peak_of, with_precision
 from deploycc.lint_types import LintTarget
 from deploycc.op_support import ENGINE
 from deploycc.resources import data_dir
@@ -136,6 +136,24 @@ def compiled_lint_target(target: Target) -> LintTarget:
         peak=peak_of(target),
         memory_bytes=memory_of(target),
     )
+
+
+def at_precision(target: LintTarget, precision: str) -> LintTarget:
+    """A compiled target at a precision, with the peak of it; raises ``DeployccError`` (DC516, DC517)."""
+    if target.compiled is None:
+        if precision == "fp32":
+            return target
+        raise DeployccError(
+            Diagnostic(
+                "DC516",
+                f"what the target '{target.name}' computes in is its own compiler's business",
+                got=f"--precision {precision}",
+                need="a target with a GPU that deploycc compiles for, such as cuda",
+                help="leave --precision out",
+            )
+        )
+    compiled = with_precision(target.compiled, precision)
+    return replace(target, compiled=compiled, peak=peak_of(compiled))
 
 
 def _units(family: External) -> str:

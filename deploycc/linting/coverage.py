@@ -94,7 +94,7 @@ def coverage(subject: Subject, nodes: Sequence[NodeReport], found: Iterable[Diag
         # A package is compiled whole or not at all, with a part for the processor beside a GPU; other
         # runtimes move nodes, or take the parts.
         runs = "not" if subject.compiled or not taken or whole_errors else "parts"
-        if subject.beside_gpu and not whole_errors and not any(d.severity == "error" for d in found):
+        if subject.target.beside_gpu and not whole_errors and not any(d.severity == "error" for d in found):
             runs = "whole"
     known = subject.compiled or {n.op for n in nodes if subject.table.knows(n.op)}
     times = [node.seconds for node in nodes if node.seconds is not None]

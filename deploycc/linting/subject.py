@@ -39,11 +39,6 @@ class Subject:
         """Whether deploycc itself compiles for the target."""
         return self.target.compiled is not None
 
-    @property
-    def beside_gpu(self) -> bool:
-        """Whether a package has a part for the processor, which runs what its GPU part does not."""
-        return self.target.compiled is not None and bool(self.target.compiled.gpus)
-
     @cached_property
     def kept(self) -> frozenset[str]:
         """Tensors that a compiler of ours keeps out of memory; of other compilers none is known to."""

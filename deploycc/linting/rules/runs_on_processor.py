@@ -30,7 +30,7 @@ CODE = "DC518"
 
 def applies(target: LintTarget) -> bool:
     """For targets with a GPU that packages are built for."""
-    return target.compiled is not None and bool(target.compiled.gpus)
+    return target.beside_gpu
 
 
 def check(subject: Subject) -> Iterator[Diagnostic]:
