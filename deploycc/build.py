@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import json
-import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -20,9 +19,9 @@ from deploycc.identifiers import check_library_name, suggest_library_name
 from deploycc.lint_targets import compiled_lint_target, not_compiled_for
 from deploycc.lint_types import Report
 from deploycc.memory_use import Arena
-from deploycc.ranges import Extent, several_at_once, split_ranges, text_of
+from deploycc.ranges import Extent, several_at_once, split_ranges
 from deploycc.records import databases
-from deploycc.request import request_from_json, request_to_json
+from deploycc.request import reproduce_command, request_from_json, request_to_json
 from deploycc.resources import data_dir
 from deploycc.staging import disk_full, staging
 from deploycc.supervise import (
@@ -331,40 +330,10 @@ def explain_failure(error: ChildFailed, request: BuildRequest, command: str) -> 
     )
 
 
-def reproduce_command(request: BuildRequest, target: str | Path | Target) -> str:
-    """The command line that makes the same request; ``target`` as it was given."""
-    shown = target.name if isinstance(target, Target) else str(target)
-    words = ["deploycc", "build", str(request.model), "--target", shown, "--name", request.name]
-    for name, shape in request.shapes.items():
-        extents = text_of(request.buckets.get(name, [(extent,) for extent in shape]))
-        words += ["--shape", f"{name}={extents}"]
-    for name, count in request.max_counts.items():
-        words += ["--max", f"{name}={count}"]
-    if request.emit != "shared":
-        words += ["--emit", request.emit]
-    if request.runtime != "private":
-        words += ["--runtime", request.runtime]
-    if request.keep_kernels:
-        words.append("--keep-kernels")
-    if request.arena != "fast":
-        words += ["--arena", request.arena]
-    if request.max_memory is not None:
-        words += ["--max-memory", str(request.max_memory)]
-    if request.profile:
-        words.append("--profile")
-    if request.debug_runtime:
-        words.append("--debug-runtime")
-    for folder in request.op_dirs:
-        words += ["--op-dir", str(folder)]
-    for path in request.records:
-        words += ["--records", str(path)]
-    if not request.shipped_records:
-        words.append("--no-shipped-records")
-    return shlex.join([*words, "--dump-dir", "dump", "-v"])
-
-
 def tasks_of(request: BuildRequest, trace: Trace) -> tuple[Model, Report, Program]:
     """The first half of the line: from the file to a program whose tasks are to be scheduled.
+
+    For a target with GPUs it has no layouts yet (``laid_out``): each chip has its own.
 
     Each stage is imported when its turn comes: some take seconds with their native libraries, and a
     model that the first one refuses need not wait for the last.
@@ -395,6 +364,13 @@ def tasks_of(request: BuildRequest, trace: Trace) -> tuple[Model, Report, Progra
 
     program = trace("lower", lower, model, request.target)
 
+    if request.target.gpus:  # each chip has layouts of its own
+        return model, report, program
+    return model, report, laid_out(program, request, request.target, trace)
+
+
+def laid_out(program: Program, request: BuildRequest, target: Target, trace: Trace) -> Program:
+    """The program with layouts chosen for ``target``, of one chip at most."""
     from deploycc.layout import choose_layouts
     from deploycc.scheduling import estimator
 
@@ -402,10 +378,9 @@ def tasks_of(request: BuildRequest, trace: Trace) -> tuple[Model, Report, Progra
 
     def layout(program: Program) -> Program:
         # Within the stage: schedule files are loaded here, and users' may hang.
-        estimate = estimator(request.target, directories, databases(request))
-        return choose_layouts(program, request.target, estimate)
+        return choose_layouts(program, target, estimator(target, directories, databases(request)))
 
-    return model, report, trace("layout", layout, program)
+    return trace("layout", layout, program)
 
 
 def build_in_child(message: dict[str, Any], emit: Callable[[Event], None]) -> dict[str, Any]:
@@ -417,15 +392,17 @@ def build_in_child(message: dict[str, Any], emit: Callable[[Event], None]) -> di
         model, report, program, others = lines_of(request, emit)
         trace = Trace(request.dump_dir, emit)
 
-        from deploycc.planning import plan, plan_variants
+        from deploycc.planning import plan, plan_chips, plan_variants
 
         how: dict[str, Any] = {
             "listings": request.keep_kernels or request.dump_dir is not None,
             "arena": request.arena,
             "max_memory": request.max_memory,
         }
-        if others:
-            programs = (program, *(one.program for one in others))
+        programs = (program, *(one.program for one in others))
+        if request.target.gpus:
+            plans = trace("plan", plan_chips, programs, request.target, listings=how["listings"])
+        elif others:
             plans = trace("plan", plan_variants, programs, request.target, **how)
         else:
             plans = (trace("plan", plan, program, request.target, **how),)
@@ -439,11 +416,12 @@ def build_in_child(message: dict[str, Any], emit: Callable[[Event], None]) -> di
         from deploycc.report import pages_of
 
         pages = pages_of(gather(request, model, report, program))
-        variants = tuple(Variant(plan, one.golden) for plan, one in zip(plans[1:], others, strict=True))
-        staging_folder = Path(message["staging"])
-        result = trace(
-            "package", package, plans[0], request, model, reference, staging_folder, pages, variants
-        )
+        parts: dict[str, Any] = {"chips": plans[1:]}
+        if not request.target.gpus:
+            made = zip(plans[1:], others, strict=True)
+            parts = {"variants": tuple(Variant(plan, one.golden) for plan, one in made if one.golden)}
+        folder = Path(message["staging"])
+        result = trace("package", package, plans[0], request, model, reference, folder, pages, **parts)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise disk_full(request.output) from None

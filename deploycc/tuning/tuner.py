@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from deploycc.build import explain_failure, reproduce_command, resolve_request
+from deploycc.build import explain_failure, resolve_request
 from deploycc.host import detect_host
 from deploycc.operators import Operator
 from deploycc.ranges import Extent, several_at_once
 from deploycc.records import default_database, operator_of
-from deploycc.request import request_to_json
+from deploycc.request import reproduce_command, request_to_json
 from deploycc.resources import data_dir
 from deploycc.supervise import ChildFailed, run_child
 from deploycc.tuning.budget import Budget, parse_budget
