@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import platform
-import shlex
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -25,7 +24,7 @@ from deploycc.running.chips import (
     ptx_of,
     view_of_chip,
 )
-from deploycc.running.places import Place, place_of, processor_of, with_environment
+from deploycc.running.places import Place, is_remote, place_of, processor_of, with_environment
 from deploycc.running.session import Package, probe
 from deploycc.types import DeployccError, Diagnostic
 
@@ -55,8 +54,8 @@ def place_for(package: Package, runner: str | None = None, chip: str | None = No
             number_of_chip(manifest, chip, package.path.name)  # which says that there is none
         return package, place_of(runner, manifest)
     number = None if chip is None else number_of_chip(manifest, chip, package.path.name)
-    away = runner is not None and Path(shlex.split(runner)[0]).name == "ssh" if runner else False
-    if away and chip is not None:
+    place = place_of(runner, manifest)
+    if is_remote(place) and chip is not None:
         raise DeployccError(
             Diagnostic(
                 "DC886",
@@ -65,12 +64,32 @@ def place_for(package: Package, runner: str | None = None, chip: str | None = No
                 help="leave one of them out: a device runs the kernels of its own GPU",
             )
         )
-    place = place_of(runner, manifest)
-    if number is None and (away or (processor_of(manifest) == platform.machine() and gpu_count() > 0)):
+    if number is None and not _emulates(package, place):
         if len(archs_of(manifest)) > 1:
             number = probe(package, place).chip
         return _as_chip(package, number or 0), place
     return emulated(package, place, number or 0)
+
+
+def chips_to_run(
+    package: Package, runner: str | None = None, chip: str | None = None
+) -> tuple[str | None, ...]:
+    """What ``place_for`` is to be asked for, one after the other, until all kernels were run that can be.
+
+    That is each of the package's chips where they are emulated, else what is there alone.
+    """
+    if chip is not None or not is_for_gpus(package.manifest) or not _emulates(
+        package, place_of(runner, package.manifest)
+    ):
+        return (chip,)
+    return archs_of(package.manifest)
+
+
+def _emulates(package: Package, place: Place) -> bool:
+    """Whether there is no GPU at a place.  Of a device that is left to be seen."""
+    if is_remote(place):
+        return False
+    return processor_of(package.manifest) != platform.machine() or gpu_count() == 0
 
 
 def is_emulated(place: Place) -> bool:

@@ -159,6 +159,11 @@ def processor_of(manifest: Mapping[str, Any]) -> str:
     return str(manifest["target"]["llvm_triple"]).split("-")[0]
 
 
+def is_remote(place: Place) -> bool:
+    """Whether it is a device behind ``ssh``."""
+    return isinstance(place, _Ssh)
+
+
 def with_environment(place: Place, environment: Mapping[str, str], shown: str) -> Place:
     """``place``, which is of this machine, with these variables for what runs there, under another name."""
     if not isinstance(place, _Local):
