@@ -188,7 +188,7 @@ def _beside(ours: Package, folder: Path, runner: str | None, outputs: tuple[str,
 
 def _timeable(package: Package, runner: str | None) -> tuple[Package, Place]:
     """The package and its place.  Raises ``DeployccError`` (DC885) where a GPU's kernels are emulated."""
-    package, place = place_for(package, runner)
+    package, place = place_for(package, runner, kernels=False)
     if is_emulated(place):
         raise DeployccError(
             Diagnostic(

@@ -68,11 +68,15 @@ def bisect(
     _check_output(folder)
     given = list(inputs) if inputs is not None else opened.golden("inputs")
     with tempfile.TemporaryDirectory(prefix="deploycc-bisect-") as scratch:
-        answer = _located(opened, Path(model), given, (runner, chip), Path(scratch), limits or Limits(), on_event)
+        answer = _located(
+            opened, Path(model), given, (runner, chip), Path(scratch), limits or Limits(), on_event
+        )
         found = _read(answer["bisection"])
         if found.suspect is None or not answer["candidates"]:
             return found
-        reduction, suspect = _reduced(opened, found, answer, (runner, chip), folder, target, builder, Path(scratch))
+        reduction, suspect = _reduced(
+            opened, found, answer, (runner, chip), folder, target, builder, Path(scratch)
+        )
     suspect = at_its_step(suspect, answer["steps"], opened.manifest["calls"])
     return replace(found, reduction=reduction, suspect=suspect)
 
@@ -255,9 +259,7 @@ def _reduced(
         name = resolved if isinstance(resolved, str) else resolved.name
         builder = _builder(resolved, str(interface["emit"]))
     steady = suspect.kind not in ("not deterministic", "only with several threads")
-    reducer = Reducer(
-        builder, lambda one: place_for(one, *where), scratch, int(answer["threads"]), steady
-    )
+    reducer = Reducer(builder, lambda one: place_for(one, *where), scratch, int(answer["threads"]), steady)
     candidates = [
         (c["folder"], c["role"], tuple(c["nodes"]), bool(c["layouts"])) for c in answer["candidates"]
     ]

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from deploycc.profiling import (
     chip_ceilings,
+    device_ceilings,
     estimated_layers,
     layers_of,
     measured_ceilings,
@@ -72,7 +73,7 @@ def profile(
     opened = open_package(package)
     _check_watchable(opened)
     arrays, _ = inputs_of(opened, inputs)
-    opened, place = place_for(opened, runner, chip)
+    opened, place = place_for(opened, runner, chip, kernels=False)
     on_gpu = is_for_gpus(opened.manifest)
     if is_emulated(place):
         estimate, step_ns = _estimated(opened, place, threads)
@@ -109,9 +110,7 @@ def profile(
     return result
 
 
-def _estimated(
-    package: Package, place: Place, threads: int
-) -> tuple[Profile, npt.NDArray[np.floating[Any]]]:
+def _estimated(package: Package, place: Place, threads: int) -> tuple[Profile, npt.NDArray[np.floating[Any]]]:
     """What the chip's description allows at best, and the same as one row of nanoseconds."""
     ceilings = chip_ceilings(package.manifest)
     layers = estimated_layers(package.manifest["calls"], ceilings)

@@ -11,7 +11,21 @@ from deploycc.diagnostics import printable
 from deploycc.profiling import why
 from deploycc.result_types import Ceilings, Layer, Profile
 
-_HEADINGS = ("step", "us", "spread", "share", "GFLOP/s", "roof", "KiB", "layout", "on", "launches", "schedule", "nodes", "why")
+_HEADINGS = (
+    "step",
+    "us",
+    "spread",
+    "share",
+    "GFLOP/s",
+    "roof",
+    "KiB",
+    "layout",
+    "on",
+    "launches",
+    "schedule",
+    "nodes",
+    "why",
+)
 _NUMBERS = frozenset({"step", "us", "spread", "share", "GFLOP/s", "roof", "KiB", "launches"})
 _WORDS = ("schedule", "nodes", "why")
 """Columns that give way where the terminal is narrow."""

@@ -26,8 +26,9 @@ _FLAGS = (
 )
 
 
-def build_module(ptx: str, *, checks: bool = True) -> Path:
-    """The shared library that runs the kernels of ``ptx`` on this machine's processor.
+def build_module(ptx: str, *, checks: bool = True, machine: str = "") -> Path:
+    """The shared library that runs the kernels of ``ptx`` on this machine's processor, or on another
+    ``machine`` (as ``platform.machine()`` calls it there).
 
     With ``checks`` it finds accesses outside shared memory and, where somebody tells what device memory
     there is, outside that, and shows what reads memory that was never written: shared and local memory
@@ -37,7 +38,7 @@ def build_module(ptx: str, *, checks: bool = True) -> Path:
     It is kept in ``deploycc.resources.cache_directory()``.  Raises ``DeployccError``: DC880 for PTX that is
     not understood, DC883 on a machine that it does not run on, DC710 to DC712 of the compiler.
     """
-    machine = platform.machine()
+    machine = machine or platform.machine()
     if machine not in _TRIPLES or platform.system() != "Linux":
         raise DeployccError(
             Diagnostic(
@@ -54,7 +55,8 @@ def build_module(ptx: str, *, checks: bool = True) -> Path:
     store.parent.mkdir(parents=True, exist_ok=True)
     where = Path(tempfile.mkdtemp(prefix=f".{store.stem}-", dir=store.parent))
     try:
-        compiler = zig_compiler(_TRIPLES[machine], "native", where)
+        own = machine == platform.machine()
+        compiler = zig_compiler(_TRIPLES[machine], "native" if own else "", where)
         for path in _RUNTIME.iterdir():
             if path.suffix in (".c", ".h"):
                 shutil.copy(path, where)
@@ -107,7 +109,8 @@ def _key(ptx: str, machine: str, checks: bool) -> str:
     for path in sources:
         if path.is_file():
             digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
-    digest.update(f"{machine} {checks} {_processor()}".encode())
+    own = _processor() if machine == platform.machine() else ""
+    digest.update(f"{machine} {checks} {own}".encode())
     return digest.hexdigest()[:32]
 
 

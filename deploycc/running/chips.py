@@ -51,14 +51,13 @@ def number_of_chip(manifest: Mapping[str, Any], word: str, shown: str) -> int:
     for number, gpu in enumerate(gpus):
         if word in (gpu["arch"], gpu["name"]):
             return number
+    known = ", ".join(f"{gpu['arch']} ({gpu['name']})" for gpu in gpus)
     raise DeployccError(
         Diagnostic(
             "DC886",
             f"{shown} has no kernels of its own for the chip '{word}'",
             got=f"--chip {word}",
-            need=f"one of {', '.join(f'{gpu["arch"]} ({gpu["name"]})' for gpu in gpus)}"
-            if gpus
-            else "a package for GPUs",
+            need=f"one of {known}" if gpus else "a package for GPUs",
             help="'deploycc inspect' lists a package's chips" if gpus else "leave --chip out",
         )
     )
@@ -78,7 +77,8 @@ def ptx_of(library: bytes, manifest: Mapping[str, Any], number: int) -> tuple[st
             (
                 library[start : start + image["bytes"]]
                 for start in _starts(library)
-                if start >= 0 and hashlib.sha256(library[start : start + image["bytes"]]).hexdigest() == image["sha256"]
+                if start >= 0
+                and hashlib.sha256(library[start : start + image["bytes"]]).hexdigest() == image["sha256"]
             ),
             None,
         )

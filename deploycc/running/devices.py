@@ -8,10 +8,10 @@ machine code itself is what a GPU would get: the library, its launches, its copi
 from __future__ import annotations
 
 import functools
+import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,12 +38,15 @@ print(count.value)
 _PROBE_SECONDS = 60.0
 
 
-def place_for(package: Package, runner: str | None = None, chip: str | None = None) -> tuple[Package, Place]:
+def place_for(
+    package: Package, runner: str | None = None, chip: str | None = None, *, kernels: bool = True
+) -> tuple[Package, Place]:
     """The place where ``package`` runs, and the package with the steps of the chip that it runs on there.
 
     Of a package without GPU kernels that is ``place_of``'s.  With ``chip`` (an architecture or a chip's
     name) that chip is emulated, whatever there is; without, and without a runner, this machine's GPU is
-    taken, and where there is none the first of the package's chips is emulated.
+    taken, and where there is none the first of the package's chips is emulated.  Without ``kernels`` an
+    emulated place is only named: nothing is translated, and nothing can run there.
 
     Raises ``DeployccError`` as ``place_of`` does; DC886 for a chip that the package has no kernels for, and
     for one beside a runner that leads elsewhere; DC887 for PTX that cannot be run here.
@@ -68,7 +71,7 @@ def place_for(package: Package, runner: str | None = None, chip: str | None = No
         if len(archs_of(manifest)) > 1:
             number = probe(package, place).chip
         return _as_chip(package, number or 0), place
-    return emulated(package, place, number or 0)
+    return emulated(package, place, number or 0, kernels)
 
 
 def chips_to_run(
@@ -78,8 +81,10 @@ def chips_to_run(
 
     That is each of the package's chips where they are emulated, else what is there alone.
     """
-    if chip is not None or not is_for_gpus(package.manifest) or not _emulates(
-        package, place_of(runner, package.manifest)
+    if (
+        chip is not None
+        or not is_for_gpus(package.manifest)
+        or not _emulates(package, place_of(runner, package.manifest))
     ):
         return (chip,)
     return archs_of(package.manifest)
@@ -101,35 +106,40 @@ EMULATED = "emulated "
 """How ``Place.shown`` begins where kernels of a GPU run on the processor."""
 
 
-def emulated(package: Package, place: Place, number: int) -> tuple[Package, Place]:
+def emulated(package: Package, place: Place, number: int, kernels: bool) -> tuple[Package, Place]:
     """The package as its chip ``number``, and ``place`` (of this machine) with that chip emulated.
 
     Raises ``DeployccError`` (DC887, DC710 to DC712) where its PTX cannot be run on the processor.
     """
     from deploycc.emulating.building import build_module
-    from deploycc.emulating.driver import build_driver
+    from deploycc.emulating.driver import emulated_driver, emulated_environment
 
     package = _as_chip(package, number)
-    arch, processor = arch_of(package.manifest), processor_of(package.manifest)
-    library = library_of(package.path, package.manifest)
-    texts = ptx_of(library, package.manifest, number)
-    try:
-        modules = [build_module(text, machine=processor) for text in texts]
-        folder = build_driver(processor)
-    except DeployccError as error:
-        raise _cannot_emulate(arch, error) from None
-    environment = environment_of(arch, folder, modules)
+    arch = arch_of(package.manifest)
     shown = f"{EMULATED}{arch} (PTX on the processor{_besides(place)})"
+    environment = _environment(package, arch, number) if kernels else {}
     return package, with_environment(place, environment, shown)
 
 
-def environment_of(arch: str, folder: Path, modules: list[Path]) -> Mapping[str, str]:
-    """What a process needs to find the emulated driver in ``folder``, a chip, and the kernels of ``modules``."""
-    return {
-        "LD_LIBRARY_PATH": str(folder),
-        "DEPLOYCC_EMULATED_ARCH": arch,
-        "DEPLOYCC_EMULATED_KERNELS": ":".join(map(str, modules)),
-    }
+def _environment(package: Package, arch: str, number: int) -> dict[str, str]:
+    from deploycc.emulating.building import build_module
+    from deploycc.emulating.driver import emulated_driver, emulated_environment
+
+    manifest = package.manifest
+    texts = ptx_of(library_of(package.path, manifest), manifest, number)
+    try:
+        modules = [build_module(text, machine=processor_of(manifest)) for text in texts]
+        driver = emulated_driver(manifest["target"]["linker_triple"])
+    except DeployccError as error:
+        raise _cannot_emulate(arch, error) from None
+    log = os.environ.get(LOG)
+    return emulated_environment(
+        driver, arch=arch, modules=modules, log=None if log is None else Path(log), base=os.environ
+    )
+
+
+LOG = "DEPLOYCC_EMULATED_LOG"
+"""Environment variable: a file that gets a line for each call of the emulated driver."""
 
 
 @functools.cache
