@@ -70,9 +70,9 @@ def bench(
     processors of their own; where none is said, on this machine if there are enough.  ``seed`` is that of
     the turns' order.  ``on_event`` gets ``{"event": "launch", "threads": n, "number": i, "of": n}``.
 
-    Raises ``DeployccError``: DC830 to DC835 and DC885 for what cannot be compared, DC833 where results do not agree,
-    and what reading inputs, running a package and importing the model raise.  ``ValueError`` for fewer
-    launches than the test needs.
+    Raises ``DeployccError``: DC830 to DC835 for what cannot be compared, DC833 where results do not agree,
+    DC885 for a package for GPUs where there is none, and what reading inputs, running a package and importing
+    the model raise.  ``ValueError`` for fewer launches than the test needs.
     """
     effort = effort or Effort()
     if against and effort.launches < FEWEST:
@@ -193,7 +193,7 @@ def _timeable(package: Package, runner: str | None) -> tuple[Package, Place]:
         raise DeployccError(
             Diagnostic(
                 "DC885",
-                f"there is no GPU here, and times of {package.path.name} on the processor would say nothing of one",
+                f"times of {package.path.name} on the processor would say nothing of a GPU, and here is none",
                 got=place.shown,
                 need="a machine with one of the package's GPUs",
                 help="--runner 'ssh HOST'; 'deploycc verify' and 'deploycc profile' do without a GPU",

@@ -52,8 +52,8 @@ def bisect(
     """The first step of ``package`` whose own error exceeds what its inputs explain, and why.
 
     ``model`` is the ONNX file it was built from, ``inputs`` are in the manifest's order (the golden ones
-    unless given), ``runner`` and ``chip`` are where it runs (``deploycc.running.place_for``).  A model reduced to
-    what shows the fault is built with the compiler at hand, for the package's target or ``target``, or by
+    unless given), ``runner`` and ``chip`` say where it runs (``deploycc.running.place_for``).  A model
+    reduced to what shows the fault is built with the compiler at hand, for the package's target or ``target``, or by
     ``builder``; it is written to the folder ``output``, ``./NAME-bisect`` unless given.
 
     Raises ``DeployccError``: DC821 if the package's tensors are not the model's, DC822 if the reference

@@ -8,7 +8,6 @@ from typing import Literal
 
 from deploycc.device_types import TO_DEVICE, TO_HOST, Launch
 
-
 COPIES = ("memcpy", TO_DEVICE, TO_HOST)
 """In place of a kernel's symbol: calls that move bytes."""
 

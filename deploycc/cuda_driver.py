@@ -1,7 +1,7 @@
 """NVIDIA's driver called from Python, for what tuning and ceilings need: load, launch, copy, time by events.
 
-It is ``libcuda.so.1`` through ``ctypes``; no other package is needed.  Functions and constants are those of the
-CUDA Driver API (``cuda.h`` of CUDA 12).  All of it is of one GPU and one stream, in one thread.
+It is ``libcuda.so.1`` through ``ctypes``; no other package is needed.  Functions and constants are those of
+the CUDA Driver API (``cuda.h`` of CUDA 12).  All of it is of one GPU and one stream, in one thread.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _PROCESSORS, _MAJOR, _MINOR = 16, 75, 76
 _MAX_DYNAMIC_SHARED = 8
 _NON_BLOCKING = 1
 _LARGEST_STATIC_SHARED = 48 << 10
-"""A kernel has to ask for more dynamic shared memory than that (CUDA C++ Programming Guide, Shared Memory)."""
+"""A kernel has to ask for more shared memory than that (CUDA C++ Programming Guide, Shared Memory)."""
 
 Array = npt.NDArray[Any]
 Pointer = ctypes.c_uint64
@@ -33,7 +33,7 @@ class DriverError(Exception):
 
 @dataclass(frozen=True)
 class Device:
-    """A GPU as the driver tells of it; ``arch`` as ``sm_90``, ``processors`` are streaming multiprocessors."""
+    """A GPU as the driver tells of it: ``arch`` as ``sm_90``, ``processors`` as streaming multiprocessors."""
 
     number: int
     name: str
@@ -55,7 +55,7 @@ def open_driver(device: int = 0) -> Iterator[Driver]:
 
 
 def devices() -> tuple[Device, ...]:
-    """The GPUs of this machine; none where there is no driver.  A process that calls it may not fork later."""
+    """The GPUs of this machine; none where there is no driver.  Afterwards a fork cannot use them."""
     try:
         library = _load()
         count = ctypes.c_int()
@@ -189,7 +189,7 @@ class Driver:
         self._call("cuEventRecord", event, self._stream)
 
     def seconds_between(self, start: ctypes.c_void_p, end: ctypes.c_void_p) -> float:
-        """The time between two recorded events, once the second has passed; half a microsecond is resolved."""
+        """The time between two recorded events, once the second has passed (to half a microsecond)."""
         milliseconds = ctypes.c_float()
         self._call("cuEventSynchronize", end)
         self._call("cuEventElapsedTime", ctypes.byref(milliseconds), start, end)

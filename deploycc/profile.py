@@ -56,11 +56,11 @@ def profile(
 ) -> Profile:
     """Run the package at ``package`` and return its layers' times and what they are worth.
 
-    ``runner`` and ``chip`` are as for ``deploycc.running.place_for``.  ``threads`` counts the calling thread.  ``runs``
-    timed ones; without it as many as ``SECONDS`` allow, between five and ``MOST_RUNS``.  ``inputs`` are
-    ``golden``, ``random``, arrays, or a file or folder (``running.inputs``).  ``ceilings`` are
-    measured where the package runs, or ``target``: what its target's description tells, of all its cores.
-    ``trace`` is a file that gets a timeline of some runs for Perfetto or chrome://tracing.
+    ``runner`` and ``chip`` are as for ``deploycc.running.place_for``.  ``threads`` counts the calling thread.
+    ``runs`` timed ones; without it as many as ``SECONDS`` allow, between five and ``MOST_RUNS``.  ``inputs``
+    are ``golden``, ``random``, arrays, or a file or folder (``running.inputs``).  ``ceilings`` are measured
+    where the package runs, or ``target``: what its target's description tells, of all its cores.  ``trace`` is
+    a file that gets a timeline of some runs for Perfetto or chrome://tracing.
 
     A step's time is the median of the timed runs, less what one look at the clock costs there.
 
@@ -68,7 +68,8 @@ def profile(
     with (``--profile``).  Where the kernels run on the processor in place of a GPU nothing is timed: layers
     have what the chip's description allows at best.
 
-    Raises ``DeployccError``: DC840, DC842, DC843, DC888, what ``open_package``, ``place_for`` and ``run`` raise.
+    Raises ``DeployccError``: DC840, DC842, DC843, DC888, what ``open_package``, ``place_for`` and ``run``
+    raise.
     """
     opened = open_package(package)
     _check_watchable(opened)
@@ -135,7 +136,7 @@ def _check_timers(package: Package) -> None:
         raise DeployccError(
             Diagnostic(
                 "DC888",
-                f"the package {package.name} has no timers, and the steps of a GPU cannot be timed from outside",
+                f"the package {package.name} has no timers, without which steps of a GPU cannot be timed",
                 need="a library that was built with timers",
                 help="build it with --profile",
             )

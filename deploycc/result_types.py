@@ -96,8 +96,8 @@ class Layer:
     what the ceilings allow, ``None`` where unknown; ``operator`` the convolution or product as the manifest
     has it.
 
-    Of a package for GPUs ``runs_on`` is ``gpu``, ``processor`` or ``copy`` (between the two), and ``launches``
-    counts kernels.  With ``estimated`` nothing was timed: the time is what the ceilings allow at best, 0 of
+    Of a package for GPUs ``runs_on`` is ``gpu``, ``processor`` or ``copy`` (between the two), and
+    ``launches`` counts kernels.  With ``estimated`` nothing was timed: the time is what the ceilings allow at best, 0 of
     what does not run on the GPU.
     """
 
@@ -201,8 +201,9 @@ class Benchmark:
 
 
 def from_json(kind: type[Kind], table: Mapping[str, Any]) -> Kind:
-    """The dataclass whose ``dataclasses.asdict`` went through JSON; what an earlier version had not gets its
-    default.
+    """The dataclass whose ``dataclasses.asdict`` went through JSON.
+
+    What an earlier version had not gets its default.
 
     Raises ``KeyError``, ``TypeError`` or ``ValueError`` where the table is none.
     """

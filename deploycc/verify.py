@@ -69,8 +69,8 @@ def verify(
     the golden outputs, or those that came with the inputs.  ``runner`` is where it runs
     (``deploycc.running.place_for``), ``threads`` counts the calling thread; ``op_dirs`` are for the model.
 
-    A package for GPUs runs twice, on the host's memory and on the GPU's, and the worse counts.  ``chip`` is the
-    one of its chips to emulate; without a GPU and without it all are, and the worst is returned.
+    A package for GPUs runs twice, on the host's memory and on the GPU's, and the worse counts.  ``chip`` is
+    the one of its chips to emulate; without a GPU and without it all are, and the worst is returned.
 
     ``tolerance`` is for all outputs, or by an output's name; without it by dtype and depth
     (``deploycc.verifying.tolerances``).  Errors are shares of the output's largest magnitude.

@@ -61,8 +61,7 @@ class Reduced:
 
 
 class Reducer:
-    """Tries candidates where ``placed`` says.  ``threads`` as when the fault showed; ``tolerances`` are the
-    dtypes' own."""
+    """Tries candidates where ``placed`` says, with as many ``threads`` as when the fault showed."""
 
     def __init__(self, build: Builder, placed: Placed, folder: Path, threads: int, steady: bool) -> None:
         self._build, self._placed, self._folder, self._threads = build, placed, folder, threads

@@ -16,8 +16,9 @@ from deploycc.running import Dump
 class Write:
     """What step ``step`` leaves in memory; ``tensor`` is its name in the model, empty if that has none such.
 
-    ``shape`` and ``dtype`` are the memory's; with ``channels_last`` it is NHWC of the model's NCHW.  What lies
-    in the processor's memory beside a GPU's (``host``) is shown ``mirror`` bytes behind the arena's start.
+    ``shape`` and ``dtype`` are the memory's; with ``channels_last`` it is NHWC of the model's NCHW.  What
+    lies in the processor's memory beside a GPU's (``host``) is shown ``mirror`` bytes behind the arena's
+    start.
     """
 
     step: int

@@ -124,7 +124,7 @@ def _estimates(profile: Profile, total: float) -> list[str]:
     return [
         f"{_count(on['gpu'], 'step')} on the GPU ({_count(launches, 'kernel')} launched){beside}",
         f"{profile.place}: nothing was timed",
-        f"{_figure(total)} us is the least that the GPU's part can take, by what each step computes and moves",
+        f"{_figure(total)} us is the least that the GPU's steps can take, by what they compute and move",
         f"at most {at_most}: {profile.ceilings.source}",
     ]
 

@@ -111,9 +111,6 @@ def emulated(package: Package, place: Place, number: int, kernels: bool) -> tupl
 
     Raises ``DeployccError`` (DC887, DC710 to DC712) where its PTX cannot be run on the processor.
     """
-    from deploycc.emulating.building import build_module
-    from deploycc.emulating.driver import emulated_driver, emulated_environment
-
     package = _as_chip(package, number)
     arch = arch_of(package.manifest)
     shown = f"{EMULATED}{arch} (PTX on the processor{_besides(place)})"

@@ -114,7 +114,7 @@ def output_tolerances(
     precision states a bound of its own (``tolerance`` of each output).
     """
     found = []
-    coarse = manifest["target"].get("precision", "fp32") != "fp32"
+    coarse = manifest.get("target", {}).get("precision", "fp32") != "fp32"
     for number, (tensor, roundings) in enumerate(
         zip(manifest["outputs"], output_roundings(manifest), strict=True)
     ):
