@@ -59,8 +59,8 @@ def profile(
     ``runner`` and ``chip`` are as for ``deploycc.running.place_for``.  ``threads`` counts the calling thread.
     ``runs`` timed ones; without it as many as ``SECONDS`` allow, between five and ``MOST_RUNS``.  ``inputs``
     are ``golden``, ``random``, arrays, or a file or folder (``running.inputs``).  ``ceilings`` are measured
-    where the package runs, or ``target``: what its target's description tells, of all its cores.  ``trace`` is
-    a file that gets a timeline of some runs for Perfetto or chrome://tracing.
+    where the package runs, or ``target``: what its target's description tells, of all its cores.  ``trace``
+    is a file that gets a timeline of some runs for Perfetto or chrome://tracing.
 
     A step's time is the median of the timed runs, less what one look at the clock costs there.
 

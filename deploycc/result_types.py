@@ -97,8 +97,8 @@ class Layer:
     has it.
 
     Of a package for GPUs ``runs_on`` is ``gpu``, ``processor`` or ``copy`` (between the two), and
-    ``launches`` counts kernels.  With ``estimated`` nothing was timed: the time is what the ceilings allow at best, 0 of
-    what does not run on the GPU.
+    ``launches`` counts kernels.  With ``estimated`` nothing was timed: the time is what the ceilings allow at
+    best, 0 of what does not run on the GPU.
     """
 
     step: int

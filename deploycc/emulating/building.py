@@ -27,8 +27,9 @@ _FLAGS = (
 
 
 def build_module(ptx: str, *, checks: bool = True, machine: str = "") -> Path:
-    """The shared library that runs the kernels of ``ptx`` on this machine's processor, or on another
-    ``machine`` (as ``platform.machine()`` calls it there).
+    """The shared library that runs the kernels of ``ptx`` on this machine's processor.
+
+    ``machine`` is another processor to run them on, as ``platform.machine()`` calls it there.
 
     With ``checks`` it finds accesses outside shared memory and, where somebody tells what device memory
     there is, outside that, and shows what reads memory that was never written: shared and local memory
