@@ -20,7 +20,6 @@ _RUN = ctypes.CFUNCTYPE(
     ctypes.c_void_p,
     ctypes.c_char_p,
 )
-_CHECK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_uint64)
 
 
 class _Kernel(ctypes.Structure):
@@ -119,15 +118,16 @@ class EmulatedModule:
         seed: int,
         ranges: list[tuple[int, int]] | None,
     ) -> None:
-        def is_known(address: int | None, size: int) -> int:
-            at = address or 0
-            return int(any(start <= at and at + size <= end for start, end in ranges or ()))
-
         error = ctypes.create_string_buffer(256)
         ctypes.c_uint64.in_dll(self._library, "dcc_emulated_seed").value = seed
         check = ctypes.c_void_p.in_dll(self._library, "dcc_emulated_check")
-        known = _CHECK(is_known)
-        check.value = None if ranges is None else ctypes.cast(known, ctypes.c_void_p).value
+        known = (ctypes.c_uint64 * (2 * len(ranges or ())))(*(end for pair in ranges or () for end in pair))
+        if ranges is not None:
+            count = ctypes.c_uint32.in_dll(self._library, "dcc_emulated_range_count")
+            count.value = len(ranges)
+            ctypes.c_void_p.in_dll(self._library, "dcc_emulated_ranges").value = ctypes.addressof(known)
+            in_ranges = self._library.dcc_emulated_in_ranges
+            check.value = ctypes.cast(in_ranges, ctypes.c_void_p).value
         try:
             extents = (_Extents(*grid, *[1] * (3 - len(grid))), _Extents(*block, *[1] * (3 - len(block))))
             status = kernel.run(*extents, shared_bytes, parameters, error)

@@ -11,6 +11,16 @@
 
 DCC_EXPORT int (*dcc_emulated_check)(const void *address, uint64_t bytes) = NULL;
 DCC_EXPORT uint64_t dcc_emulated_seed = 0;
+DCC_EXPORT const uint64_t (*dcc_emulated_ranges)[2] = NULL;
+DCC_EXPORT uint32_t dcc_emulated_range_count = 0;
+
+DCC_EXPORT int dcc_emulated_in_ranges(const void *address, uint64_t bytes)
+{
+    uint64_t at = (uint64_t)(uintptr_t)address;
+    for (uint32_t i = 0; i < dcc_emulated_range_count; i++)
+        if (at >= dcc_emulated_ranges[i][0] && at + bytes <= dcc_emulated_ranges[i][1]) return 1;
+    return 0;
+}
 
 __attribute__((constructor)) static void read_seed(void)
 {
