@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import errno
 import json
-import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from deploycc.gpu_targets import with_precision
 from deploycc.identifiers import check_library_name, suggest_library_name
 from deploycc.lint_targets import compiled_lint_target, not_compiled_for
 from deploycc.lint_types import Report
 from deploycc.memory_use import Arena
-from deploycc.ranges import Extent, several_at_once, split_ranges, text_of
+from deploycc.ranges import Extent, several_at_once, split_ranges
 from deploycc.records import databases
-from deploycc.request import request_from_json, request_to_json
+from deploycc.request import reproduce_command, request_from_json, request_to_json
 from deploycc.resources import data_dir
 from deploycc.staging import disk_full, staging
 from deploycc.supervise import (
@@ -66,6 +66,7 @@ def build(
     target: str | Path | Target = "host",
     output: str | Path | None = None,
     *,
+    precision: str | None = None,
     shapes: Mapping[str, Sequence[Extent]] | None = None,
     max_counts: Mapping[str, int] | None = None,
     name: str | None = None,
@@ -90,11 +91,13 @@ def build(
     """Compile an ONNX file into a package folder and return it.
 
     ``target`` is a name (``deploycc.target_names()``), the path of a TOML file or a ``Target``.
+    ``precision`` (``fp32``, ``tf32``, ``fp16``, ``bf16``) is for targets with a GPU (docs/cuda.md); a
+    ``Target``'s own unless given.
     ``shapes`` gives static shapes to inputs by name.  An extent may be several (``range(1, 9)``,
     ``"1,2,4"``): the package then has a variant for each shape, and picks at run time (docs/variants.md).
     ``max_counts`` are the most rows of results whose size depends on data, by the name of tensor or node
     (docs/counted.md).
-    ``output`` is ``./NAME-TARGET`` unless given; an older package there is replaced, anything else
+    ``output`` is ``./NAME-TARGET`` (``-PRECISION`` but for fp32) unless given; an older package there is replaced, anything else
     is left alone and refused.  ``name`` must be a C identifier; without it the file name is made
     into one.  ``seed`` is that of the golden inputs.  ``keep_kernels`` puts every kernel as text into the
     package, for ``deploycc inspect --kernel``; ``profile`` timers into its library (docs/profile.md);
@@ -121,6 +124,7 @@ def build(
         model,
         target,
         output,
+        precision=precision,
         shapes=shapes,
         max_counts=max_counts,
         name=name,
@@ -166,6 +170,7 @@ def resolve_request(
     target: str | Path | Target = "host",
     output: str | Path | None = None,
     *,
+    precision: str | None = None,
     shapes: Mapping[str, Sequence[Extent]] | None = None,
     max_counts: Mapping[str, int] | None = None,
     name: str | None = None,
@@ -201,9 +206,10 @@ def resolve_request(
     refusal = None if isinstance(target, Target) else not_compiled_for(str(target))
     if refusal is not None:
         findings.append(refusal)
-    elif resolved_target is None:
+    else:
         try:
-            resolved_target = load_target(str(target))
+            resolved_target = resolved_target or load_target(str(target))
+            resolved_target = with_precision(resolved_target, precision or resolved_target.precision)
         except DeployccError as error:
             findings.extend(error.diagnostics)
     for path in map(Path, records):
@@ -211,8 +217,13 @@ def resolve_request(
             findings.append(Diagnostic("DC601", f"the tuning database {path} cannot be read", got="no file"))
     if findings or resolved_target is None:
         raise DeployccError(*findings)
+    if resolved_target.gpus:
+        from deploycc.planning.cuda.nvrtc import find_compiler  # TVM comes with it
+
+        find_compiler()  # before a minute of work
     if output is None:
-        output = f"{resolved_name}-{resolved_target.name}"
+        rounded = "" if resolved_target.precision == "fp32" else f"-{resolved_target.precision}"
+        output = f"{resolved_name}-{resolved_target.name}{rounded}"
     return BuildRequest(
         model=model_path,
         target=resolved_target,
@@ -262,6 +273,7 @@ def _tuned(
         request.model,
         target,
         budget,
+        precision=request.target.precision,
         shapes=request.shapes,
         max_counts=request.max_counts,
         database=database,
@@ -322,40 +334,10 @@ def explain_failure(error: ChildFailed, request: BuildRequest, command: str) -> 
     )
 
 
-def reproduce_command(request: BuildRequest, target: str | Path | Target) -> str:
-    """The command line that makes the same request; ``target`` as it was given."""
-    shown = target.name if isinstance(target, Target) else str(target)
-    words = ["deploycc", "build", str(request.model), "--target", shown, "--name", request.name]
-    for name, shape in request.shapes.items():
-        extents = text_of(request.buckets.get(name, [(extent,) for extent in shape]))
-        words += ["--shape", f"{name}={extents}"]
-    for name, count in request.max_counts.items():
-        words += ["--max", f"{name}={count}"]
-    if request.emit != "shared":
-        words += ["--emit", request.emit]
-    if request.runtime != "private":
-        words += ["--runtime", request.runtime]
-    if request.keep_kernels:
-        words.append("--keep-kernels")
-    if request.arena != "fast":
-        words += ["--arena", request.arena]
-    if request.max_memory is not None:
-        words += ["--max-memory", str(request.max_memory)]
-    if request.profile:
-        words.append("--profile")
-    if request.debug_runtime:
-        words.append("--debug-runtime")
-    for folder in request.op_dirs:
-        words += ["--op-dir", str(folder)]
-    for path in request.records:
-        words += ["--records", str(path)]
-    if not request.shipped_records:
-        words.append("--no-shipped-records")
-    return shlex.join([*words, "--dump-dir", "dump", "-v"])
-
-
 def tasks_of(request: BuildRequest, trace: Trace) -> tuple[Model, Report, Program]:
     """The first half of the line: from the file to a program whose tasks are to be scheduled.
+
+    For a target with GPUs it has no layouts yet (``laid_out``): each chip has its own.
 
     Each stage is imported when its turn comes: some take seconds with their native libraries, and a
     model that the first one refuses need not wait for the last.
@@ -386,6 +368,13 @@ def tasks_of(request: BuildRequest, trace: Trace) -> tuple[Model, Report, Progra
 
     program = trace("lower", lower, model, request.target)
 
+    if request.target.gpus:  # each chip has layouts of its own
+        return model, report, program
+    return model, report, laid_out(program, request, request.target, trace)
+
+
+def laid_out(program: Program, request: BuildRequest, target: Target, trace: Trace) -> Program:
+    """The program with layouts chosen for ``target``, of one chip at most."""
     from deploycc.layout import choose_layouts
     from deploycc.scheduling import estimator
 
@@ -393,10 +382,9 @@ def tasks_of(request: BuildRequest, trace: Trace) -> tuple[Model, Report, Progra
 
     def layout(program: Program) -> Program:
         # Within the stage: schedule files are loaded here, and users' may hang.
-        estimate = estimator(request.target, directories, databases(request))
-        return choose_layouts(program, request.target, estimate)
+        return choose_layouts(program, target, estimator(target, directories, databases(request)))
 
-    return model, report, trace("layout", layout, program)
+    return trace("layout", layout, program)
 
 
 def build_in_child(message: dict[str, Any], emit: Callable[[Event], None]) -> dict[str, Any]:
@@ -408,15 +396,17 @@ def build_in_child(message: dict[str, Any], emit: Callable[[Event], None]) -> di
         model, report, program, others = lines_of(request, emit)
         trace = Trace(request.dump_dir, emit)
 
-        from deploycc.planning import plan, plan_variants
+        from deploycc.planning import plan, plan_chips, plan_variants
 
         how: dict[str, Any] = {
             "listings": request.keep_kernels or request.dump_dir is not None,
             "arena": request.arena,
             "max_memory": request.max_memory,
         }
-        if others:
-            programs = (program, *(one.program for one in others))
+        programs = (program, *(one.program for one in others))
+        if request.target.gpus:
+            plans = trace("plan", plan_chips, programs, request.target, listings=how["listings"])
+        elif others:
             plans = trace("plan", plan_variants, programs, request.target, **how)
         else:
             plans = (trace("plan", plan, program, request.target, **how),)
@@ -430,11 +420,12 @@ def build_in_child(message: dict[str, Any], emit: Callable[[Event], None]) -> di
         from deploycc.report import pages_of
 
         pages = pages_of(gather(request, model, report, program))
-        variants = tuple(Variant(plan, one.golden) for plan, one in zip(plans[1:], others, strict=True))
-        staging_folder = Path(message["staging"])
-        result = trace(
-            "package", package, plans[0], request, model, reference, staging_folder, pages, variants
-        )
+        parts: dict[str, Any] = {"chips": plans[1:]}
+        if not request.target.gpus:
+            made = zip(plans[1:], others, strict=True)
+            parts = {"variants": tuple(Variant(plan, one.golden) for plan, one in made if one.golden)}
+        folder = Path(message["staging"])
+        result = trace("package", package, plans[0], request, model, reference, folder, pages, **parts)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise disk_full(request.output) from None

@@ -29,8 +29,8 @@ class Launch:
 class Image:
     """GPU code of a plan.
 
-    ``cubin`` is machine code for chips of ``arch`` (``sm_90``) and of its later minor numbers; ``ptx`` is text
-    (with a 0 byte at its end) that the driver compiles for any chip of ``arch`` or newer.
+    ``cubin`` is machine code for chips of ``arch`` (``sm_90``) and of its later minor numbers; ``ptx`` is
+    text (with a 0 byte at its end) that the driver compiles for any chip of ``arch`` or newer.
     """
 
     kind: Literal["cubin", "ptx"]

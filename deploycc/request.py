@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from deploycc.lint_types import Coverage, HintColumn, LintTarget, NodeReport, Report
+from deploycc.ranges import text_of
 from deploycc.types import (
     BuildRequest,
     Cache,
@@ -113,3 +115,37 @@ def target_from_json(table: Mapping[str, Any]) -> Target:
             "gpus": tuple(Gpu(**gpu) for gpu in table["gpus"]),
         }
     )
+
+
+def reproduce_command(request: BuildRequest, target: str | Path | Target) -> str:
+    """The command line that makes the same request; ``target`` as it was given."""
+    shown = target.name if isinstance(target, Target) else str(target)
+    words = ["deploycc", "build", str(request.model), "--target", shown, "--name", request.name]
+    if request.target.precision != "fp32":
+        words += ["--precision", request.target.precision]
+    for name, shape in request.shapes.items():
+        extents = text_of(request.buckets.get(name, [(extent,) for extent in shape]))
+        words += ["--shape", f"{name}={extents}"]
+    for name, count in request.max_counts.items():
+        words += ["--max", f"{name}={count}"]
+    if request.emit != "shared":
+        words += ["--emit", request.emit]
+    if request.runtime != "private":
+        words += ["--runtime", request.runtime]
+    if request.keep_kernels:
+        words.append("--keep-kernels")
+    if request.arena != "fast":
+        words += ["--arena", request.arena]
+    if request.max_memory is not None:
+        words += ["--max-memory", str(request.max_memory)]
+    if request.profile:
+        words.append("--profile")
+    if request.debug_runtime:
+        words.append("--debug-runtime")
+    for folder in request.op_dirs:
+        words += ["--op-dir", str(folder)]
+    for path in request.records:
+        words += ["--records", str(path)]
+    if not request.shipped_records:
+        words.append("--no-shipped-records")
+    return shlex.join([*words, "--dump-dir", "dump", "-v"])

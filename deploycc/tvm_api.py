@@ -21,7 +21,7 @@ from tvm import tirx as _tirx
 from tvm import topi as _topi
 from tvm.relax.frontend.onnx import onnx_frontend as _onnx_frontend
 
-from deploycc.types import Target
+from deploycc.types import Gpu, Target
 
 tvm: Any = _tvm
 ir: Any = _ir
@@ -59,6 +59,19 @@ def llvm_target(target: Target) -> Any:
         options["mfloat-abi"] = target.llvm.float_abi
     plain = tvm.target.Target(options)
     return plain.with_host(plain)
+
+
+def cuda_target(gpu: Gpu) -> Any:
+    """TVM's CUDA target for ``gpu``; the host in it only stands for whatever launches the kernels."""
+    options = {
+        "kind": "cuda",
+        "arch": gpu.arch,
+        "max_threads_per_block": 1024,
+        "max_num_threads": 1024,
+        "max_shared_memory_per_block": gpu.shared_bytes_per_block,
+        "thread_warp_size": 32,
+    }
+    return tvm.target.Target(options).with_host(tvm.target.Target("llvm"))
 
 
 def from_onnx(

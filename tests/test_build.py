@@ -16,11 +16,11 @@ import onnx
 import pytest
 
 import deploycc
-from deploycc.build import reproduce_command, resolve_request
+from deploycc.build import resolve_request
 from deploycc.diagnostics import render
 from deploycc.packaging.manifest import _REQUIRED as REQUIRED
 from deploycc.packaging.manifest import FORMAT
-from deploycc.request import request_from_json, request_to_json
+from deploycc.request import reproduce_command, request_from_json, request_to_json
 from deploycc.targets import load_target, target_names
 from deploycc.types import DeployccError, Limits
 from tests.models import BREAKS_THE_PLANNER, write_small_net

@@ -88,7 +88,7 @@ def plan_variants(
     if max_memory is not None and len(programs) > 1:
         largest = max(one.arranged.layout.arena_bytes for one in laid_out)
         check_together(largest, space, thread_space, target, max_memory)
-    routines = _routines(one.program.module[name] for one in laid_out for name in one.names)
+    routines = routines_of(one.program.module[name] for one in laid_out for name in one.names)
     plans: list[Plan] = []
     told: set[str] = set()
     first_constant = 0
@@ -102,7 +102,7 @@ def plan_variants(
         plans.append(
             Plan(
                 kernels=kernels.code,
-                calls=_calls(one, symbols, offsets),
+                calls=calls_of(one, symbols, offsets),
                 weights=weights.blob,
                 arena_bytes=one.arranged.layout.arena_bytes,
                 workspace_bytes=space,
@@ -124,7 +124,7 @@ def _unique(name: str, number: int) -> str:
 
 
 @dataclass(frozen=True)
-class _LaidOut:
+class LaidOut:
     """A program whose memory is planned; ``names`` are its functions before any were rewritten."""
 
     program: Program
@@ -133,11 +133,11 @@ class _LaidOut:
     names: tuple[str, ...]
 
 
-def _arranged(program: Program, target: Target, arena: Arena, max_memory: int | None) -> _LaidOut:
+def _arranged(program: Program, target: Target, arena: Arena, max_memory: int | None) -> LaidOut:
     operators = {task.symbol: task.operators for task in program.tasks}
     operators |= {choice.task: choice.operators for choice in program.choices if choice.operators}
     network = read_network(program.module, operators)
-    _check_interface(network, program)
+    check_interface(network, program)
     network = without_joins(network, program.module)
     names = list(dict.fromkeys(step.function for step in network.steps if step.function != COPY))
     findings = [
@@ -151,10 +151,10 @@ def _arranged(program: Program, target: Target, arena: Arena, max_memory: int | 
     arranged = arrange(network, program, target, arena)
     if max_memory is not None:
         check_memory(network, arranged, program, target, max_memory)
-    return _LaidOut(program, arranged, operators, tuple(names))
+    return LaidOut(program, arranged, operators, tuple(names))
 
 
-def _calls(one: _LaidOut, symbols: Mapping[str, str], offsets: Sequence[int]) -> tuple[Call, ...]:
+def calls_of(one: LaidOut, symbols: Mapping[str, str], offsets: Sequence[int]) -> tuple[Call, ...]:
     """The call list, given the kernels' symbols by function and the places of the network's constants."""
     program, arranged, operators = one.program, one.arranged, one.operators
     network, memory = arranged.network, arranged.places
@@ -202,7 +202,7 @@ def _calls(one: _LaidOut, symbols: Mapping[str, str], offsets: Sequence[int]) ->
     return tuple(calls)
 
 
-def _routines(functions: Iterable[Any]) -> dict[str, str]:
+def routines_of(functions: Iterable[Any]) -> dict[str, str]:
     """The C files that PrimFuncs name, in name order.
 
     Raises ``DeployccError`` DC523 where two of one name differ.
@@ -224,7 +224,7 @@ def _routines(functions: Iterable[Any]) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
-def _check_interface(network: Network, program: Program) -> None:
+def check_interface(network: Network, program: Program) -> None:
     """Raise ``ValueError`` unless ``main`` has the inputs and outputs that ``program`` promises."""
     inputs = [storage.nbytes for storage in network.inputs]
     outputs = [view.nbytes for view in network.outputs]

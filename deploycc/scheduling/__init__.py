@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from deploycc.operators import Operator
+from deploycc.resources import data_dir
 from deploycc.scheduling.apply import schedule_kernels
 from deploycc.scheduling.cutting import cut_deep_expressions
 from deploycc.scheduling.joining import join_runs
@@ -34,7 +35,7 @@ def estimator(
     ``records`` are as for ``choose``: what was measured corrects the static costs.  Answers are
     remembered.  Raises ``DeployccError`` as ``choose`` does.
     """
-    schedules = load_schedules(directories)
+    schedules = load_schedules(directories, target)
     return MeasuredCycles(schedules, target, load_records(records, target, schedules)).of
 
 
@@ -52,7 +53,7 @@ def choose(
 
     Raises ``DeployccError``: DC460 for a schedule file that cannot be used, DC601 and DC602 for a database.
     """
-    schedules = load_schedules(directories)
+    schedules = load_schedules(directories, target)
     measured = load_records(records, target, schedules)
     selections = {}
     for number, task in enumerate(program.tasks):
@@ -85,7 +86,8 @@ def schedule_with(
         for variable, function in module.functions.items()
         if isinstance(function, tirx.PrimFunc)
     }
-    module, choices = schedule_kernels(module, schedules, selections, target, fused)
+    beside = load_schedules((data_dir("schedules"),)) if target.gpus else ()
+    module, choices = schedule_kernels(module, schedules, selections, target, fused, beside)
     return Program(
         module=module,
         tasks=program.tasks,

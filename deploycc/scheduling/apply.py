@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from deploycc.scheduling.device_functions import with_wide_functions
 from deploycc.scheduling.identities import infinite_identities
 from deploycc.scheduling.intrinsics import expand_intrinsics
 from deploycc.scheduling.kernel import WRITTEN, view
 from deploycc.scheduling.library import Schedule, Selection, select
+from deploycc.scheduling.placing import runs_on_device, runs_on_host
 from deploycc.scheduling.written.writing import NotWritable
 from deploycc.tvm_api import ir, s_tir, structural_equal, structural_hash, tirx
 from deploycc.types import JOINED, Choice, Target
@@ -22,10 +24,12 @@ def schedule_kernels(
     selections: Mapping[int, Selection],
     target: Target,
     operators: Mapping[str, tuple[str, ...]],
+    beside: Sequence[Schedule] = (),
 ) -> tuple[Any, tuple[Choice, ...]]:
     """Schedule every tensor program of ``module``; identical programs are scheduled once.
 
-    ``operators`` says what is fused in each one, for its ``Choice``.  A schedule that fails on a kernel is
+    ``operators`` says what is fused in each one, for its ``Choice``.  For a target with a GPU ``beside`` are
+    the schedules of what is left to the processor.  A schedule that fails on a kernel is
     passed over for the next one in line, with the failure as its reason; the last resort is the kernel's
     plain loops.
     """
@@ -37,13 +41,19 @@ def schedule_kernels(
         seen = done.setdefault(structural_hash(function), [])
         twin = next((entry for entry in seen if structural_equal(entry[0], function)), None)
         if twin is None:
-            scheduled, choice = _schedule_kernel(variable.name_hint, function, schedules, selections, target)
+            if target.gpus and runs_on_host(function):
+                how: tuple[Any, ...] = (beside, {}, target.host)
+            else:
+                how = (schedules, selections, target)
+            scheduled, choice = _schedule_kernel(variable.name_hint, function, *how)
             seen.append((function, scheduled, choice))
         else:
             _, scheduled, first = twin
             choice = replace(first, task=variable.name_hint)
         # After scheduling: an expanded operand would be computed anew wherever a block is inlined.
-        module.update_func(variable, expand_intrinsics(infinite_identities(scheduled)))
+        scheduled = infinite_identities(scheduled)
+        expand = with_wide_functions if runs_on_device(scheduled) else expand_intrinsics
+        module.update_func(variable, expand(scheduled))
         choices.append(replace(choice, operators=operators.get(variable.name_hint, ())))
     return module, tuple(choices)
 
@@ -113,7 +123,9 @@ def _attempt(function: Any, selection: Selection, skipped: dict[str, str]) -> An
             skipped[selection.schedule.name] = f"failed: {type(error).__name__}: {why}"
         return None
     scheduled = sch.mod["main"] if written is None else written
-    return scheduled.with_attrs(function.attrs) if function.attrs else scheduled
+    return (
+        scheduled.with_attrs({**function.attrs, **(scheduled.attrs or {})}) if function.attrs else scheduled
+    )
 
 
 def _fresh(function: Any) -> Any:

@@ -4,7 +4,8 @@ A file has ``KNOBS`` (the search space, as data), ``match(task, target) -> Match
 ``apply(sch, match, knobs)`` and ``cost(match, knobs)``, the static estimate that picks the knobs where
 nothing was measured; one whose algorithm is not the operator's own loop nest also has
 ``compute(match, knobs) -> Algorithm``.  ``PRIORITY`` and ``VERSION`` are whole numbers and may be left out;
-``DTYPES`` too, the element types of the operators that it is asked about (floats).
+``DTYPES`` too, the element types of the operators that it is asked about (floats).  Schedules that bind loops
+to a GPU's threads stand in a folder ``cuda`` of their own.
 """
 
 from __future__ import annotations
@@ -102,18 +103,20 @@ class Selection:
     measured_seconds: float | None = None
 
 
-def load_schedules(directories: Sequence[Path]) -> tuple[Schedule, ...]:
+def load_schedules(directories: Sequence[Path], target: Target | None = None) -> tuple[Schedule, ...]:
     """Every schedule in ``directories``, highest priority first, then by name.
 
-    A file of the same name in a later directory replaces one in an earlier.  Raises
-    ``DeployccError`` (DC460) for a file that cannot be loaded or lacks a name.
+    For a ``target`` with a GPU those are the ones in its folder ``cuda``.  A file of the same name in a later
+    directory replaces one in an earlier.  Raises ``DeployccError`` (DC460) for a file that cannot be loaded
+    or lacks a name.
     """
+    below = "cuda" if target is not None and target.gpus else "."
     files: dict[str, Path] = {}
     findings: list[Diagnostic] = []
     for directory in directories:
         if directory.is_dir():
             files.update(
-                {path.stem: path for path in sorted(directory.glob("*.py")) if path.stem != "__init__"}
+                {p.stem: p for p in sorted((directory / below).glob("*.py")) if p.stem != "__init__"}
             )
         else:
             findings.append(

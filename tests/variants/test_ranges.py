@@ -11,11 +11,11 @@ import pytest
 from click.testing import CliRunner
 from onnx import TensorProto, helper
 
-from deploycc.build import reproduce_command, resolve_request
+from deploycc.build import resolve_request
 from deploycc.cli.program import program
 from deploycc.importing import expand
 from deploycc.ranges import Extent, extent_of, one_shape_only, split_ranges, text_of
-from deploycc.request import request_from_json, request_to_json
+from deploycc.request import reproduce_command, request_from_json, request_to_json
 from deploycc.tuning import tune
 from deploycc.types import DeployccError
 

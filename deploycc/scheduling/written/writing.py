@@ -175,7 +175,7 @@ class _Loop:
     def statement(self) -> Any:
         """The loop as it is now."""
         kind = getattr(tirx.ForKind, self.kind.upper())
-        return tirx.For(self.variable, _int64(0), _int64(self.extent), kind, _sequence(self.body))
+        return tirx.For(self.variable, _int64(0), _int64(self.extent), kind, sequence(self.body))
 
 
 class Writer:
@@ -229,7 +229,7 @@ class Writer:
         yield
         body = self._bodies.pop()
         if body:
-            self._bodies[-1].append(tirx.IfThenElse(condition, _sequence(body), None))
+            self._bodies[-1].append(tirx.IfThenElse(condition, sequence(body), None))
 
     def local(self, name: str, shape: Sequence[int], dtype: str = "float32") -> Any:
         """A buffer that should live in registers: every index of it a constant or a vector's lane."""
@@ -370,7 +370,7 @@ class Writer:
         (body,) = self._bodies
         function = self.kernel.function
         parameters = [self.flat(parameter) for parameter in function.params]
-        root = s_tir.SBlock([], [], [], "root", self._with_buffers(_sequence(body)))
+        root = s_tir.SBlock([], [], [], "root", self._with_buffers(sequence(body)))
         realize = s_tir.SBlockRealize([], tirx.IntImm("bool", 1), root)
         return tirx.PrimFunc(parameters, realize, function.ret_type, function.attrs)
 
@@ -417,7 +417,8 @@ def _int64(index: Index) -> Any:
     return tirx.IntImm("int64", index) if isinstance(index, int) else index
 
 
-def _sequence(statements: list[Any]) -> Any:
+def sequence(statements: list[Any]) -> Any:
+    """One statement of several, open loops closed."""
     made = [one.statement() if isinstance(one, _Loop) else one for one in statements]
     return made[0] if len(made) == 1 else tirx.SeqStmt(made)
 

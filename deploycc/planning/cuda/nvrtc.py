@@ -1,0 +1,147 @@
+"""NVIDIA's run-time compiler (NVRTC), which needs no GPU: CUDA C to machine code and PTX.
+
+It is looked for in the wheels of the extra ``cuda`` first, then in an installed CUDA toolkit.  The wheels are
+of CUDA 12.4: its PTX (version 8.4) is understood by drivers from release 550 on, among them every one that
+knows the chips that came after it, and its machine code runs under any driver of CUDA 12 or newer.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import importlib.util
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deploycc.types import DeployccError, Diagnostic, KernelFacts
+
+_OLDEST_SUPPORTED = 12
+
+
+class CompileError(Exception):
+    """NVRTC refused a program; the message is its log."""
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """One program for one chip: ``cubin``, ``ptx`` with a 0 byte at its end, and facts of its kernels."""
+
+    cubin: bytes
+    ptx: bytes
+    facts: tuple[KernelFacts, ...]
+
+
+@dataclass(frozen=True)
+class Compiler:
+    """NVRTC as it was found: the library and the folders of its headers."""
+
+    library: Any
+    version: tuple[int, int]
+    includes: tuple[Path, ...]
+
+    def compile(self, source: str, arch: str, options: Sequence[str] = ()) -> Compiled:
+        """Machine code for ``arch`` (``sm_90``) and PTX for it and newer ones; raises ``CompileError``."""
+        nvrtc, program = self.library, ctypes.c_void_p()
+        words = [
+            f"--gpu-architecture={arch}",
+            *(f"--include-path={folder}" for folder in self.includes),
+            "--std=c++17",
+            "--ptxas-options=-v",
+            *options,
+        ]
+        self._check(
+            nvrtc.nvrtcCreateProgram(ctypes.byref(program), source.encode(), b"kernels.cu", 0, None, None)
+        )
+        try:
+            given = (ctypes.c_char_p * len(words))(*(word.encode() for word in words))
+            status = nvrtc.nvrtcCompileProgram(program, len(words), given)
+            log = self._text(program, "ProgramLog").rstrip(b"\0").decode(errors="replace")
+            if status != 0:
+                raise CompileError(log or f"status {status}")
+            return Compiled(self._text(program, "CUBIN"), self._text(program, "PTX"), tuple(_facts(log)))
+        finally:
+            nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
+
+    def _text(self, program: ctypes.c_void_p, what: str) -> bytes:
+        size = ctypes.c_size_t()
+        self._check(getattr(self.library, f"nvrtcGet{what}Size")(program, ctypes.byref(size)))
+        buffer = ctypes.create_string_buffer(size.value)
+        self._check(getattr(self.library, f"nvrtcGet{what}")(program, buffer))
+        return buffer.raw
+
+    def _check(self, status: int) -> None:
+        if status != 0:
+            raise CompileError(f"NVRTC answers {self.library.nvrtcGetErrorString(status).decode()}")
+
+
+def find_compiler() -> Compiler:
+    """NVRTC of the wheels, or of the CUDA toolkit that is installed (``CUDA_HOME``, ``/usr/local/cuda``).
+
+    Raises ``DeployccError`` (DC524) where there is none that can be used.
+    """
+    found = _find()
+    if found is None:
+        raise DeployccError(
+            Diagnostic(
+                "DC524",
+                "no compiler for CUDA kernels was found",
+                got="neither the wheels of the extra 'cuda' nor an installed CUDA toolkit",
+                need=f"NVRTC of CUDA {_OLDEST_SUPPORTED} or newer, with its headers",
+                help="pip install 'deploycc[cuda]', or set CUDA_HOME to a CUDA toolkit; no GPU is needed",
+            )
+        )
+    return found
+
+
+@functools.cache
+def _find() -> Compiler | None:
+    for libraries, includes in _places():
+        for path in sorted(libraries.glob("libnvrtc.so*"), reverse=True):
+            try:
+                library = ctypes.CDLL(str(path))
+            except OSError:
+                continue
+            major, minor = ctypes.c_int(), ctypes.c_int()
+            library.nvrtcVersion(ctypes.byref(major), ctypes.byref(minor))
+            library.nvrtcGetErrorString.restype = ctypes.c_char_p
+            folders = tuple(folder for folder in includes if folder.is_dir())
+            has_headers = any((folder / "cuda_fp16.h").is_file() for folder in folders)
+            if major.value >= _OLDEST_SUPPORTED and has_headers:
+                return Compiler(library, (major.value, minor.value), folders)
+    return None
+
+
+def _places() -> Iterator[tuple[Path, tuple[Path, ...]]]:
+    """Folders that may have the library, each with those of the headers that belong to it."""
+    spec = importlib.util.find_spec("nvidia")
+    for base in map(Path, (spec.submodule_search_locations or ()) if spec else ()):
+        yield base / "cuda_nvrtc" / "lib", (base / "cuda_runtime" / "include",)
+        for folder in sorted(base.glob("cu[0-9]*"), reverse=True):
+            yield folder / "lib", (folder / "include",)
+    for home in (os.environ.get("CUDA_HOME"), os.environ.get("CUDA_PATH"), "/usr/local/cuda"):
+        if home:
+            for name in ("lib64", "lib", "targets/x86_64-linux/lib", "targets/aarch64-linux/lib"):
+                yield Path(home) / name, (Path(home) / "include",)
+
+
+_FUNCTION = re.compile(r"Compiling entry function '([^']+)'")
+_STACK = re.compile(r"(\d+) bytes stack frame")
+_USED = re.compile(r"Used (\d+) registers(.*)")
+_SHARED = re.compile(r"(\d+) bytes smem")
+
+
+def _facts(log: str) -> Iterator[KernelFacts]:
+    """What the assembler tells of each kernel (``ptxas -v``)."""
+    name, local = "", 0
+    for line in log.splitlines():
+        if found := _FUNCTION.search(line):
+            name, local = found[1], 0
+        elif found := _STACK.search(line):
+            local = int(found[1])
+        elif found := _USED.search(line):
+            shared = _SHARED.search(found[2])
+            yield KernelFacts(name, int(found[1]), int(shared[1]) if shared else 0, local)
