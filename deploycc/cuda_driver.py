@@ -1,7 +1,7 @@
 """NVIDIA's driver called from Python, for what tuning and ceilings need: load, launch, copy, time by events.
 
-It is ``libcuda.so.1`` through ``ctypes``; no other package is needed.  Functions and constants are those of
-the CUDA Driver API (``cuda.h`` of CUDA 12).  All of it is of one GPU and one stream, in one thread.
+It is ``libcuda.so.1`` through ``ctypes``; no other package is needed.  Functions, structures and constants are
+those of the CUDA Driver API (``cuda.h`` of CUDA 12).  All of it is of one GPU and one stream, in one thread.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ LIBRARY = "libcuda.so.1"
 _PROCESSORS, _MAJOR, _MINOR = 16, 75, 76
 _MAX_DYNAMIC_SHARED = 8
 _NON_BLOCKING = 1
+_DEVICE_MEMORY = 2
 _LARGEST_STATIC_SHARED = 48 << 10
 """A kernel has to ask for more shared memory than that (CUDA C++ Programming Guide, Shared Memory)."""
 
@@ -72,9 +73,9 @@ class Driver:
         self._library = _load()
         self.device = _device(self._library, number)
         self._handle = _handle_of(self._library, number)
-        context = ctypes.c_void_p()
-        self._call("cuDevicePrimaryCtxRetain", ctypes.byref(context), self._handle)
-        self._call("cuCtxPushCurrent_v2", context)
+        self._context = ctypes.c_void_p()
+        self._call("cuDevicePrimaryCtxRetain", ctypes.byref(self._context), self._handle)
+        self._call("cuCtxPushCurrent_v2", self._context)
         self._stream = ctypes.c_void_p()
         self._call("cuStreamCreate", ctypes.byref(self._stream), _NON_BLOCKING)
         self._memory: set[int] = set()
@@ -123,11 +124,12 @@ class Driver:
         addresses: Sequence[int],
     ) -> None:
         """Put a kernel whose parameters are all pointers into the stream."""
-        values = [Pointer(address) for address in addresses]
-        pointers = (ctypes.c_void_p * max(1, len(values)))(
-            *(ctypes.cast(ctypes.byref(value), ctypes.c_void_p) for value in values)
-        )
+        pointers, _kept = _pointers(addresses)
         self._call("cuLaunchKernel", function, *grid, *block, shared_bytes, self._stream, pointers, None)
+
+    def graph(self) -> Graph:
+        """A new graph, which the caller closes."""
+        return Graph(self._library, self._context, self._stream)
 
     # ---- memory ----
 
@@ -146,11 +148,15 @@ class Driver:
     def to_device(self, address: int, array: Array) -> None:
         """Copy an array there; it returns when that is done."""
         data = np.ascontiguousarray(array)
-        self._call("cuMemcpyHtoD_v2", Pointer(address), data.ctypes.data_as(ctypes.c_void_p), data.nbytes)
+        if data.nbytes:
+            pointer = data.ctypes.data_as(ctypes.c_void_p)
+            self._call("cuMemcpyHtoD_v2", Pointer(address), pointer, ctypes.c_size_t(data.nbytes))
 
     def to_host(self, address: int, nbytes: int) -> Array:
         """So many bytes from there, behind all that is in the stream."""
         data = np.empty(nbytes, np.uint8)
+        if not nbytes:
+            return data
         self._call(
             "cuMemcpyDtoHAsync_v2",
             data.ctypes.data_as(ctypes.c_void_p),
@@ -172,6 +178,10 @@ class Driver:
         )
 
     # ---- time ----
+
+    def lost(self) -> bool:
+        """Whether nothing works any more: a kernel that failed takes the context with it."""
+        return bool(self._library.cuStreamSynchronize(self._stream) != 0)
 
     def synchronize(self) -> None:
         """Wait for all that is in the stream; what failed in it is told here."""
@@ -197,6 +207,121 @@ class Driver:
 
     def _call(self, name: str, *arguments: Any) -> None:
         _check(self._library, name, *arguments)
+
+
+class _KernelNode(ctypes.Structure):
+    """CUDA_KERNEL_NODE_PARAMS_v1."""
+
+    _fields_ = (
+        ("function", ctypes.c_void_p),
+        ("grid", ctypes.c_uint * 3),
+        ("block", ctypes.c_uint * 3),
+        ("shared_bytes", ctypes.c_uint),
+        ("parameters", ctypes.c_void_p),
+        ("extra", ctypes.c_void_p),
+    )
+
+
+class _CopyEnd(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_size_t) for name in ("x", "y", "z", "lod")),
+        ("memory", ctypes.c_uint),
+        ("host", ctypes.c_void_p),
+        ("device", Pointer),
+        ("array", ctypes.c_void_p),
+        ("reserved", ctypes.c_void_p),
+        ("pitch", ctypes.c_size_t),
+        ("height", ctypes.c_size_t),
+    )
+
+
+class _CopyNode(ctypes.Structure):
+    """CUDA_MEMCPY3D_v2."""
+
+    _fields_ = (
+        ("source", _CopyEnd),
+        ("destination", _CopyEnd),
+        *((name, ctypes.c_size_t) for name in ("width", "height", "depth")),
+    )
+
+
+class Graph:
+    """Launches and copies one after the other, which the GPU does without a word from the processor."""
+
+    def __init__(self, library: Any, context: ctypes.c_void_p, stream: ctypes.c_void_p) -> None:
+        self._library, self._context, self._stream = library, context, stream
+        self._graph, self._exec = ctypes.c_void_p(), ctypes.c_void_p()
+        self._last: ctypes.c_void_p | None = None
+        _check(library, "cuGraphCreate", ctypes.byref(self._graph), 0)
+
+    def launch(
+        self,
+        function: ctypes.c_void_p,
+        grid: Sequence[int],
+        block: Sequence[int],
+        shared_bytes: int,
+        addresses: Sequence[int],
+    ) -> None:
+        """Add a kernel whose parameters are all pointers."""
+        pointers, kept = _pointers(addresses)
+        node = _KernelNode(
+            function,
+            (ctypes.c_uint * 3)(*grid),
+            (ctypes.c_uint * 3)(*block),
+            shared_bytes,
+            ctypes.cast(pointers, ctypes.c_void_p),
+            None,
+        )
+        self._add("cuGraphAddKernelNode", node)
+        del kept  # the driver has copied the values
+
+    def copy(self, destination: int, source: int, nbytes: int) -> None:
+        """Add a copy within the GPU's memory."""
+        ends = [_CopyEnd(memory=_DEVICE_MEMORY, device=address) for address in (source, destination)]
+        self._add("cuGraphAddMemcpyNode", _CopyNode(*ends, nbytes, 1, 1), self._context)
+
+    def run(self) -> None:
+        """Put all of it into the stream."""
+        if not self._exec:
+            _check(
+                self._library,
+                "cuGraphInstantiateWithFlags",
+                ctypes.byref(self._exec),
+                self._graph,
+                ctypes.c_ulonglong(0),
+            )
+        _check(self._library, "cuGraphLaunch", self._exec, self._stream)
+
+    def close(self) -> None:
+        """Give back what the driver holds."""
+        if self._exec:
+            self._library.cuGraphExecDestroy(self._exec)
+        self._library.cuGraphDestroy(self._graph)
+
+    def _add(self, name: str, parameters: ctypes.Structure, *more: Any) -> None:
+        node = ctypes.c_void_p()
+        after = None if self._last is None else ctypes.byref(self._last)
+        count = ctypes.c_size_t(self._last is not None)
+        _check(
+            self._library,
+            name,
+            ctypes.byref(node),
+            self._graph,
+            after,
+            count,
+            ctypes.byref(parameters),
+            *more,
+        )
+        self._last = node
+
+
+def _pointers(addresses: Sequence[int]) -> tuple[Any, list[Pointer]]:
+    """What a launch takes as its parameters, and the values that these point to."""
+    values = [Pointer(address) for address in addresses]
+    pointers = (ctypes.c_void_p * max(1, len(values)))(
+        *(ctypes.cast(ctypes.byref(value), ctypes.c_void_p) for value in values)
+    )
+    return pointers, values
 
 
 def _load() -> Any:
