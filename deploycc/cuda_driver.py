@@ -1,6 +1,6 @@
 """NVIDIA's driver called from Python, for what tuning and ceilings need: load, launch, copy, time by events.
 
-It is ``libcuda.so.1`` through ``ctypes``; no other package is needed.  Functions, structures and constants are
+It is ``libcuda.so.1`` through ``ctypes``; nothing else is needed.  Functions, structures and constants are
 those of the CUDA Driver API (``cuda.h`` of CUDA 12).  All of it is of one GPU and one stream, in one thread.
 """
 

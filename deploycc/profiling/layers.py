@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from deploycc.call_types import COPIES
-from deploycc.device_types import TO_DEVICE, TO_HOST
+from deploycc.chip_facts import runs_on
 from deploycc.profiling.ceilings import least_us
 from deploycc.profiling.counting import flops_of, nbytes_of
 from deploycc.result_types import Ceilings, Layer
@@ -56,13 +55,6 @@ def layers_of(
             )
         )
     return tuple(layers)
-
-
-def runs_on(call: Mapping[str, Any]) -> str:
-    """Where a step of a package for GPUs runs: ``gpu``, ``processor``, or ``copy`` between the two."""
-    if call["symbol"] in (TO_DEVICE, TO_HOST):
-        return "copy"
-    return "gpu" if call.get("launches") or call["symbol"] in COPIES else "processor"
 
 
 def estimated_layers(calls: Sequence[Mapping[str, Any]], ceilings: Ceilings) -> tuple[Layer, ...]:
