@@ -58,6 +58,18 @@ def access(frame: Frame, i: Instruction, text: str, space: str, size: int) -> tu
     return f"uint64_t {name}_a = {address}; {checks}uint8_t *{name} = (uint8_t *)(uintptr_t){name}_a;", name
 
 
+def _noted(
+    space: str, pointer: str, start: int, size: int, i: Instruction, *, value: str = "", atomic: bool = False
+) -> str:
+    """What tells of an access of shared memory: a read, or a write of the variable ``value``."""
+    if space not in ("shared", "generic"):
+        return ""
+    offset = f"(uint64_t)({pointer} + {start} - S)"
+    if not value:
+        return f"DCC_READS({offset}, {size}, {i.line});"
+    return f"DCC_WRITES({offset}, &{value}, {size}, {'true' if atomic else 'false'}, {i.line});"
+
+
 def memory_type(kind: str) -> str:
     """The suffix of ``DCC_LOAD``'s type for a PTX type."""
     if kind in ("f32", "f64") or kind in INTEGER_TYPES:
@@ -79,6 +91,7 @@ def _load(frame: Frame, i: Instruction) -> str:
     for number, name in enumerate(names):
         got = frame.temporary()
         place = f"{pointer} + {number * WIDTHS[kind]}"
+        loads.append(_noted(space, pointer, number * WIDTHS[kind], WIDTHS[kind], i))
         loads.append(f"dcc_{memory_type(kind)} {got} = DCC_LOAD({memory_type(kind)}, {place});")
         writes.append(frame.assign(i, name, got, kind))
     return f"{{ {start} {' '.join(loads)} {' '.join(writes)} }}"
@@ -99,10 +112,14 @@ def _store(frame: Frame, i: Instruction) -> str:
     if len(values) != count:
         raise unknown(i)
     start, pointer = access(frame, i, i.operands[0], space, count * WIDTHS[kind])
-    stores = [
-        f"DCC_STORE({memory_type(kind)}, {pointer} + {number * WIDTHS[kind]}, {frame.value(i, text, kind)});"
-        for number, text in enumerate(values)
-    ]
+    form, stores = memory_type(kind), list[str]()
+    for number, text in enumerate(values):
+        value = frame.temporary()
+        stores += [
+            f"dcc_{form} {value} = {frame.value(i, text, kind)};",
+            _noted(space, pointer, number * WIDTHS[kind], WIDTHS[kind], i, value=value),
+            f"DCC_STORE({form}, {pointer} + {number * WIDTHS[kind]}, {value});",
+        ]
     return f"{{ {start} {' '.join(stores)} }}"
 
 
@@ -179,11 +196,12 @@ def _atomic(frame: Frame, i: Instruction) -> str:
     start, pointer = access(frame, i, texts[0], _space(i), WIDTHS[kind])
     values = [frame.value(i, text, kind) for text in texts[1:]]
     old, form = frame.temporary(), memory_type(kind)
-    update = _updated(i, operation, kind, old, values)
+    update, new = _updated(i, operation, kind, old, values), frame.temporary()
     result = "" if i.name == "red" else frame.assign(i, i.operands[0], old, kind)
     return (
-        f"{{ {start} dcc_{form} {old} = DCC_LOAD({form}, {pointer}); "
-        f"DCC_STORE({form}, {pointer}, {update}); {result} }}"
+        f"{{ {start} dcc_{form} {old} = DCC_LOAD({form}, {pointer}), {new} = {update}; "
+        f"{_noted(_space(i), pointer, 0, WIDTHS[kind], i, value=new, atomic=True)} "
+        f"DCC_STORE({form}, {pointer}, {new}); {result} }}"
     )
 
 
@@ -198,9 +216,9 @@ def _copy(frame: Frame, i: Instruction) -> str:
     if "commit_group" in i.parts:
         return "T->copy_group++;"
     if "wait_all" in i.parts:
-        return "T->copy_group++; dcc_wait_for_copies(T, 0);"
+        return "T->copy_group++; dcc_wait_for_copies(B, T, 0);"
     if "wait_group" in i.parts:
-        return f"dcc_wait_for_copies(T, {frame.value(i, i.operands[0], 'u32')});"
+        return f"dcc_wait_for_copies(B, T, {frame.value(i, i.operands[0], 'u32')});"
     size = int(i.operands[2], 0) if len(i.operands) > 2 and i.operands[2].isdigit() else 0
     if size not in (4, 8, 16) or not any(part in _SHARED for part in i.parts) or "ignore-src" in i.parts:
         raise unknown(i)
@@ -220,7 +238,7 @@ def _copy(frame: Frame, i: Instruction) -> str:
         f"{{ {to_start} uint64_t {from_name} = {source}; uint32_t {read_name} = {read}; "
         f"DCC_ALIGNED({from_name}, {size}, {i.line}); "
         f"if ({read_name}) DCC_IN_GLOBAL({from_name}, {read_name}, {i.line}); "
-        f"DCC_COPY({to}, {from_name}, {size}, {read_name}); }}"
+        f"DCC_COPY({to}, {from_name}, {size}, {read_name}, {i.line}); }}"
     )
 
 
