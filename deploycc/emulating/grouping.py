@@ -28,7 +28,7 @@ def space_of(instruction: Instruction) -> str:
 
 @dataclass
 class Group:
-    """Accesses from one base: bytes ``low`` to ``high`` from it, the widest one ``width`` bytes at ``widest``."""
+    """Accesses from one base: bytes ``low`` to ``high`` from it, the widest has ``width`` at ``widest``."""
 
     base: str
     low: int
