@@ -20,7 +20,7 @@ from deploycc.packaging import inspect
 from deploycc.packaging.listings import kernel_symbol, read_listing
 from deploycc.packaging.variants import parted, view_of
 
-_TOO_LONG = ("calls", "files")
+_TOO_LONG = ("calls", "chips", "files")
 """Parts of a manifest with an entry for each step or file: as they are in ``--json`` only."""
 
 
@@ -128,5 +128,6 @@ def _plain(value: object) -> str:
         return " ".join(f"{key} {_plain(inner)}" for key, inner in value.items())
     if isinstance(value, list):
         extents = all(isinstance(item, int) for item in value)
-        return ("x" if extents else ", ").join(map(str, value)) or "-"
+        shown = (_plain(item) if isinstance(item, dict) else str(item) for item in value)
+        return ("x" if extents else ", ").join(shown) or "-"
     return "-" if value is None or value == "" else str(value)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from deploycc.device_types import TO_DEVICE, TO_HOST
 from deploycc.packaging.listings import number_of
 from deploycc.reporting.names import shortened_list
 
 _HEADINGS = (
-    *("step", "kernel", "layout", "MFLOP", "kcycles", "share", "measured"),
+    *("step", "kernel", "launch", "layout", "MFLOP", "kcycles", "share", "measured"),
     *("schedule", "operators", "nodes"),
 )
 _NUMBERS = frozenset({"step", "kernel", "MFLOP", "kcycles", "share", "measured"})
@@ -31,7 +32,10 @@ def plan_lines(calls: Sequence[Mapping[str, Any]], width: int | None) -> list[st
     """
     total = sum(float(call.get("cycles", 0)) for call in calls)
     rows = [_row(number, call, total) for number, call in enumerate(calls)]
-    optional = ("measured", "nodes")
+    if any("launches" in call for call in calls):
+        for row, call in zip(rows, calls, strict=True):
+            row["launch"] = _launch(call)
+    optional = ("launch", "measured", "nodes")
     shown = [name for name in _HEADINGS if name not in optional or any(row[name] for row in rows)]
     widths = {
         name: max(len(name), *(len(row[name]) for row in rows)) if rows else len(name) for name in shown
@@ -51,6 +55,7 @@ def _row(number: int, call: Mapping[str, Any], total: float) -> dict[str, str]:
     return {
         "step": str(number),
         "kernel": "copy" if kernel is None else str(kernel),
+        "launch": "",
         "layout": ">".join(dict.fromkeys(call.get("layouts", ()))),
         "MFLOP": "" if flops is None else _figure(flops / 1e6),
         "kcycles": "" if cycles is None else _figure(cycles / 1e3),
@@ -60,6 +65,17 @@ def _row(number: int, call: Mapping[str, Any], total: float) -> dict[str, str]:
         "operators": " ".join(call["operators"]),
         "nodes": _BETWEEN.join(call.get("nodes", ())),
     }
+
+
+def _launch(call: Mapping[str, Any]) -> str:
+    """Blocks and threads of a GPU's step, or who does it."""
+    if call["symbol"] in ("memcpy", TO_DEVICE, TO_HOST):
+        return str(call["symbol"]).replace("_", " ").replace("memcpy", "copy")
+    launches = [
+        "x".join(map(str, one["grid"])) + " of " + "x".join(map(str, one["block"]))
+        for one in call.get("launches", ())
+    ]
+    return "; ".join(launches) or "cpu"
 
 
 def _figure(value: float) -> str:
