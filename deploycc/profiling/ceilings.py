@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from deploycc.gpu_targets import peak_of
 from deploycc.packaging.toolchain import call, zig_compiler
 from deploycc.result_types import Ceilings
 from deploycc.running import Place
@@ -49,7 +50,7 @@ def target_ceilings(manifest: Mapping[str, Any]) -> Ceilings:
     Raises ``DeployccError``: DC842 where it tells none, and what ``load_target`` raises.
     """
     name = manifest["target"]["name"]
-    peak = load_target(name).peak
+    peak = peak_of(load_target(name))
     if peak is None:
         raise DeployccError(
             Diagnostic(
