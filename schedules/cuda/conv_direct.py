@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from deploycc.operators import Conv2d, Match, Skip
 from deploycc.scheduling.written.device_costs import (
+    LEVEL_2_BYTES,
     MEMORY_CYCLES,
     START_CYCLES,
     bytes_cycles,
@@ -22,13 +23,20 @@ from deploycc.scheduling.written.device_direct import DirectCut, write_direct
 from deploycc.scheduling.written.device_product import Product
 
 DTYPES = ("float32", "float16", "int16")
-KNOBS = {"pixels": (1, 2, 4, 8), "vector": (1, 2, 4), "threads": (64, 128, 256)}
+KNOBS = {"pixels": (1, 2, 4, 8), "vector": (1, 2, 3, 4), "threads": (64, 128, 256)}
+
+ISSUED = 2.0
+"""Instructions of a processor in a cycle, of four at best: every other one waits for the first cache."""
+FIRST_CACHE = 64 << 10
+"""Bytes that stay in the first cache on all chips."""
 
 
 def match(task, target):
     """Say which tasks are taken."""
     if not isinstance(task, Conv2d):
         return Skip("not a convolution")
+    if task.depthwise and task.data_layout == task.out_layout:
+        return Skip("depthwise convolutions have a schedule of their own")
     return Match(task, target)
 
 
@@ -36,7 +44,7 @@ def cost(match, knobs):
     """Cycles: instructions, what the first cache serves, or taps that wait for memory."""
     cut, gpu = DirectCut.of(Product(match.operator), knobs), match.target.gpu
     product, conv = cut.product, cut.product.conv
-    if product.columns % cut.vector:
+    if product.columns % cut.vector or (cut.vector == 3 and product.columns > 3):
         return None
     extent = (conv.out_height, conv.out_width)[cut.axis]
     if (cut.pixels >= 2 * extent and cut.pixels > 1) or cut.pixels * cut.vector > 32:
@@ -46,15 +54,23 @@ def cost(match, knobs):
     instructions = chunks * (cut.pixels * 6.0 + cut.deep * 2.0 + cut.pixels * cut.vector * cut.deep)
     instructions += cut.pixels * cut.vector * 4.0 + 40
     # Cycles in which the first cache serves a warp: lines of neighbours, or one place for all.
-    apart = 1.0 if product.reads("NCHW") else min(8.0, product.inner / 4.0 + 1.0)
-    of_pixel = apart if not cut.in_rows else max(1.0, 32.0 * cut.vector / conv.out_channels)
+    if product.reads("NHWC"):
+        line = min(1.0, conv.in_channels * conv.strides[1] / 32.0)
+        pixels = 32.0 if not cut.in_rows else max(1.0, 32.0 * cut.vector / conv.out_channels)
+        of_pixel = max(1.0, pixels * line)
+    else:
+        of_pixel = float(min(4, conv.strides[1]))
     of_weight = 1.0 if not cut.in_rows else min(cut.vector, conv.out_channels / 32.0) + 1.0
-    serve = chunks * (cut.pixels * of_pixel * cut.deep / 2.0 + cut.deep * of_weight)
+    serve = chunks * (cut.pixels * of_pixel + cut.deep * of_weight)
     warps = cut.threads / 32
     resident = min(16, gpu.threads_per_processor // cut.threads, 65536 // (registers * cut.threads))
     together = -(-cut.blocks // gpu.processors)
-    each = warps * max(instructions * 128 / lanes(gpu) / 3.0, serve)
-    waiting = MEMORY_CYCLES * (1.0 + 0.25 * chunks)
+    each = warps * max(instructions * 128 / lanes(gpu) / ISSUED, serve)
+    weights = 4.0 * product.taps * product.inner * conv.out_channels
+    if weights > FIRST_CACHE:  # each block reads its channels' weights anew
+        columns = min(conv.out_channels, 32 * cut.vector if cut.in_rows else cut.vector)
+        each = max(each, weights * columns / conv.out_channels / LEVEL_2_BYTES)
+    waiting = MEMORY_CYCLES * (1.0 + 0.1 * chunks)
     compute = max(together * each, -(-together // resident) * waiting)
     read = conv.batch * conv.height * conv.width * conv.in_channels
     written = conv.batch * conv.out_height * conv.out_width * conv.out_channels

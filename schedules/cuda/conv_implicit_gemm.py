@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from deploycc.operators import Conv2d, Match, Skip
 from deploycc.scheduling.written.device_costs import product_cycles
-from deploycc.scheduling.written.device_product import Cut, Product
+from deploycc.scheduling.written.device_product import Cut, product_of
 from deploycc.scheduling.written.device_tiles import write_product
 
 DTYPES = ("float32", "float16", "int16")
@@ -40,15 +40,15 @@ def match(task, target):
 
 def cost(match, knobs):
     """Cycles of the chip (``device_costs``)."""
-    return product_cycles(Cut.of(Product(match.operator), knobs), match.target.gpu)
+    return product_cycles(product_of(match.operator), knobs, match.target.gpu)
 
 
 def compute(match, knobs):
     """The packed weights and the tensor expression."""
-    cut = Cut.of(Product(match.operator), knobs)
+    cut = Cut.of(product_of(match.operator), knobs)
     return cut.product.algorithm(match.task, cut.pack, cut.weight_of)
 
 
 def apply(sch, match, knobs):
     """Write the kernel."""
-    return write_product(sch, Cut.of(Product(match.operator), knobs))
+    return write_product(sch, Cut.of(product_of(match.operator), knobs))

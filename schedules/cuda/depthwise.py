@@ -4,7 +4,7 @@
       for kh: for input in the row: for the pixels and taps that read it: acc[pixel][:] += input * weights
       y[pixels, channels] = epilogue(acc)
 
-NHWC as told; in NCHW a thread's pixels are of a column, so that neighbouring threads read neighbours in a row.
+NHWC as told; in NCHW a thread's pixels are of a column, so that neighbouring threads read a row's neighbours.
 There are few products for each byte, so that memory is what takes the time: lines are read whole, and what
 neighbouring pixels share comes from registers.
 """
@@ -57,11 +57,9 @@ def cost(match, knobs):
     resident = min(16, gpu.threads_per_processor // cut.threads, 65536 // (registers * cut.threads))
     waves, together = 0.0, -(-cut.blocks // gpu.processors)
     cycles_of_read = 1.5 * cut.vector  # a warp's 128 bytes in a cycle or two, for each element of a vector
-    each = warps * max(
-        instructions * 128 / lanes(gpu) / 3.0, cut.across * (reads + held) * cycles_of_read
-    )
+    each = warps * max(instructions * 128 / lanes(gpu) / 3.0, cut.across * (reads + held) * cycles_of_read)
     waves = -(-together // resident)
-    waiting = MEMORY_CYCLES * (1.0 + 0.3 * cut.across if cut.unrolled else 0.5 * cut.across * cut.along)
+    waiting = MEMORY_CYCLES * (1.0 + 0.3 * cut.across if cut.unrolled else 0.1 * cut.across * cut.along)
     compute = max(together * each, waves * waiting)
     item = item_bytes(conv.dtype)
     read = conv.batch * conv.height * conv.width * conv.in_channels

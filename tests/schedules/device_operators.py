@@ -101,7 +101,9 @@ def _operands(call: Any) -> list[Any]:
     return list(operands.fields) if isinstance(operands, relax.Tuple) else [operands]
 
 
-def run(candidates: Sequence[Candidate], gpu: Gpu, seed: int = 1) -> tuple[list[str], tuple[KernelFacts, ...]]:
+def run(
+    candidates: Sequence[Candidate], gpu: Gpu, seed: int = 1
+) -> tuple[list[str], tuple[KernelFacts, ...]]:
     """What is wrong with each candidate ("" for nothing), and what the compiler says of all kernels."""
     named = [(f"kernel{number}", one.function) for number, one in enumerate(candidates)]
     compiled = compile_device_kernels(named, gpu, "t")

@@ -7,7 +7,10 @@ microbenchmarks, and they only have to rank ways to compute one operator, and la
 
 from __future__ import annotations
 
-from deploycc.scheduling.written.device_product import Cut
+import functools
+
+from deploycc.operators import Knobs
+from deploycc.scheduling.written.device_product import Cut, Product
 from deploycc.types import Gpu
 
 LAUNCH_SECONDS = 2.5e-6
@@ -31,6 +34,8 @@ STATIC_SHARED = 48 << 10
 """Bytes of shared memory of a block that a kernel has without asking for more."""
 SPILL_FREE_REGISTERS = 232
 """Registers that are let to be counted on: 255 less what addresses take beyond the estimate."""
+SCATTERED = 2.0
+"""How many times the bytes of an NCHW result count: neighbouring threads write parts of lines."""
 SCRATCH_BYTES = 256 << 20
 """The most that the sums of slices may take."""
 
@@ -55,10 +60,48 @@ def item_bytes(dtype: str) -> int:
     return {"float16": 2, "bfloat16": 2, "int16": 2}.get(dtype, 4)
 
 
-def product_cycles(cut: Cut, gpu: Gpu) -> float | None:
-    """Cycles of a product through tiles, ``None`` where ``cut`` does not fit the chip or the operator."""
-    if not _fits(cut):
+@functools.cache
+def _possible(
+    block_rows: int, block_columns: int, thread_rows: int, thread_columns: int, depth: int, split: int
+) -> bool:
+    """Whether threads can be dealt out like this, and it is not much the same as another way."""
+    if block_rows % thread_rows or block_columns % thread_columns:
+        return False
+    wide = thread_columns == 8 or block_columns == 4
+    if (thread_columns == 8 and thread_rows < 4) or (thread_rows == 8 and not wide):
+        return False
+    members = block_rows // thread_rows * (block_columns // thread_columns)
+    threads = members * split
+    if members < 16 or not 64 <= threads <= 512 or threads % 32:
+        return False
+    tiles = 4 * 2 * split * (block_rows * (depth + 4) + depth * block_columns)
+    return (split == 1 or members <= 128) and tiles <= STATIC_SHARED
+
+
+def product_cycles(product: Product, knobs: Knobs, gpu: Gpu) -> float | None:
+    """Cycles of a product through tiles, ``None`` where ``knobs`` do not fit the chip or the operator."""
+    *shape, slices = (knobs[name] for name in Cut.KNOBS)
+    block_rows, block_columns, _, _, depth, split = shape
+    if not _possible(*shape):
         return None
+    rows, columns = product.rows, product.columns
+    if (block_rows >= 2 * rows and block_rows > 16) or (block_columns >= 2 * columns and block_columns > 4):
+        return None
+    column_blocks, groups = -(-columns // block_columns), product.conv.groups
+    blocks = -(-rows // block_rows) * column_blocks * groups
+    if column_blocks > 65535 or groups * slices > 65535:
+        return None
+    if split * slices > 1 and (
+        split * slices > -(-product.taps * product.inner // depth)
+        # What shares the sums fills a chip that the results alone do not fill.
+        or (slices > 1 and blocks * slices >= 8 * gpu.processors)
+        or (split > 1 and blocks >= 8 * gpu.processors)
+    ):
+        return None
+    return _tiled_cycles(Cut(product, *shape, slices), gpu)
+
+
+def _tiled_cycles(cut: Cut, gpu: Gpu) -> float | None:
     product = cut.product
     threads, results = cut.threads, cut.thread_rows * cut.thread_columns
     deep = 1 if product.reads("NCHW") else 4
@@ -75,31 +118,15 @@ def product_cycles(cut: Cut, gpu: Gpu) -> float | None:
         gpu.registers_per_processor // (registers * threads),
         gpu.shared_bytes_per_processor // (shared + 1024),
     )
-    # A step: instructions of a thread, cycles in which shared memory serves them, and the waiting.
-    loads = cut.depth * (cut.thread_rows / (4 if deep == 4 else min(4, cut.thread_rows)))
-    loads += cut.depth * cut.thread_columns / min(4, cut.thread_columns)
-    moves = cut.image_loads * (10.0 + 4.0 * (not cut.by_taps)) + cut.weight_loads * 5.0
-    multiplies = float(results * cut.depth)
-    warps = threads / 32
-    issue = warps * (multiplies * 128 / lanes(gpu) + loads + moves + 10) / (4 * EFFICIENCY)
-    serve = warps * (2.0 * loads + 4.0 * (cut.image_loads + cut.weight_loads))
-    feed = item_bytes(product.operator.dtype) * cut.split * cut.depth / LEVEL_2_BYTES
-    feed *= cut.block_rows + cut.block_columns
-    waiting = MEMORY_CYCLES + SHARED_CYCLES * cut.depth / 8
     rounds, left = divmod(cut.blocks, gpu.processors * resident)
-    total = 0.0
-    for blocks in [resident] * min(rounds, 1) + ([-(-left // gpu.processors)] if left else []):
-        step = max(blocks * max(issue, serve, feed), waiting)
-        once = cut.steps * step + START_CYCLES + blocks * warps * results * 0.6
-        total += once * (rounds if blocks == resident and rounds and total == 0.0 else 1)
-    compute = total
-    if cut.split > 1:
-        compute += 100.0 + results * cut.split * 2
+    compute = rounds * _round_cycles(cut, resident, gpu) if rounds else 0.0
+    if left:
+        compute += _round_cycles(cut, -(-left // gpu.processors), gpu)
     item, conv = item_bytes(product.operator.dtype), product.conv
     image = item * conv.batch * conv.height * conv.width * conv.in_channels
     weights = item * cut.padded_steps * cut.weight_tile * cut.column_blocks * conv.groups
     written = item * product.rows * conv.out_channels
-    scattered = 2.0 if product.writes("NCHW") else 1.0
+    scattered = SCATTERED if product.writes("NCHW") else 1.0
     memory = bytes_cycles(image + weights + written * scattered, gpu)
     cycles = launch_cycles(gpu) + max(compute, memory)
     if cut.slices > 1:
@@ -111,16 +138,22 @@ def product_cycles(cut: Cut, gpu: Gpu) -> float | None:
     return cycles
 
 
-def _fits(cut: Cut) -> bool:
-    if cut.block_rows % cut.thread_rows or cut.block_columns % cut.thread_columns:
-        return False
-    if cut.set_threads < 16 or not 64 <= cut.threads <= 512 or cut.threads % 32:
-        return False
-    product = cut.product
-    if cut.block_rows >= 2 * product.rows and cut.block_rows > 16:
-        return False
-    if cut.block_columns >= 2 * product.columns and cut.block_columns > 4:
-        return False
-    if cut.column_blocks > 65535 or product.conv.groups * cut.slices > 65535:
-        return False
-    return cut.split * cut.slices <= cut.whole_steps
+def _round_cycles(cut: Cut, blocks: int, gpu: Gpu) -> float:
+    """Cycles in which a processor is through with ``blocks`` blocks that it has at a time."""
+    product, warps = cut.product, cut.threads / 32
+    results = cut.thread_rows * cut.thread_columns
+    per_load = 4 if product.reads("NHWC") else min(4, cut.thread_rows)
+    loads = cut.depth * (cut.thread_rows / per_load + cut.thread_columns / min(4, cut.thread_columns))
+    moves = cut.image_loads * (10.0 + 4.0 * (not cut.by_taps)) + cut.weight_loads * 5.0
+    instructions = results * cut.depth * 128 / lanes(gpu) + loads + moves + 10
+    # Four schedulers; one that has a single warp waits for it to load what it multiplies.
+    scheduled = -(-blocks * warps // 4)
+    issue = scheduled * instructions / (EFFICIENCY * min(1.0, 0.4 + 0.2 * scheduled))
+    serve = blocks * warps * (2.0 * loads + 4.0 * (cut.image_loads + cut.weight_loads))
+    tile = cut.split * cut.depth * (cut.block_rows + cut.block_columns)
+    feed = blocks * tile * item_bytes(product.operator.dtype) / LEVEL_2_BYTES
+    waiting = MEMORY_CYCLES + SHARED_CYCLES * cut.depth / 8
+    once = START_CYCLES + blocks * warps * results * 0.6
+    if cut.split > 1:
+        once += 100.0 + 2.0 * results * cut.split
+    return once + cut.steps * max(issue, serve, feed, waiting)

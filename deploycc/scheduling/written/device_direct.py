@@ -137,8 +137,11 @@ class _Piece:
         each = cut.deep * cut.pixels * cut.vector
         inside = chunks * each <= UNROLLED_PRODUCTS
         row = chunks * each * conv.kernel[1] <= UNROLLED_PRODUCTS
-        kinds = ["unrolled" if known else "serial" for known in (cut.products <= UNROLLED_PRODUCTS, row, inside)]
-        with writer.loop(conv.kernel[0], "kh", kinds[0]) as kh, writer.loop(conv.kernel[1], "kw", kinds[1]) as kw:
+        known = (cut.products <= UNROLLED_PRODUCTS, row, inside)
+        kinds = ["unrolled" if one else "serial" for one in known]
+        loops = zip(conv.kernel, ("kh", "kw"), kinds, strict=False)
+        down, right = (writer.loop(*loop) for loop in loops)
+        with down as kh, right as kw:
             taps = (kh, kw)
             start = self.first * conv.strides[axis] - conv.pads[axis] + taps[axis] * conv.dilation[axis]
             line = self.other * conv.strides[1 - axis] - conv.pads[1 - axis]
@@ -148,8 +151,7 @@ class _Piece:
                     self._read(start + pixel * conv.strides[axis], at, chunk * cut.deep, pixel)
                 for step in range(cut.deep):
                     inner = (kh * conv.kernel[1] + kw) * cut.product.inner + chunk * cut.deep + step
-                    value = writer.vector(self.weight, cut.vector, inner * conv.out_channels + self.channel)
-                    writer.store_vector(self.factors, cut.vector, value, step * cut.vector)
+                    self._factors(inner * conv.out_channels + self.channel, step * cut.vector)
                 self._multiply()
         for pixel in range(cut.pixels):
             self._write(pixel)
@@ -182,6 +184,14 @@ class _Piece:
         with guarded(writer, condition):
             writer.store_vector(self.values, deep, writer.vector(self.data, deep, place), pixel * deep)
 
+    def _factors(self, at: Any, place: int) -> None:
+        """The weights of an input channel."""
+        writer, cut = self.writer, self.cut
+        lanes = 1 if cut.vector == 3 else cut.vector
+        for first in range(0, cut.vector, lanes):
+            value = writer.vector(self.weight, lanes, at + first)
+            writer.store_vector(self.factors, lanes, value, place + first)
+
     def _multiply(self) -> None:
         writer, cut = self.writer, self.cut
         accumulator = cut.product.accumulator
@@ -195,7 +205,7 @@ class _Piece:
     def _write(self, pixel: int) -> None:
         writer, cut, conv = self.writer, self.cut, self.conv
         place, extent = self.first + pixel, (conv.out_height, conv.out_width)[cut.axis]
-        lanes = cut.vector if cut.in_rows else 1  # in NCHW the channels are far apart
+        lanes = cut.vector if cut.in_rows and cut.vector != 3 else 1  # in NCHW the channels are far apart
         with guarded(writer, place < extent if extent % cut.pixels else None):
             y, x = (self.other, place) if cut.in_rows else (place, self.other)
             for first in range(0, cut.vector, lanes):

@@ -6,11 +6,12 @@ kernel and the input channels of a group.  ``Product`` says what is computed, ``
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -91,7 +92,7 @@ class Product:
         return (image, channel, y, x) if self.writes("NCHW") else (image, y, x, channel)
 
     def algorithm(self, task: int, pack: Any, weight_of: Any) -> Algorithm:
-        """The tensor expression, with ``weight_of(weight, tap, inner, channel)`` as the packed weights' element.
+        """The tensor expression; ``weight_of(weight, tap, inner, channel)`` an element of ``pack``'s weights.
 
         Nothing is padded: what lies outside is not read.
         """
@@ -148,6 +149,12 @@ class Product:
         return value.astype(self.accumulator)
 
 
+@functools.lru_cache(maxsize=64)
+def product_of(operator: Operator) -> Product:
+    """The product of an operator: of one object for all knobs, since what it works out it keeps."""
+    return Product(operator)
+
+
 @dataclass(frozen=True)
 class Cut:
     """How a product is dealt out to blocks and threads.
@@ -166,13 +173,14 @@ class Cut:
     split: int
     slices: int
 
+    KNOBS: ClassVar = (
+        "block_rows", "block_columns", "thread_rows", "thread_columns", "depth", "split", "slices",
+    )  # fmt: skip
+
     @classmethod
     def of(cls, product: Product, knobs: Mapping[str, int]) -> Cut:
         """As the knobs of a schedule say."""
-        names = (
-            "block_rows", "block_columns", "thread_rows", "thread_columns", "depth", "split", "slices",
-        )  # fmt: skip
-        return cls(product, *(knobs[name] for name in names))
+        return cls(product, *(knobs[name] for name in cls.KNOBS))
 
     @cached_property
     def set_rows(self) -> int:
@@ -275,7 +283,7 @@ class Cut:
 
     @cached_property
     def shared_elements(self) -> int:
-        """Elements of shared memory, four bytes each: two tiles of both for each set, later the sets' sums."""
+        """Elements of shared memory, four bytes each: two tiles of both a set, later the sets' sums."""
         tiles = 2 * self.split * (self.image_tile + self.weight_tile)
         return max(tiles, (self.split - 1) * self.block_rows * self.block_columns)
 

@@ -130,9 +130,7 @@ class _Tiles:
         accumulator = self.product.accumulator
         self.memory = writer.shared("tiles", (cut.shared_elements,), accumulator)
         self.sums_of_thread = writer.local("acc", (cut.thread_rows * cut.thread_columns,), accumulator)
-        self.image = writer.local(
-            "image", (cut.image_loads * cut.vector,), str(self.kernel.data.ty.dtype)
-        )
+        self.image = writer.local("image", (cut.image_loads * cut.vector,), str(self.kernel.data.ty.dtype))
         self.weights = writer.local("weights", (cut.weight_loads * 4,), str(self.kernel.weight.ty.dtype))
         with writer.loop(cut.thread_rows * cut.thread_columns, "i", "unrolled") as i:
             writer.store(self.sums_of_thread, 0, i)
@@ -269,16 +267,16 @@ class _Tiles:
             elif product.rows % cut.block_rows:
                 conditions.append(writer.load(self.there, pixel) != 0)
             if not self._image_is_whole() and load == cut.image_loads - 1:
-                conditions.append(tile_row < cut.block_rows if not product.reads("NCHW") else place < cut.depth)
+                conditions.append(
+                    tile_row < cut.block_rows if not product.reads("NCHW") else place < cut.depth
+                )
             condition = both(*conditions)
             if condition is not None:
                 zero = tirx.const(0, str(self.image.ty.dtype))
                 value = zero if lanes == 1 else tirx.Broadcast(zero, lanes)
                 writer.store_vector(self.image, lanes, value, load * lanes)
             with guarded(writer, condition):
-                writer.store_vector(
-                    self.image, lanes, writer.vector(self.data, lanes, address), load * lanes
-                )
+                writer.store_vector(self.image, lanes, writer.vector(self.data, lanes, address), load * lanes)
 
     # Shared memory.
 
