@@ -217,6 +217,10 @@ def resolve_request(
             findings.append(Diagnostic("DC601", f"the tuning database {path} cannot be read", got="no file"))
     if findings or resolved_target is None:
         raise DeployccError(*findings)
+    if resolved_target.gpus:
+        from deploycc.planning.cuda.nvrtc import find_compiler  # TVM comes with it
+
+        find_compiler()  # before a minute of work
     if output is None:
         rounded = "" if resolved_target.precision == "fp32" else f"-{resolved_target.precision}"
         output = f"{resolved_name}-{resolved_target.name}{rounded}"

@@ -223,6 +223,11 @@ CATALOGUE: dict[str, Code] = {
     "DC727": Code("broken ELF file", 1),
     "DC730": Code("no space left for the package", 2),
     "DC731": Code("package cannot be written", 2),
+    "DC732": Code("form that a package for GPUs cannot have", 2),
+    "DC733": Code("GPU code for another chip, or broken", 1),
+    "DC734": Code("GPU code without a kernel that is launched", 1),
+    "DC735": Code("launch beyond a chip's limits", 1),
+    "DC736": Code("library that needs a GPU's driver to load", 1),
     # DC750-DC799: usage, limits and the machine
     "DC753": Code("output folder holds something else", 2),
     "DC755": Code("a stage took too long", 1),

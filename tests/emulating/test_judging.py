@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from deploycc.emulating import EmulatedModule
+from deploycc.emulating import EmulatedModule, build_module
 from deploycc.types import DeployccError
-from tests.emulating.compiling import module_of
+from tests.emulating.compiling import module_of, ptx_of
 
 SOURCE = r"""
 extern "C" __global__ void no_barrier(float* y, const float* x) {
@@ -53,7 +56,9 @@ extern "C" __global__ void past_shared(float* y, int n) {
   __syncthreads();
   y[threadIdx.x] = s[threadIdx.x];
 }
-extern "C" __global__ void past_global(float* y, const float* x, int n) { y[threadIdx.x] = x[threadIdx.x + n]; }
+extern "C" __global__ void past_global(float* y, const float* x, int n) {
+  y[threadIdx.x] = x[threadIdx.x + n];
+}
 extern "C" __global__ void never_written(float* y, int n) {
   extern __shared__ float s[];
   if (threadIdx.x < n) s[threadIdx.x] = 1;
@@ -68,7 +73,8 @@ extern "C" __global__ void early_shuffle(float* y) {
 extern "C" __global__ void part_of_warp(float* y) {
   unsigned r = 0;
   if (threadIdx.x != 3)
-    asm volatile("mma.sync.aligned.m8n8k16.row.col.s32.s8.s8.s32 {%0,%0}, {%0}, {%0}, {%0,%0};" : "+r"(r));
+    asm volatile("mma.sync.aligned.m8n8k16.row.col.s32.s8.s8.s32 {%0,%0}, {%0}, {%0}, {%0,%0};"
+      : "+r"(r));
   y[threadIdx.x] = r;
 }
 extern "C" __global__ void other_masks(float* y) {
@@ -134,6 +140,16 @@ def test_races_between_blocks_show_in_random_order(module: EmulatedModule) -> No
     assert z[50] != 50
 
 
+def test_the_seed_of_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For packages that run under the emulated driver."""
+    copy = tmp_path / "module.so"
+    shutil.copy(build_module(ptx_of(SOURCE)), copy)
+    monkeypatch.setenv("DEPLOYCC_EMULATED_SEED", "12")
+    y = np.zeros(1, np.float32)
+    EmulatedModule(copy).launch("blocks_race", (50,), (32,), 0, [y])
+    assert y[0] != 49
+
+
 def test_every_block_and_thread_runs_once_in_random_order(module: EmulatedModule) -> None:
     for blocks in (1, 2, 3, 16, 30, 97):
         z = np.zeros(blocks + 1, np.float32)
@@ -144,7 +160,6 @@ def test_every_block_and_thread_runs_once_in_random_order(module: EmulatedModule
 def test_a_misaligned_vector(module: EmulatedModule) -> None:
     space = np.zeros(72, np.float32)
     x = space[(-space.ctypes.data // 4) % 4 :][:68]
-    y = x[:4].copy()
     aligned = np.zeros(8, np.float32)
     y = aligned[(-aligned.ctypes.data // 4) % 4 :][:4]
     module.launch("vector_load", (1,), (1,), 0, [y, x])

@@ -1,4 +1,4 @@
-"""Whole kernels from NVRTC against numpy: arithmetic, shared memory, barriers, atomics, asynchronous copies."""
+"""Whole kernels from NVRTC against numpy: arithmetic, shared memory, barriers, atomics, copies."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ SOURCE = r"""
 __constant__ float table[5] = {1, 2, 3, 4, 5.5f};
 __device__ int counted;
 
-extern "C" __global__ void __launch_bounds__(256) functions(float* __restrict__ y, const float* __restrict__ x, int n) {
+extern "C" __global__ void __launch_bounds__(256) functions(float* __restrict__ y,
+                                                                   const float* __restrict__ x, int n) {
   int i = blockIdx.x * blockDim.x + threadIdx.x;
   if (i >= n) return;
   float v = x[i], w = fabsf(v);
@@ -23,7 +24,8 @@ extern "C" __global__ void __launch_bounds__(256) functions(float* __restrict__ 
   y[4 * n + i] = v / (1.5f + w); y[5 * n + i] = sinf(v); y[6 * n + i] = logf(w); y[7 * n + i] = powf(w, 1.7f);
   y[8 * n + i] = 1 / (1 + __expf(-v)); y[9 * n + i] = rintf(v); y[10 * n + i] = floorf(v);
   y[11 * n + i] = fmaxf(v, 0); y[12 * n + i] = rsqrtf(w); y[13 * n + i] = cosf(v); y[14 * n + i] = roundf(v);
-  y[15 * n + i] = fmodf(v, 0.7f); y[16 * n + i] = __fdividef(v, 3.0f) + table[i % 5]; y[17 * n + i] = log1pf(w);
+  y[15 * n + i] = fmodf(v, 0.7f); y[16 * n + i] = __fdividef(v, 3.0f) + table[i % 5];
+  y[17 * n + i] = log1pf(w);
   y[18 * n + i] = expm1f(v); y[19 * n + i] = atanf(v); y[20 * n + i] = truncf(v); y[21 * n + i] = cbrtf(v);
   y[22 * n + i] = sinf(v * 1e5f); y[23 * n + i] = isnan(v) || isinf(v) ? 1 : __saturatef(v);
 }
@@ -44,7 +46,8 @@ extern "C" __global__ void integers(long long* y, const int* a, const int* b, in
 extern "C" __global__ void doubles(double* y, const double* a, const double* b, int n) {
   int i = blockIdx.x * blockDim.x + threadIdx.x;
   if (i >= n) return;
-  y[i] = a[i] / b[i]; y[n + i] = sqrt(fabs(a[i])); y[2 * n + i] = exp(a[i]); y[3 * n + i] = fma(a[i], b[i], 1.0);
+  y[i] = a[i] / b[i]; y[n + i] = sqrt(fabs(a[i])); y[2 * n + i] = exp(a[i]);
+  y[3 * n + i] = fma(a[i], b[i], 1.0);
   y[4 * n + i] = fmax(a[i], b[i]); y[5 * n + i] = floor(a[i]); y[6 * n + i] = (float)a[i];
   y[7 * n + i] = __dadd_rd(a[i], b[i]); y[8 * n + i] = __dadd_ru(a[i], b[i]); y[9 * n + i] = (int)a[i];
   y[10 * n + i] = __double2float_rd(a[i]); y[11 * n + i] = __fadd_ru((float)a[i], (float)b[i]);
@@ -104,7 +107,8 @@ extern "C" __global__ void stages(float* y, const float* x, int n) {
   auto copy = [&](int stage, int from) {
     unsigned to = (unsigned)__cvta_generic_to_shared(&s[stage][t * 4]);
     int left = max(0, min(16, (n - from - t * 4) * 4));
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" :: "r"(to), "l"(x + from + t * 4), "r"(left));
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
+      :: "r"(to), "l"(x + from + t * 4), "r"(left));
     asm volatile("cp.async.commit_group;");
   };
   copy(0, 0);
@@ -207,7 +211,15 @@ def test_doubles_and_directed_rounding(module: EmulatedModule) -> None:
     a, b = rng.standard_normal(n) * 5, rng.standard_normal(n)
     y = np.zeros((14, n))
     module.launch("doubles", (2,), (256,), 0, [y, a, b, np.int32(n)])
-    exact = [a / b, np.sqrt(abs(a)), None, None, np.maximum(a, b), np.floor(a), a.astype(np.float32).astype(float)]
+    exact = [
+        a / b,
+        np.sqrt(abs(a)),
+        None,
+        None,
+        np.maximum(a, b),
+        np.floor(a),
+        a.astype(np.float32).astype(float),
+    ]
     for row, expected in zip(y, exact, strict=False):
         if expected is not None:
             np.testing.assert_array_equal(row, expected)
@@ -307,7 +319,9 @@ def test_parameters_that_are_no_pointers(module: EmulatedModule) -> None:
 @pytest.mark.parametrize("arch", ["compute_75", "compute_87", "compute_90"])
 def test_other_chips_and_no_checks_give_the_same(arch: str) -> None:
     n = 64
-    source = SOURCE[SOURCE.index('extern "C" __global__ void sum_rows') : SOURCE.index('extern "C" __global__ void count')]
+    source = SOURCE[
+        SOURCE.index('extern "C" __global__ void sum_rows') : SOURCE.index('extern "C" __global__ void count')
+    ]
     rng = np.random.default_rng(21)
     a, b = (rng.standard_normal((n, n), dtype=np.float32) for _ in range(2))
     results = []

@@ -40,7 +40,12 @@ FORMS = (
     *(Form(16, k, "f16", "f16", c) for k in (8, 16) for c in ("f32", "f16")),
     *(Form(16, k, "bf16", "bf16", "f32") for k in (8, 16)),
     *(Form(16, k, "tf32", "tf32", "f32") for k in (4, 8)),
-    *(Form(m, k, a, b, "s32") for m, k in ((8, 16), (16, 16), (16, 32)) for a in ("s8", "u8") for b in ("s8", "u8")),
+    *(
+        Form(m, k, a, b, "s32")
+        for m, k in ((8, 16), (16, 16), (16, 32))
+        for a in ("s8", "u8")
+        for b in ("s8", "u8")
+    ),
 )
 
 
@@ -49,15 +54,11 @@ def mma_source(form: Form) -> str:
     kind = "f" if form.c == "f32" else "r"
     word = "float" if kind == "f" else "unsigned"
     numbers = iter(range(100))
-    text = ", ".join(
-        "{" + ",".join(f"%{next(numbers)}" for _ in range(count)) + "}" for count in (c, a, b)
-    )
+    text = ", ".join("{" + ",".join(f"%{next(numbers)}" for _ in range(count)) + "}" for count in (c, a, b))
     text += ", {" + ",".join(f"%{number}" for number in range(c)) + "}"
     outputs = ", ".join(f'"+{kind}"(d[{n}])' for n in range(c))
     inputs = ", ".join([*(f'"r"(a[{n}])' for n in range(a)), *(f'"r"(b[{n}])' for n in range(b))])
-    instruction = (
-        f"mma.sync.aligned.m{form.m}n8k{form.k}.row.col.{form.c}.{form.a}.{form.b}.{form.c}"
-    )
+    instruction = f"mma.sync.aligned.m{form.m}n8k{form.k}.row.col.{form.c}.{form.a}.{form.b}.{form.c}"
     return f"""
 extern "C" __global__ void {form.name}({word}* out, const unsigned* a, const unsigned* b) {{
   {word} d[{c}];
@@ -71,7 +72,8 @@ extern "C" __global__ void {form.name}({word}* out, const unsigned* a, const uns
 OTHERS = r"""
 extern "C" __global__ void shuffles(float* y, const float* x) {
   int t = threadIdx.x; float v = x[t];
-  y[t] = __shfl_sync(~0u, v, 5); y[32 + t] = __shfl_up_sync(~0u, v, 3); y[64 + t] = __shfl_down_sync(~0u, v, 7);
+  y[t] = __shfl_sync(~0u, v, 5); y[32 + t] = __shfl_up_sync(~0u, v, 3);
+  y[64 + t] = __shfl_down_sync(~0u, v, 7);
   y[96 + t] = __shfl_xor_sync(~0u, v, 9); y[128 + t] = __shfl_sync(~0u, v, t * 7, 8);
   y[160 + t] = __shfl_up_sync(~0u, v, 2, 8); y[192 + t] = __shfl_down_sync(~0u, v, 1, 16);
   y[224 + t] = __shfl_xor_sync(~0u, v, 12, 8);
@@ -163,10 +165,14 @@ def position_in_c(lane: int, i: int) -> tuple[int, int]:
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: form.name)
 def test_mma_is_the_product_of_the_fragments(module: EmulatedModule, form: Form) -> None:
     rng = np.random.default_rng([7, FORMS.index(form)])
-    a_count, b_count, c_count = (count * n for count, n in zip(form.registers, (form.elements, form.elements, 1), strict=True))
+    a_count, b_count, c_count = (
+        count * n for count, n in zip(form.registers, (form.elements, form.elements, 1), strict=True)
+    )
     if form.c == "s32":
-        a, b = (rng.integers(-128, 128, shape) & (255 if kind == "u8" else -1)
-                for shape, kind in (((form.m, form.k), form.a), ((form.k, 8), form.b)))
+        a, b = (
+            rng.integers(-128, 128, shape) & (255 if kind == "u8" else -1)
+            for shape, kind in (((form.m, form.k), form.a), ((form.k, 8), form.b))
+        )
         c = rng.integers(-(10**6), 10**6, (form.m, 8))
     else:
         a = rng.standard_normal((form.m, form.k), dtype=np.float32)
@@ -234,4 +240,6 @@ def test_ldmatrix_hands_out_rows_and_columns(module: EmulatedModule) -> None:
     module.launch("matrices", (1,), (32,), 0, [y, x])
     plain = np.ascontiguousarray(x).view(np.uint32).reshape(4, 32)
     transposed = np.ascontiguousarray(x.transpose(0, 2, 1)).view(np.uint32).reshape(4, 32)
-    np.testing.assert_array_equal(y.reshape(11, 32), np.concatenate((plain, transposed, plain[:2], transposed[:1])))
+    np.testing.assert_array_equal(
+        y.reshape(11, 32), np.concatenate((plain, transposed, plain[:2], transposed[:1]))
+    )
