@@ -98,7 +98,7 @@ def product_cycles(product: Product, knobs: Knobs, gpu: Gpu) -> float | None:
         or (split > 1 and blocks >= 8 * gpu.processors)
     ):
         return None
-    return _tiled_cycles(Cut(product, *shape, slices), gpu)
+    return _tiled_cycles(Cut.of(product, knobs), gpu)
 
 
 def _tiled_cycles(cut: Cut, gpu: Gpu) -> float | None:

@@ -185,7 +185,7 @@ class _Tiles:
         if self.padded:
             self.top = writer.local("top", (count,), "int32")
             self.left = writer.local("left", (count,), "int32")
-        else:
+        elif product.rows % self.cut.block_rows:
             self.there = writer.local("there", (count,), "int32")
         size = conv.out_height * conv.out_width
         for number in range(count):
