@@ -176,6 +176,7 @@ CATALOGUE: dict[str, Code] = {
     "DC472": Code("converter of a custom operator failed", 1),
     "DC523": Code("two C files of operators have one name", 1),
     "DC524": Code("no compiler for CUDA kernels", 2),
+    "DC525": Code("weights too large for the precision", 1),
     "DC530": Code("much time for little arithmetic", 0),
     "DC531": Code("weights too large for the target's memory", 1),
     "DC532": Code("activations too large for the target's memory", 1),
