@@ -10,11 +10,16 @@ from typing import Any
 from deploycc.tvm_api import cuda_target, ir, s_tir, structural_walk, tirx, transform, tvm
 from deploycc.types import Gpu, Launch
 
-PRELUDE = Path(__file__).resolve().parent.parent.parent / "device" / "prelude.cuh"
-"""What kernels call besides CUDA's own functions."""
+_DEVICE = Path(__file__).resolve().parent.parent.parent / "device"
 
 _AXES = ("blockIdx.x", "blockIdx.y", "blockIdx.z", "threadIdx.x", "threadIdx.y", "threadIdx.z")
 _SHARED = "tirx.use_dyn_shared_memory"
+
+
+def prelude() -> str:
+    """What kernels call besides CUDA's own functions: ``prelude.cuh``, then the folder's others by name."""
+    others = sorted(path for path in _DEVICE.glob("*.cuh") if path.stem != "prelude")
+    return "".join(path.read_text(encoding="ascii") for path in (_DEVICE / "prelude.cuh", *others))
 
 
 @dataclass(frozen=True)
