@@ -166,7 +166,13 @@ CATALOGUE: dict[str, Code] = {
     "DC509": Code("CPU or feature that LLVM does not know", 2),
     "DC510": Code("target without that unit or version", 2),
     "DC511": Code("option without a meaning for another compiler's target", 2),
-    "DC512": Code("target that deploycc does not compile for yet", 2),
+    "DC512": Code("target that deploycc does not compile for", 2),
+    "DC513": Code("unknown GPU chip", 2),
+    "DC514": Code("GPU chips of one architecture", 2),
+    "DC515": Code("target that cannot have a GPU", 2),
+    "DC516": Code("precision without a meaning", 2),
+    "DC517": Code("precision that a chip has not", 2),
+    "DC518": Code("node that a GPU package runs on the processor", 0),
     # DC520-DC549: planning
     "DC520": Code("operator without a kernel of its own", 1),
     "DC521": Code("shape known at run time only", 1),
@@ -218,6 +224,11 @@ CATALOGUE: dict[str, Code] = {
     "DC727": Code("broken ELF file", 1),
     "DC730": Code("no space left for the package", 2),
     "DC731": Code("package cannot be written", 2),
+    "DC732": Code("form that a package for GPUs cannot have", 2),
+    "DC733": Code("GPU code for another chip, or broken", 1),
+    "DC734": Code("GPU code without a kernel that is launched", 1),
+    "DC735": Code("launch beyond a chip's limits", 1),
+    "DC736": Code("library that needs a GPU's driver to load", 1),
     # DC750-DC799: usage, limits and the machine
     "DC753": Code("output folder holds something else", 2),
     "DC755": Code("a stage took too long", 1),
@@ -308,6 +319,11 @@ CATALOGUE: dict[str, Code] = {
     "DC861": Code("model that neither package was built from", 2),
     # DC870-DC879: memory
     "DC870": Code("more memory than --max-memory", 1),
+    # DC880-DC889: kernels of a GPU run on the processor
+    "DC880": Code("PTX that is not understood", 1),
+    "DC881": Code("GPU kernel failed", 1),
+    "DC882": Code("launch that does not fit its kernel", 2),
+    "DC883": Code("processor that runs no GPU kernels", 2),
 }
 
 

@@ -11,15 +11,14 @@ from deploycc.tvm_api import cuda_target, ir, s_tir, structural_walk, tirx, tran
 from deploycc.types import Gpu, Launch
 
 _DEVICE = Path(__file__).resolve().parent.parent.parent / "device"
+PRELUDE = (
+    _DEVICE / "prelude.cuh",
+    *sorted(path for path in _DEVICE.glob("*.cuh") if path.name != "prelude.cuh"),
+)
+"""What stands before every program: what kernels call besides CUDA's own functions."""
 
 _AXES = ("blockIdx.x", "blockIdx.y", "blockIdx.z", "threadIdx.x", "threadIdx.y", "threadIdx.z")
 _SHARED = "tirx.use_dyn_shared_memory"
-
-
-def prelude() -> str:
-    """What kernels call besides CUDA's own functions: ``prelude.cuh``, then the folder's others by name."""
-    others = sorted(path for path in _DEVICE.glob("*.cuh") if path.stem != "prelude")
-    return "".join(path.read_text(encoding="ascii") for path in (_DEVICE / "prelude.cuh", *others))
 
 
 @dataclass(frozen=True)
