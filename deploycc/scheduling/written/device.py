@@ -15,7 +15,6 @@ from deploycc.scheduling.placing import BOUND_BY_HAND, ON_DEVICE
 from deploycc.scheduling.written.writing import FusedKernel, Index, Writer, sequence
 from deploycc.tvm_api import ir, s_tir, tirx
 
-_HALVES = ("float16", "bfloat16")
 _BLOCK, _THREAD = "blockIdx", "threadIdx"
 
 
@@ -58,22 +57,6 @@ class DeviceWriter(Writer):
                 body = _bound(variable, size, f"{kind}.{'xyz'[number]}", body)
         self._bodies[-1].append(body)
 
-    def load(self, buffer: Any, *indices: Index) -> Any:
-        """The element of ``buffer`` at ``indices``; float32 of one that is stored in half of the bytes."""
-        value = super().load(buffer, *indices)
-        dtype = str(value.ty.dtype)
-        return tirx.Cast(_as(dtype, "float32"), value) if dtype.startswith(_HALVES) else value
-
-    def store(self, buffer: Any, value: Any, *indices: Index) -> None:
-        """``buffer[indices] = value``, rounded where that is stored in half; what came from one is copied."""
-        dtype = str(buffer.ty.dtype)
-        if dtype in _HALVES and not isinstance(value, int | float):
-            if isinstance(value, tirx.Cast) and str(value.value.ty.dtype).startswith(dtype):
-                value = value.value
-            elif not str(value.ty.dtype).startswith(dtype):
-                value = tirx.Cast(_as(str(value.ty.dtype), dtype), value)
-        super().store(buffer, value, *indices)
-
     def local(self, name: str, shape: Sequence[int], dtype: str = "float32") -> Any:
         """A buffer of each thread, in registers where all indices are constants after unrolling."""
         return self._allocate(name, shape, dtype, "local")
@@ -106,7 +89,7 @@ class DeviceWriter(Writer):
 
     def address(self, buffer: Any, *indices: Index) -> Any:
         """The address of ``buffer[indices]``, to hand to a function."""
-        return tirx.address_of(super().load(buffer, *indices))
+        return tirx.address_of(self.load(buffer, *indices))
 
     def vector(self, buffer: Any, lanes: int, *indices: Index) -> Any:
         """``lanes`` elements from ``buffer[indices]`` on, aligned to all of them, in one load."""
@@ -135,12 +118,6 @@ class DeviceWriter(Writer):
         realize = s_tir.SBlockRealize([], tirx.IntImm("bool", 1), root)
         made = tirx.PrimFunc(parameters, realize, function.ret_type, function.attrs)
         return made.with_attrs({ON_DEVICE: len(self._scratch), BOUND_BY_HAND: 1})
-
-
-def _as(dtype: str, element: str) -> str:
-    """``element`` with the lanes of ``dtype``."""
-    _, x, lanes = dtype.partition("x")
-    return element + x + lanes
 
 
 def _bound(variable: Any, extent: int, tag: str, body: Any) -> Any:
