@@ -11,6 +11,8 @@ are packed channel by channel, the sum one behind the other.
 
 from __future__ import annotations
 
+import functools
+
 from deploycc.operators import Algorithm, Conv2d, Match, Skip
 from deploycc.scheduling.kernel import TASK_ANNOTATION
 from deploycc.scheduling.written import tensor_tiles
@@ -41,6 +43,7 @@ def match(task, target):
     return Match(task, target)
 
 
+@functools.cache
 def product(conv):
     """The product of matrices that the convolution is, group by group."""
     inside, outside = conv.in_channels // conv.groups, conv.out_channels // conv.groups

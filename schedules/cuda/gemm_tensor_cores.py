@@ -10,6 +10,7 @@ The right side is packed column by column.
 
 from __future__ import annotations
 
+import functools
 import math
 
 from deploycc.operators import Algorithm, Match, MatMul, Skip
@@ -33,6 +34,7 @@ def match(task, target):
     return Match(task, target)
 
 
+@functools.cache
 def product(matmul):
     """Every element of the leading axes is a row."""
     rows = math.prod(matmul.leading)

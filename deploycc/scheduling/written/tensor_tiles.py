@@ -8,6 +8,7 @@ over blocks too, one that leaves parts of sums in memory and one that adds them 
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ KNOBS: Mapping[str, tuple[int, ...]] = {
     "rows": (16, 32, 64, 128),
     "columns": (32, 64, 128, 256),
     "warps": (1, 2, 4, 8),
-    "slices": (1, 2, 4),
+    "slices": (1, 2),
     "pieces": (4, 8),
     "stages": (2, 3, 4),
     "parts": (1, 2, 4, 8, 16),
@@ -50,7 +51,7 @@ _LAUNCH_SECONDS = 2.5e-6
 _NEXT_LAUNCH_SECONDS = 1.5e-6
 """Of a second launch that waits for the first."""
 
-_LATENCY = 700.0
+_LATENCY = 600.0
 """Cycles until a load from memory is there."""
 
 _L2_BYTES = 32.0
@@ -129,21 +130,8 @@ class Tile:
 
     @classmethod
     def of(cls, knobs: Knobs) -> Tile | None:
-        """``None`` where the warps cannot share the block's product."""
-        rows, columns, warps = knobs["rows"], knobs["columns"], knobs["warps"]
-        best: tuple[int, int, int] | None = None
-        for down in (1, 2, 4, 8):
-            across = warps // down
-            if not across or rows % (16 * down) or columns % (8 * across):
-                continue
-            read = rows // down + columns // across
-            if best is None or read < best[0]:
-                best = (read, down, across)
-        if best is None or knobs["pieces"] // 2 % knobs["slices"]:
-            return None
-        return cls(
-            rows, columns, *best[1:], knobs["slices"], knobs["pieces"], knobs["stages"], knobs["parts"]
-        )
+        """``None`` where the warps cannot share the block's product, or hold more than registers do."""
+        return _tile(*(knobs[name] for name in KNOBS))
 
     @property
     def tall(self) -> int:
@@ -174,62 +162,86 @@ class Tile:
         return 40 + 4 * self.tall * self.wide + 4 * self.tall + 2 * self.wide + 3 * left + held
 
 
+@functools.cache
+def _tile(
+    rows: int, columns: int, warps: int, slices: int, pieces: int, stages: int, parts: int
+) -> Tile | None:
+    best: tuple[int, int, int] | None = None
+    for down in (1, 2, 4, 8):
+        across = warps // down
+        if not across or rows % (16 * down) or columns % (8 * across):
+            continue
+        read = rows // down + columns // across
+        if best is None or read < best[0]:
+            best = (read, down, across)
+    if best is None or pieces // 2 % slices or warps * slices > 16:
+        return None
+    tile = Tile(rows, columns, best[1], best[2], slices, pieces, stages, parts)
+    return None if tile.tall * tile.wide > 32 else tile
+
+
+@functools.cache
+def _resident(
+    tile: Tile, staged: bool, threads: int, registers: int, shared: int, shared_of_block: int
+) -> int:
+    """How many blocks a processor of so many threads, registers and bytes of shared memory takes at once."""
+    used = tile.registers(staged)
+    if used > 240 or tile.shared_bytes > shared_of_block:
+        return 0
+    of_registers = registers // (used * tile.threads)
+    return min(threads // tile.threads, of_registers, shared // (tile.shared_bytes + 1024), 16)
+
+
 def cost(product: Product, target: Target, knobs: Knobs) -> float | None:
     """Cycles of the chip, ``None`` for knobs that do not fit it or the product.
 
     A processor takes its blocks in rounds of as many as fit.  In a round the slowest of tensor cores, shared
     memory, level-2 cache and waiting for the next stage decides; memory bounds it all from below.
     """
+    rows, columns, parts = knobs["rows"], knobs["columns"], knobs["parts"]
+    if (rows > 16 and rows >= 2 * product.rows) or (columns > 32 and columns >= 2 * product.columns):
+        return None
     gpu = target.gpu
     assert gpu is not None
-    if not _fits_product(product, knobs):
-        return None
     each = factors_in_piece(target.precision)
     stages = -(-product.inner // (knobs["pieces"] * each))
     asynchronous = gpu.capability >= (8, 0)
     if knobs["stages"] > max(2, min(stages + 1, 4 if asynchronous else 2)):
         return None
-    if knobs["parts"] > 1 and stages // knobs["parts"] < 2:
+    blocks = -(-product.rows // rows) * -(-product.columns // columns) * product.groups
+    if parts > 1 and (stages // parts < 2 or blocks * parts > 4 * gpu.processors):
         return None
     tile = Tile.of(knobs)
-    if tile is None or tile.tall * tile.wide > 32:
+    if tile is None:
         return None
     lanes = _lanes(product, each)
-    registers = tile.registers(staged=not asynchronous or lanes * (16 // each) < 4)
-    if registers > 240 or registers * tile.threads > gpu.registers_per_processor:
-        return None
-    if tile.shared_bytes > gpu.shared_bytes_per_block:
-        return None
-    resident = min(
-        gpu.threads_per_processor // tile.threads,
-        gpu.registers_per_processor // (registers * tile.threads),
-        gpu.shared_bytes_per_processor // (tile.shared_bytes + 1024),
-        16,
+    resident = _resident(
+        tile,
+        not asynchronous or lanes * (16 // each) < 4,
+        gpu.threads_per_processor,
+        gpu.registers_per_processor,
+        gpu.shared_bytes_per_processor,
+        gpu.shared_bytes_per_block,
     )
-    down, across = -(-product.rows // tile.rows), -(-product.columns // tile.columns)
-    blocks = down * across * product.groups * tile.parts
-    own = -(-stages // tile.parts)
-    total, left = 0.0, -(-blocks // gpu.processors)
+    if not resident:
+        return None
+    own = -(-stages // parts)
+    total, left = 0.0, -(-blocks * parts // gpu.processors)
     while left > 0:
-        together = min(left, max(1, resident))
+        together = min(left, resident)
         rounds = left // together
         step = _step_cycles(tile, gpu, target.precision, each, lanes, together)
-        total += rounds * (_LATENCY + own * step + 200 + together * tile.rows * tile.columns / 32)
+        total += rounds * (_LATENCY + own * step + 200 + together * rows * columns / 32)
         left -= rounds * together
     size = 16 // each
     results = product.rows * product.columns * product.groups
     moved = size * (product.left_elements + product.groups * product.columns * product.inner + results)
-    cycles = max(total, moved / gpu.bytes_per_second * gpu.clock_hz)
-    if tile.parts > 1:
+    memory = moved / gpu.bytes_per_second * gpu.clock_hz
+    cycles = max(total, memory) + min(total, memory) / 4  # they overlap, but never wholly
+    if parts > 1:
         cycles += _NEXT_LAUNCH_SECONDS * gpu.clock_hz
-        cycles += 2 * results * 4 * tile.parts / (_L2_BYTES * gpu.processors)
+        cycles += 2 * results * 4 * parts / (_L2_BYTES * gpu.processors)
     return _LAUNCH_SECONDS * gpu.clock_hz + cycles
-
-
-def _fits_product(product: Product, knobs: Knobs) -> bool:
-    """Whether the block is not much larger than the product."""
-    rows, columns = knobs["rows"], knobs["columns"]
-    return (rows == 16 or rows < 2 * product.rows) and (columns == 32 or columns < 2 * product.columns)
 
 
 def _lanes(product: Product, each: int) -> int:
@@ -248,8 +260,9 @@ def _step_cycles(tile: Tile, gpu: Gpu, precision: Precision, each: int, lanes: i
     written = (tile.rows + tile.columns) * tile.pieces * PIECE
     found = tile.rows * tile.pieces * (each // lanes) * 10 / 128  # instructions that find the factors
     slowest = max(multiply, (read + written) / 128, written / _L2_BYTES) + found
-    ahead = tile.stages - 1 if gpu.capability >= (8, 0) else 0.7
-    return max(together * slowest, _LATENCY / ahead) + 30
+    waiting = _LATENCY / (tile.stages - 1 if gpu.capability >= (8, 0) else 0.7)
+    # Latencies vary: what waits little at best still waits at times, unless other blocks have work.
+    return max(together * slowest, waiting) + 0.15 * waiting / together + 30
 
 
 Place = Callable[[Any, Any], tuple[Index, ...]]
