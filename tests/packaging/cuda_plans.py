@@ -80,10 +80,8 @@ static int32_t scale(const uint32_t grid[3], const uint32_t block[3], uint32_t s
         snprintf(error, 256, "a trap");
         return 1;
     }
-    for (int i = 0; i < 1000 + (x[0] == -555.0f ? 100000 : 0); i++) {
-        t[i] = x[i % 1000] * w[i % 1000];
-        if (i > 9000) break;
-    }
+    const int end = x[0] == -555.0f ? 6140 : 1000; /* up to the guard zone behind the handle's memory */
+    for (int i = 0; i < end; i++) t[i] = x[i % 1000] * w[i % 1000];
     return 0;
 }
 
@@ -163,7 +161,8 @@ def module(arch: str = "sm_90") -> Path:
     headers = Path(__file__).parents[2] / "deploycc"
     subprocess.run(
         [
-            *(plans.zig(), "cc", "-O1", "-shared", "-fPIC", "-fno-sanitize=undefined", "module.c"),
+            *(plans.zig(), "cc", "-target", TARGET.linker.triple, "-fno-sanitize=undefined"),
+            *("-O1", "-shared", "-fPIC", "module.c"),
             *(
                 f"-I{headers / 'emulating' / 'driver'}",
                 f"-I{headers / 'runtime' / 'cuda'}",

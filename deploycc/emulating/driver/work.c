@@ -268,7 +268,7 @@ EXPORT cu_result cuEventCreate(cu_event *event, uint32_t flags) {
     if (made == NULL) {
         return emulated_leave(CU_OUT_OF_MEMORY);
     }
-    made->is_timed = (flags & CU_EVENT_DISABLE_TIMING) == 0;
+    made->is_timed = (flags & CU_EVENT_UNTIMED) == 0;
     emulated_live[LIVE_EVENTS]++;
     *event = made;
     return emulated_leave(CU_OK);

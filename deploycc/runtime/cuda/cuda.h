@@ -96,6 +96,8 @@ void dcc_device_leave(const dcc_cuda_device *device);
  * may be NULL, `device` too; gives the status. */
 dcc_status dcc_device_fail(dcc_cuda_handle *handle, dcc_cuda_device *device, cu_result result, const char *symbol,
                            const char *purpose);
+/* The same for a device whose context an earlier error has cost. */
+dcc_status dcc_device_lost(dcc_cuda_handle *handle, const dcc_cuda_device *device);
 dcc_status dcc_no_memory(dcc_cuda_handle *handle, dcc_cuda_device *device, cu_result result, const char *symbol,
                          const char *purpose, uint64_t bytes);
 

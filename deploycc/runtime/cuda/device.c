@@ -49,13 +49,20 @@ static dcc_status fail_with(const dcc_driver *driver, dcc_cuda_handle *handle, d
     }
     char text[DCC_ERROR_BYTES];
     (void)snprintf(text, sizeof text, "%s: %s (%.90s) %s%s", symbol, name, meaning, purpose,
-                   sticky ? "; the process can use this GPU no longer" : "");
+                   sticky ? "; the process cannot use this GPU any longer" : "");
     return tell(handle, DCC_ERROR_DEVICE, text);
 }
 
 dcc_status dcc_device_fail(dcc_cuda_handle *handle, dcc_cuda_device *device, cu_result result, const char *symbol,
                            const char *purpose) {
     return fail_with(device->driver, handle, device, result, symbol, purpose);
+}
+
+dcc_status dcc_device_lost(dcc_cuda_handle *handle, const dcc_cuda_device *device) {
+    const char *name, *meaning;
+    name_error(device->driver, atomic_load(&device->lost), &name, &meaning);
+    return dcc_fail(handle == NULL ? NULL : handle->host, (dcc_status)DCC_ERROR_DEVICE,
+                    "an earlier error cost this process the GPU: %s (%.90s)", name, meaning);
 }
 
 dcc_status dcc_no_memory(dcc_cuda_handle *handle, dcc_cuda_device *device, cu_result result, const char *symbol,
@@ -372,10 +379,7 @@ dcc_cuda_device *dcc_device_acquire(const dcc_cuda_model *model, int32_t ordinal
         device = device->next;
     }
     if (device != NULL && atomic_load(&device->lost) != 0) {
-        const char *name, *meaning;
-        name_error(driver, atomic_load(&device->lost), &name, &meaning);
-        *status = dcc_fail(NULL, (dcc_status)DCC_ERROR_DEVICE,
-                           "the GPU was lost to this process by an earlier error: %s (%.90s)", name, meaning);
+        *status = dcc_device_lost(NULL, device);
         device = NULL;
     } else if (device != NULL) {
         device->references++;

@@ -41,7 +41,7 @@ enum {
 };
 
 enum { CU_MEMORY_HOST = 1, CU_MEMORY_DEVICE = 2 };                  /* CUmemorytype */
-enum { CU_STREAM_NON_BLOCKING = 1, CU_EVENT_DISABLE_TIMING = 2, CU_HOST_PORTABLE = 1 };
+enum { CU_STREAM_APART = 1, CU_EVENT_UNTIMED = 2, CU_HOST_PORTABLE = 1 };
 enum { CU_FUNCTION_MAX_DYNAMIC_SHARED = 8 };                        /* CUfunction_attribute */
 enum { CU_POINTER_MEMORY_TYPE = 2 };                                /* CUpointer_attribute */
 enum { CU_JIT_ERROR_LOG = 5, CU_JIT_ERROR_LOG_BYTES = 6 };          /* CUjit_option */

@@ -154,14 +154,14 @@ static dcc_status make_tables(dcc_cuda_handle *handle) {
 
 static dcc_status make_events(dcc_cuda_handle *handle) {
     const dcc_driver *driver = handle->device->driver;
-    cu_result result = driver->stream_create(&handle->stream, CU_STREAM_NON_BLOCKING);
+    cu_result result = driver->stream_create(&handle->stream, CU_STREAM_APART);
     if (result != CU_OK) {
         handle->stream = NULL;
         return dcc_device_fail(NULL, handle->device, result, "cuStreamCreate", "when a handle was made");
     }
     handle->last_stream = handle->stream;
     handle->last_known = 1;
-    result = driver->event_create(&handle->done, CU_EVENT_DISABLE_TIMING);
+    result = driver->event_create(&handle->done, CU_EVENT_UNTIMED);
     if (result != CU_OK) {
         handle->done = NULL;
         return dcc_device_fail(NULL, handle->device, result, "cuEventCreate", "when a handle was made");

@@ -24,7 +24,7 @@ dcc_status dcc_cuda_stream_create(dcc_cuda_handle *handle, void **stream) {
         return status;
     }
     cu_stream made = NULL;
-    const cu_result result = handle->device->driver->stream_create(&made, CU_STREAM_NON_BLOCKING);
+    const cu_result result = handle->device->driver->stream_create(&made, CU_STREAM_APART);
     *stream = result == CU_OK ? (void *)made : NULL;
     return told(handle, result, "cuStreamCreate", "for a new stream");
 }

@@ -25,11 +25,11 @@ dcc_status dcc_cuda_enter(dcc_cuda_handle *handle, const char *function) {
     if (status != DCC_OK) {
         return status;
     }
-    const cu_result lost = atomic_load(&handle->device->lost);
-    const cu_result result = lost != 0 ? lost : dcc_device_enter(handle->device);
-    if (result != CU_OK) {
-        status = lost != 0 ? dcc_device_fail(handle, handle->device, result, function, "in an earlier run")
-                           : dcc_device_fail(handle, handle->device, result, "cuCtxPushCurrent_v2", "at a call's start");
+    const int lost = atomic_load(&handle->device->lost) != 0;
+    const cu_result result = lost ? CU_OK : dcc_device_enter(handle->device);
+    if (lost || result != CU_OK) {
+        status = lost ? dcc_device_lost(handle, handle->device)
+                      : dcc_device_fail(handle, handle->device, result, "cuCtxPushCurrent_v2", "at a call's start");
         dcc_leave(handle->host);
     }
     return status;
@@ -81,7 +81,7 @@ static void copy_out(dcc_cuda_handle *handle, void *const *outputs) {
 }
 
 static dcc_status fail_run(dcc_cuda_handle *handle, cu_result result, const char *symbol) {
-    return dcc_device_fail(handle, handle->device, result, symbol, "in a run");
+    return dcc_device_fail(handle, handle->device, result, symbol, "in a run (of an observed one the step is told)");
 }
 
 static dcc_status wait_for(dcc_cuda_handle *handle, cu_stream stream) {
