@@ -169,8 +169,8 @@ class Frame:
         found = self.find(text)
         if found is not None and found[1] == "pred":
             return found[0]
-        if text in ("0", "1"):
-            return text
+        if re.fullmatch(r"-?\d+", text):  # the compiler writes -1 for true
+            return str(int(text != "0"))
         raise refusal(instruction.line, f"not a predicate: {text}", got=str(instruction))
 
     def assign(self, instruction: Instruction, text: str, expression: str, kind: str) -> str:

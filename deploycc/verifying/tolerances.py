@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from deploycc.tolerances import RELATIVE_TOLERANCE, SHARP
+from deploycc.tolerances import RELATIVE_TOLERANCE, SHARP, precision_tolerance
 from deploycc.types import DeployccError, Diagnostic
 
 UNIT_ROUNDOFF: Mapping[str, float] = {
@@ -111,6 +111,7 @@ def output_tolerances(
     ``own_error`` is by output how far the reference may be off, ``computed_in`` the coarsest float type that
     the network computes in, where they are known.
     """
+    precision = manifest.get("precision", {"name": "fp32", "error": []})
     found = []
     for number, (tensor, roundings) in enumerate(
         zip(manifest["outputs"], output_roundings(manifest), strict=True)
@@ -119,6 +120,9 @@ def output_tolerances(
         if dtype in UNIT_ROUNDOFF and UNIT_ROUNDOFF.get(computed_in, 0.0) > UNIT_ROUNDOFF[dtype]:
             dtype = computed_in
         allowed = widened(depth_tolerance(dtype, roundings), dtype, own_error[number] if own_error else 0.0)
+        if precision["name"] != "fp32" and str(tensor["dtype"]) in UNIT_ROUNDOFF:
+            measured = precision["error"][number]["max_scaled"] if precision["error"] else 0.0
+            allowed += precision_tolerance(precision["name"], measured)
         found.append(overrides.get(tensor["name"], overrides.get("", allowed)))
     return found
 
