@@ -307,6 +307,11 @@ CATALOGUE: dict[str, Code] = {
     "DC861": Code("model that neither package was built from", 2),
     # DC870-DC879: memory
     "DC870": Code("more memory than --max-memory", 1),
+    # DC880-DC889: kernels of a GPU run on the processor
+    "DC880": Code("PTX that is not understood", 1),
+    "DC881": Code("GPU kernel failed", 1),
+    "DC882": Code("launch that does not fit its kernel", 2),
+    "DC883": Code("processor that runs no GPU kernels", 2),
 }
 
 

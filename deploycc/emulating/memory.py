@@ -1,0 +1,230 @@
+"""mov, loads and stores, atomic operations, asynchronous copies."""
+
+from __future__ import annotations
+
+from deploycc.emulating.frame import Frame, Handler, c_type
+from deploycc.emulating.integers import INTEGER_TYPES, unknown
+from deploycc.emulating.syntax import WIDTHS, Instruction, refusal
+
+HANDLERS: dict[str, Handler] = {}
+
+_SPACES = ("param", "shared", "local", "const", "global")
+_SHARED = ("shared", "shared@cta")
+_IGNORED = {
+    *("nc", "volatile", "relaxed", "acquire", "release", "acq_rel", "weak", "cta", "gpu", "sys", "cluster"),
+    *("ca", "cg", "cs", "lu", "cv", "wb", "wt", "noftz", "entry"),
+}
+"""Caching, ordering and scopes: one thread of the host does everything, in order."""
+
+
+def _space(i: Instruction) -> str:
+    for part in i.parts[1:]:
+        space = part.split("@")[0]
+        if space in _SPACES:
+            return space
+    return "generic"
+
+
+def _check_parts(i: Instruction, known: set[str]) -> None:
+    for part in i.parts[1:]:
+        if (
+            part not in _IGNORED | known
+            and part not in WIDTHS
+            and part.split("@")[0] not in (*_SPACES, "L1", "L2")
+        ):
+            raise unknown(i)
+
+
+def vector(text: str) -> list[str]:
+    """The registers of ``{a,b}``, or the one register."""
+    return text[1:-1].split(",") if text.startswith("{") else [text]
+
+
+def access(frame: Frame, i: Instruction, text: str, space: str, size: int) -> tuple[str, str]:
+    """Statements that find the address of ``size`` bytes and check it, and the name of the pointer."""
+    name = frame.temporary()
+    address = frame.address(i, text, space)
+    if space == "param":
+        # A register holds the address that `mov` took of a parameter, a name is an offset.
+        base = "P" if text[1:-1].split("+")[0] in frame.parameters else "(const uint8_t *)0"
+        return f"const uint8_t *{name} = {base} + {address};", name
+    checks = f"DCC_ALIGNED({name}_a, {size}, {i.line}); " if size > 1 else ""
+    if space == "shared":
+        checks += f"DCC_IN_SHARED({name}_a, {size}, {i.line}); "
+        start = f"uint32_t {name}_a = {address}; "
+        return f"{start}{checks}uint8_t *{name} = S + {name}_a;", name
+    if space == "global":
+        checks += f"DCC_IN_GLOBAL({name}_a, {size}, {i.line}); "
+    return f"uint64_t {name}_a = {address}; {checks}uint8_t *{name} = (uint8_t *)(uintptr_t){name}_a;", name
+
+
+def memory_type(kind: str) -> str:
+    """The suffix of ``DCC_LOAD``'s type for a PTX type."""
+    if kind in ("f32", "f64") or kind in INTEGER_TYPES:
+        return kind.replace("b", "u")
+    return f"u{8 * WIDTHS[kind]}"
+
+
+def _load(frame: Frame, i: Instruction) -> str:
+    kind, space = i.parts[-1], _space(i)
+    _check_parts(i, {"v2", "v4"})
+    if kind not in WIDTHS or len(i.operands) < 2:
+        raise unknown(i)
+    names = vector(i.operands[0])
+    count = next((int(part[1]) for part in i.parts if part in ("v2", "v4")), 1)
+    if len(names) != count:
+        raise unknown(i)
+    start, pointer = access(frame, i, i.operands[1], space, count * WIDTHS[kind])
+    loads, writes = [], []
+    for number, name in enumerate(names):
+        got = frame.temporary()
+        place = f"{pointer} + {number * WIDTHS[kind]}"
+        loads.append(f"dcc_{memory_type(kind)} {got} = DCC_LOAD({memory_type(kind)}, {place});")
+        writes.append(frame.assign(i, name, got, kind))
+    return f"{{ {start} {' '.join(loads)} {' '.join(writes)} }}"
+
+
+def _store(frame: Frame, i: Instruction) -> str:
+    kind, space = i.parts[-1], _space(i)
+    _check_parts(i, {"v2", "v4"})
+    if kind not in WIDTHS or len(i.operands) < 2:
+        raise unknown(i)
+    if space == "param":
+        found = frame.find(i.operands[0].strip("[]").split("+")[0])
+        if found is None or found[1] != "argument":
+            raise unknown(i)
+        return "(void)0;"  # arguments of a call, which is refused or ends the launch
+    values = vector(i.operands[1])
+    count = next((int(part[1]) for part in i.parts if part in ("v2", "v4")), 1)
+    if len(values) != count:
+        raise unknown(i)
+    start, pointer = access(frame, i, i.operands[0], space, count * WIDTHS[kind])
+    stores = [
+        f"DCC_STORE({memory_type(kind)}, {pointer} + {number * WIDTHS[kind]}, {frame.value(i, text, kind)});"
+        for number, text in enumerate(values)
+    ]
+    return f"{{ {start} {' '.join(stores)} }}"
+
+
+def _move(frame: Frame, i: Instruction) -> str:
+    kind = i.parts[-1]
+    if len(i.parts) != 2 or len(i.operands) != 2 or kind not in WIDTHS:
+        raise unknown(i)
+    target, source = i.operands
+    if target.startswith("{"):
+        names = vector(target)
+        bits = 8 * WIDTHS[kind] // len(names)
+        whole = frame.temporary()
+        parts = [
+            frame.assign(i, name, f"(uint{bits}_t)({whole} >> {number * bits})", f"b{bits}")
+            for number, name in enumerate(names)
+        ]
+        value = frame.value(i, source, f"b{8 * WIDTHS[kind]}")
+        return f"{{ {c_type(f'b{8 * WIDTHS[kind]}')} {whole} = {value}; {' '.join(parts)} }}"
+    if source.startswith("{"):
+        names = vector(source)
+        bits = 8 * WIDTHS[kind] // len(names)
+        whole_type = c_type(f"b{8 * WIDTHS[kind]}")
+        parts = [
+            f"({whole_type}){frame.value(i, name, f'b{bits}')} << {number * bits}"
+            for number, name in enumerate(names)
+        ]
+        return frame.assign(i, target, f"({whole_type})({' | '.join(parts)})", f"b{8 * WIDTHS[kind]}")
+    if source in frame.parameters:
+        return frame.assign(i, target, f"(uint64_t)(uintptr_t)(P + {frame.parameters[source]})", kind)
+    return frame.assign(i, target, frame.value(i, source, kind), kind)
+
+
+# ---- atomic operations ----
+
+
+def _updated(i: Instruction, operation: str, kind: str, old: str, values: list[str]) -> str:
+    value = values[0]
+    if kind in ("f16", "bf16") and operation == "add":
+        return f"dcc_to_{kind}(dcc_from_{kind}({old}) + dcc_from_{kind}({value}))"
+    if kind in ("f16x2", "bf16x2") and operation == "add":
+        half = kind.removesuffix("x2")
+        low = f"dcc_to_{half}(dcc_from_{half}((uint16_t){old}) + dcc_from_{half}((uint16_t){value}))"
+        high = f"dcc_to_{half}(dcc_from_{half}((uint16_t)({old} >> 16)) + dcc_from_{half}((uint16_t)({value} >> 16)))"
+        return f"dcc_pair({low}, {high})"
+    if operation == "cas":
+        return f"({old} == {value} ? {values[1]} : {old})"
+    if operation in ("min", "max"):
+        return f"dcc_{operation}_{kind}({old}, {value})"
+    forms = {
+        "add": f"({old} + {value})",
+        "exch": value,
+        "and": f"({old} & {value})",
+        "or": f"({old} | {value})",
+        "xor": f"({old} ^ {value})",
+        "inc": f"({old} >= {value} ? 0 : {old} + 1)",
+        "dec": f"({old} == 0 || {old} > {value} ? {value} : {old} - 1)",
+    }
+    if operation not in forms or (kind in ("f32", "f64") and operation not in ("add", "exch")):
+        raise unknown(i)
+    return forms[operation]
+
+
+def _atomic(frame: Frame, i: Instruction) -> str:
+    operations = {"add", "min", "max", "exch", "cas", "and", "or", "xor", "inc", "dec"}
+    kind = i.parts[-1]
+    operation = next((part for part in i.parts[1:-1] if part in operations), "")
+    _check_parts(i, operations)
+    texts = i.operands if i.name == "red" else i.operands[1:]
+    if kind not in WIDTHS or not operation or len(texts) != (3 if operation == "cas" else 2):
+        raise unknown(i)
+    start, pointer = access(frame, i, texts[0], _space(i), WIDTHS[kind])
+    values = [frame.value(i, text, kind) for text in texts[1:]]
+    old, form = frame.temporary(), memory_type(kind)
+    update = _updated(i, operation, kind, old, values)
+    result = "" if i.name == "red" else frame.assign(i, i.operands[0], old, kind)
+    return (
+        f"{{ {start} dcc_{form} {old} = DCC_LOAD({form}, {pointer}); "
+        f"DCC_STORE({form}, {pointer}, {update}); {result} }}"
+    )
+
+
+# ---- asynchronous copies ----
+
+
+def _copy(frame: Frame, i: Instruction) -> str:
+    """cp.async: with checks done where it is waited for, else at once."""
+    if i.parts[1] != "async" or any(part in i.parts for part in ("bulk", "mbarrier")):
+        raise unknown(i)
+    frame.together = frame.copies = True
+    if "commit_group" in i.parts:
+        return "T->copy_group++;"
+    if "wait_all" in i.parts:
+        return "T->copy_group++; dcc_wait_for_copies(T, 0);"
+    if "wait_group" in i.parts:
+        return f"dcc_wait_for_copies(T, {frame.value(i, i.operands[0], 'u32')});"
+    size = int(i.operands[2], 0) if len(i.operands) > 2 and i.operands[2].isdigit() else 0
+    if size not in (4, 8, 16) or not any(part in _SHARED for part in i.parts) or "ignore-src" in i.parts:
+        raise unknown(i)
+    if "cg" in i.parts and size != 16:
+        raise refusal(i.line, "cp.async.cg of other than 16 bytes", got=str(i))
+    read = str(size)
+    if len(i.operands) > 3:
+        found = frame.find(i.operands[3])
+        if found is not None and found[1] == "pred":  # ignore-src
+            read = f"({found[0]} ? 0 : {size})"
+        else:
+            read = frame.value(i, i.operands[3], "u32")
+    to_start, to = access(frame, i, i.operands[0], "shared", size)
+    source = frame.address(i, i.operands[1], "global")
+    from_name, read_name = frame.temporary(), frame.temporary()
+    return (
+        f"{{ {to_start} uint64_t {from_name} = {source}; uint32_t {read_name} = {read}; "
+        f"DCC_ALIGNED({from_name}, {size}, {i.line}); "
+        f"if ({read_name}) DCC_IN_GLOBAL({from_name}, {read_name}, {i.line}); "
+        f"DCC_COPY({to}, {from_name}, {size}, {read_name}); }}"
+    )
+
+
+HANDLERS |= {
+    **dict.fromkeys(("ld", "ldu"), _load),
+    **dict.fromkeys(("atom", "red"), _atomic),
+    "st": _store,
+    "mov": _move,
+    "cp": _copy,
+}
