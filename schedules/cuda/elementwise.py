@@ -9,6 +9,8 @@ counted as one, so that an index that is not needed takes no division.
 
 from __future__ import annotations
 
+import math
+
 from deploycc.operators import Match, Skip
 from deploycc.scheduling.kernel import Kernel
 from deploycc.scheduling.written.device_elements import write_elements
@@ -30,10 +32,11 @@ def match(task, target):
 def cost(match, knobs):
     """Cycles: what is read and written once; threads of one element each make four times as many."""
     gpu, elements = match.target.gpu, match.kernel.blocks[-1].operations
-    strided = 2.0 if any(block.strided for block in match.kernel.blocks) else 1.0
+    # A warp that reads along no row of memory waits for 32 lines, of which a part is of use.
+    strided = 4.0 if any(block.strided for block in match.kernel.blocks) else 1.0
     # Few elements are better spread over all processors.
     threads = elements / knobs["vector"]
-    steps = 1.0 + 0.1 * knobs["vector"]
+    steps = (1.0 + 0.1 * knobs["vector"]) * math.sqrt(strided)
     return device_cycles(gpu, 1, 8.0 * elements * strided, threads, steps)
 
 

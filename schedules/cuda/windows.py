@@ -44,6 +44,8 @@ def cost(match, knobs):
             steps /= 4.0  # written out: all loads are on their way at once
         closing = 0.3 * math.log2(lanes) + (1.0 if lanes > 32 else 0.0)
         moved = 4.0 * results * (1 + min(positions, 4))
+        if block.product:  # what lies across a warp's threads comes a sector for each, from level 2
+            moved += 16.0 * results * positions
         cycles += device_cycles(gpu, 1, moved, results * lanes / vector, 0.5 * steps + closing)
     # Where the shape allows a special form, that one is better.
     return 1.5 * cycles + 1000.0
