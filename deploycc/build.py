@@ -14,6 +14,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from deploycc.gpu_targets import with_precision
 from deploycc.identifiers import check_library_name, suggest_library_name
 from deploycc.lint_targets import compiled_lint_target, not_compiled_for
 from deploycc.lint_types import Report
@@ -65,6 +66,7 @@ def build(
     target: str | Path | Target = "host",
     output: str | Path | None = None,
     *,
+    precision: str | None = None,
     shapes: Mapping[str, Sequence[Extent]] | None = None,
     max_counts: Mapping[str, int] | None = None,
     name: str | None = None,
@@ -89,11 +91,13 @@ def build(
     """Compile an ONNX file into a package folder and return it.
 
     ``target`` is a name (``deploycc.target_names()``), the path of a TOML file or a ``Target``.
+    ``precision`` (``fp32``, ``tf32``, ``fp16``, ``bf16``) is for targets with a GPU (docs/cuda.md); a
+    ``Target``'s own unless given.
     ``shapes`` gives static shapes to inputs by name.  An extent may be several (``range(1, 9)``,
     ``"1,2,4"``): the package then has a variant for each shape, and picks at run time (docs/variants.md).
     ``max_counts`` are the most rows of results whose size depends on data, by the name of tensor or node
     (docs/counted.md).
-    ``output`` is ``./NAME-TARGET`` unless given; an older package there is replaced, anything else
+    ``output`` is ``./NAME-TARGET`` (``-PRECISION`` but for fp32) unless given; an older package there is replaced, anything else
     is left alone and refused.  ``name`` must be a C identifier; without it the file name is made
     into one.  ``seed`` is that of the golden inputs.  ``keep_kernels`` puts every kernel as text into the
     package, for ``deploycc inspect --kernel``; ``profile`` timers into its library (docs/profile.md);
@@ -120,6 +124,7 @@ def build(
         model,
         target,
         output,
+        precision=precision,
         shapes=shapes,
         max_counts=max_counts,
         name=name,
@@ -165,6 +170,7 @@ def resolve_request(
     target: str | Path | Target = "host",
     output: str | Path | None = None,
     *,
+    precision: str | None = None,
     shapes: Mapping[str, Sequence[Extent]] | None = None,
     max_counts: Mapping[str, int] | None = None,
     name: str | None = None,
@@ -200,9 +206,10 @@ def resolve_request(
     refusal = None if isinstance(target, Target) else not_compiled_for(str(target))
     if refusal is not None:
         findings.append(refusal)
-    elif resolved_target is None:
+    else:
         try:
-            resolved_target = load_target(str(target))
+            resolved_target = resolved_target or load_target(str(target))
+            resolved_target = with_precision(resolved_target, precision or resolved_target.precision)
         except DeployccError as error:
             findings.extend(error.diagnostics)
     for path in map(Path, records):
@@ -210,8 +217,13 @@ def resolve_request(
             findings.append(Diagnostic("DC601", f"the tuning database {path} cannot be read", got="no file"))
     if findings or resolved_target is None:
         raise DeployccError(*findings)
+    if resolved_target.gpus:
+        from deploycc.planning.cuda.nvrtc import find_compiler  # TVM comes with it
+
+        find_compiler()  # before a minute of work
     if output is None:
-        output = f"{resolved_name}-{resolved_target.name}"
+        rounded = "" if resolved_target.precision == "fp32" else f"-{resolved_target.precision}"
+        output = f"{resolved_name}-{resolved_target.name}{rounded}"
     return BuildRequest(
         model=model_path,
         target=resolved_target,
@@ -261,6 +273,7 @@ def _tuned(
         request.model,
         target,
         budget,
+        precision=request.target.precision,
         shapes=request.shapes,
         max_counts=request.max_counts,
         database=database,

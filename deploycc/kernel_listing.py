@@ -8,13 +8,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Listing:
-    """One kernel as text: TVMScript before and after scheduling, LLVM IR after optimisation, assembly."""
+    """One kernel as text: TVMScript before and after scheduling, LLVM IR after optimisation, assembly.
+
+    Of a GPU's kernel (``device``) the last two are CUDA C and PTX.
+    """
 
     symbol: str
     before: str
     after: str
     ir: str
     assembly: str
+    device: bool = False
 
     @property
     def name(self) -> str:
@@ -24,5 +28,6 @@ class Listing:
 
     def files(self) -> Mapping[str, str]:
         """File names and their texts."""
-        texts = {".before.py": self.before, ".after.py": self.after, ".ll": self.ir, ".s": self.assembly}
+        ir, assembly = (".cu", ".ptx") if self.device else (".ll", ".s")
+        texts = {".before.py": self.before, ".after.py": self.after, ir: self.ir, assembly: self.assembly}
         return {self.name + ending: text for ending, text in texts.items()}

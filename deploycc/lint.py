@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from deploycc.build import explain_failure
-from deploycc.lint_targets import load_lint_target
+from deploycc.lint_targets import at_precision, load_lint_target
 from deploycc.lint_types import LintTarget, Report
 from deploycc.request import (
     lint_target_from_json,
@@ -45,21 +45,23 @@ def lint_model(
     model: str | Path,
     targets: Sequence[str | LintTarget],
     *,
+    precision: str | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
     max_counts: Mapping[str, int] | None = None,
     limits: Limits | None = None,
     op_dirs: Sequence[str | Path] = (),
     on_event: Callable[[Event], None] | None = None,
 ) -> LintResult:
-    """Check an ONNX file against targets: ``arm64``, ``./board.toml``, ``snpe:htp@2.10``.
+    """Check an ONNX file against targets: ``arm64``, ``./board.toml``, ``snpe:htp@2.10``, ``cuda:sm_90``.
 
+    ``precision`` is that of a build, for those of the targets that have a GPU.
     ``op_dirs`` are folders of files with operators of your own, for the targets that deploycc compiles for.
     Dimensions that neither the model nor ``shapes`` fix are findings (DC200), no refusal.
 
     Raises ``DeployccError`` for a file that is no model and for targets that are none, and
     ``InternalError`` for faults of our own.
     """
-    resolved = resolve_lint_targets(targets)
+    resolved = resolve_lint_targets(targets, precision)
     request = replace(
         lint_request(model, shapes or {}, limits or Limits()),
         max_counts=dict(max_counts or {}),
@@ -70,6 +72,7 @@ def lint_model(
         "targets": [lint_target_to_json(target) for target in resolved],
     }
     names = [word for target in resolved for word in ("--target", target.name)]
+    names += ["--precision", precision] if precision not in (None, "fp32") else []
     names += [word for folder in request.op_dirs for word in ("--op-dir", str(folder))]
     command = shlex.join(["deploycc", "lint", str(request.model), *names])
     try:
@@ -83,13 +86,20 @@ def lint_model(
     )
 
 
-def resolve_lint_targets(targets: Sequence[str | LintTarget]) -> tuple[LintTarget, ...]:
-    """The targets, each once; raises with everything that is wrong with any of them."""
+def resolve_lint_targets(
+    targets: Sequence[str | LintTarget], precision: str | None = None
+) -> tuple[LintTarget, ...]:
+    """The targets, each once; raises with everything that is wrong with any of them.
+
+    ``precision`` is for those with a GPU; DC516 where there is none such and it is another than fp32.
+    """
     found: dict[str, LintTarget] = {}
     faults: list[Diagnostic] = []
     for target in targets:
         try:
             resolved = target if isinstance(target, LintTarget) else load_lint_target(target)
+            if precision is not None and (resolved.beside_gpu or len(targets) == 1):
+                resolved = at_precision(resolved, precision)
         except DeployccError as error:
             faults.extend(error.diagnostics)
             continue

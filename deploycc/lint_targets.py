@@ -1,7 +1,7 @@
 """What a model can be checked against: the targets of packages, and those of other compilers.
 
 The second kind are files in ``targets/external``.  ``snpe:htp@2.10`` names one, a unit of its chip
-and a release of its SDK.
+and a release of its SDK.  ``cuda:sm_90@arm64`` is of the first: chips, and the processor beside them.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ import difflib
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
+from deploycc.gpu_targets import CUDA, cuda_name, memory_of, peak_of, with_precision
 from deploycc.lint_types import LintTarget
 from deploycc.op_support import ENGINE
 from deploycc.resources import data_dir
@@ -42,7 +43,10 @@ class Unit:
 
 @dataclass(frozen=True)
 class External:
-    """A target of another compiler: ``engine`` is the table that decides, ``command`` the converter's."""
+    """A target of another compiler: ``engine`` is the table that decides, ``command`` the converter's.
+
+    ``unit`` is the one that is meant where none is named, empty for the converter alone.
+    """
 
     name: str
     description: str
@@ -52,6 +56,7 @@ class External:
     units: Mapping[str, Unit]
     command: tuple[str, ...]
     note: str
+    unit: str = ""
 
     def commands(self, unit: str = "") -> tuple[tuple[str, ...], ...]:
         """The steps from the ONNX file to what the unit loads; the converter alone for no unit."""
@@ -78,6 +83,7 @@ def external(name: str) -> External:
         units={unit: _unit(row) for unit, row in data.get("units", {}).items()},
         command=tuple(data.get("handover", {}).get("command", ())),
         note=data.get("note", ""),
+        unit=data.get("unit", ""),
     )
 
 
@@ -101,7 +107,7 @@ def is_external(text: str) -> bool:
 
 
 def not_compiled_for(text: str) -> Diagnostic | None:
-    """Why ``build`` cannot take ``--target text``: nobody compiles for it yet (DC512); ``None`` if it can."""
+    """Why ``build`` cannot take ``--target text``: it has no converter to run (DC512); ``None`` if it can."""
     if not is_external(text):
         return None
     family = external(re.split("[:@]", text, maxsplit=1)[0])
@@ -109,10 +115,11 @@ def not_compiled_for(text: str) -> Diagnostic | None:
         return None
     return Diagnostic(
         "DC512",
-        f"deploycc does not compile for '{family.name}' yet",
+        f"deploycc does not compile for '{family.name}'",
         got=f"--target {text}",
         need=f"one of {', '.join(target_names())}, or the path of a TOML file",
-        help=f"'deploycc lint --target {family.name}' says what other runtimes take of the network",
+        help=f"'deploycc lint --target {family.name}' says what it takes of the network"
+        + (f"; {family.note}" if family.note else ""),
     )
 
 
@@ -126,19 +133,42 @@ def compiled_lint_target(target: Target) -> LintTarget:
         engine=ENGINE,
         hints=target.hints,
         compiled=target,
-        peak=target.peak,
-        memory_bytes=target.memory_bytes,
+        peak=peak_of(target),
+        memory_bytes=memory_of(target),
     )
 
 
+def at_precision(target: LintTarget, precision: str) -> LintTarget:
+    """A compiled target at a precision, with the peak of it; raises ``DeployccError`` (DC516, DC517)."""
+    if target.compiled is None:
+        if precision == "fp32":
+            return target
+        raise DeployccError(
+            Diagnostic(
+                "DC516",
+                f"what the target '{target.name}' computes in is its own compiler's business",
+                got=f"--precision {precision}",
+                need="a target with a GPU that deploycc compiles for, such as cuda",
+                help="leave --precision out",
+            )
+        )
+    compiled = with_precision(target.compiled, precision)
+    return replace(target, compiled=compiled, peak=peak_of(compiled))
+
+
+def _units(family: External) -> str:
+    return f", or {family.name}: with one of {', '.join(family.units)}" if family.units else ""
+
+
 def load_lint_target(text: str) -> LintTarget:
-    """The target of ``--target``: a name, a TOML file, or ``FAMILY[:UNIT][@VERSION]``.
+    """The target of ``--target``: a name, a TOML file, ``cuda:CHIPS@HOST``, or ``FAMILY[:UNIT][@VERSION]``.
 
     Raises ``DeployccError``: DC510 for a unit or version the family has not, else as ``load_target``.
     """
     if not is_external(text):
         found = re.fullmatch(_FORM, text)
-        if found and (found["unit"] or found["version"]) and found["family"] in target_names():
+        named = found and (found["unit"] or found["version"]) and cuda_name(text) is None
+        if found and named and found["family"] in target_names():
             raise DeployccError(
                 Diagnostic(
                     "DC510",
@@ -147,10 +177,12 @@ def load_lint_target(text: str) -> LintTarget:
                     need=found["family"],
                 )
             )
-        return compiled_lint_target(load_target(text))
+        target = compiled_lint_target(load_target(text))
+        # As it is asked for: 'deploycc lint' and 'explain' take that again.
+        return target if cuda_name(text) is None else replace(target, name=text, family=CUDA)
     found = re.fullmatch(_FORM, text)
     family = external(re.split("[:@]", text, maxsplit=1)[0])
-    unit_name = found["unit"] or "" if found else ""
+    unit_name = found["unit"] or family.unit if found else ""
     if found is None or (unit_name and unit_name not in family.units):
         near = difflib.get_close_matches(unit_name, family.units, n=1, cutoff=0.4)
         raise DeployccError(
@@ -158,8 +190,7 @@ def load_lint_target(text: str) -> LintTarget:
                 "DC510",
                 f"the target '{family.name}' has no unit '{unit_name}'" if found else f"no target: {text!r}",
                 got=text,
-                need=f"{family.name}, or {family.name}: with one of {', '.join(family.units)}; "
-                "then @ and the SDK's version where it matters",
+                need=f"{family.name}{_units(family)}; then @ and the SDK's version where it matters",
                 help=f"did you mean --target {family.name}:{near[0]}?" if near else "",
             )
         )

@@ -35,6 +35,11 @@ class LintTarget:
     memory_bytes: int | None = None
     note: str = ""
 
+    @property
+    def beside_gpu(self) -> bool:
+        """Whether a package for it has a part for a GPU, and one for the processor beside that."""
+        return self.compiled is not None and bool(self.compiled.gpus)
+
 
 @dataclass(frozen=True)
 class NodeReport:

@@ -121,6 +121,8 @@ def reproduce_command(request: BuildRequest, target: str | Path | Target) -> str
     """The command line that makes the same request; ``target`` as it was given."""
     shown = target.name if isinstance(target, Target) else str(target)
     words = ["deploycc", "build", str(request.model), "--target", shown, "--name", request.name]
+    if request.target.precision != "fp32":
+        words += ["--precision", request.target.precision]
     for name, shape in request.shapes.items():
         extents = text_of(request.buckets.get(name, [(extent,) for extent in shape]))
         words += ["--shape", f"{name}={extents}"]

@@ -9,28 +9,19 @@ from __future__ import annotations
 
 import difflib
 import re
-import tomllib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from deploycc.gpu_targets import CUDA, CudaName, check_host, cuda_name, load_gpus
 from deploycc.op_support import engines
 from deploycc.resources import data_dir
+from deploycc.target_files import POSITIVE, TEXT, Key, complete, flatten, is_path, is_words, read_table
 from deploycc.types import Cache, DeployccError, Diagnostic, Linker, LLVMTarget, Peak, Simd, Target
 
 HOST = "host"
 """The target that is detected, not read."""
-
-
-@dataclass(frozen=True)
-class _Key:
-    """One key of a target file: its TOML type, what its value must be, and if it may be left out."""
-
-    type: type
-    need: str
-    valid: Callable[[Any], bool] = lambda value: True
-    default: Any = None
 
 
 _ARCHITECTURES = {
@@ -41,10 +32,6 @@ _ARCHITECTURES = {
     "EM_RISCV": r"riscv(32|64)",
 }
 """ELF machines that packages can be made for, and LLVM's names of their architectures."""
-
-
-def _is_words(value: list[Any]) -> bool:
-    return all(isinstance(word, str) and word for word in value)
 
 
 def _is_triple(value: str) -> bool:
@@ -59,55 +46,59 @@ def _above_0(value: float) -> bool:
     return value >= 0
 
 
-_POSITIVE = ("a whole number above 0", lambda value: value > 0)
-_WORDS = ("a list of strings", _is_words)
-_TEXT = ("a non-empty string", bool)
+_WORDS = ("a list of strings", is_words)
 
-KEYS: Mapping[str, _Key] = {
-    "name": _Key(
+KEYS: Mapping[str, Key] = {
+    "name": Key(
         str, "letters, digits, '-', '_' and '.'", lambda v: bool(re.fullmatch(r"[\w.-]+", v, re.ASCII))
     ),
-    "description": _Key(str, *_TEXT),
-    "cores": _Key(int, *_POSITIVE),
-    "llvm.triple": _Key(str, "a four-part triple such as 'aarch64-unknown-linux-gnu'", _is_triple),
-    "llvm.cpu": _Key(str, "an LLVM CPU name", default=""),
-    "llvm.features": _Key(
+    "description": Key(str, *TEXT),
+    "cores": Key(int, *POSITIVE),
+    "llvm.triple": Key(str, "a four-part triple such as 'aarch64-unknown-linux-gnu'", _is_triple),
+    "llvm.cpu": Key(str, "an LLVM CPU name", default=""),
+    "llvm.features": Key(
         list,
         "a list of LLVM features, each with + or - in front",
-        lambda v: _is_words(v) and all(re.fullmatch(r"[+-][\w.-]+", word) for word in v),
+        lambda v: is_words(v) and all(re.fullmatch(r"[+-][\w.-]+", word) for word in v),
         [],
     ),
-    "llvm.float_abi": _Key(str, "'hard', 'soft' or ''", lambda v: v in ("", "hard", "soft"), ""),
-    "simd.bits": _Key(int, "a power of two from 8 to 2048", lambda v: _is_power_of_two(v) and 8 <= v <= 2048),
-    "simd.registers": _Key(int, *_POSITIVE),
-    "simd.fma": _Key(bool, "true or false"),
-    "simd.fma_by_lane": _Key(
+    "llvm.float_abi": Key(str, "'hard', 'soft' or ''", lambda v: v in ("", "hard", "soft"), ""),
+    "simd.bits": Key(int, "a power of two from 8 to 2048", lambda v: _is_power_of_two(v) and 8 <= v <= 2048),
+    "simd.registers": Key(int, *POSITIVE),
+    "simd.fma": Key(bool, "true or false"),
+    "simd.fma_by_lane": Key(
         bool, "true where a multiply-add takes one lane of a register as its second factor", default=False
     ),
-    "cache.l1_kib": _Key(int, *_POSITIVE),
-    "cache.l2_kib": _Key(int, *_POSITIVE),
-    "cache.line_bytes": _Key(int, "a power of two", _is_power_of_two),
-    "linker.toolchain": _Key(str, "'zig', 'none' or the path of a C compiler", bool),
-    "linker.triple": _Key(str, *_TEXT),
-    "linker.libc": _Key(str, "'glibc', 'musl' or 'bionic'", lambda v: v in ("glibc", "musl", "bionic")),
-    "linker.cpu": _Key(str, "the toolchain's CPU name", default=""),
-    "linker.glibc_floor": _Key(str, "a glibc version such as '2.17', or ''", lambda v: _is_version(v), ""),
-    "linker.elf_machine": _Key(str, f"one of {', '.join(_ARCHITECTURES)}", lambda v: v in _ARCHITECTURES),
-    "linker.allowed_libraries": _Key(list, *_WORDS, default=[]),
-    "run.emulator": _Key(list, *_WORDS, default=[]),
-    "lint.hints": _Key(
+    "cache.l1_kib": Key(int, *POSITIVE),
+    "cache.l2_kib": Key(int, *POSITIVE),
+    "cache.line_bytes": Key(int, "a power of two", _is_power_of_two),
+    "linker.toolchain": Key(str, "'zig', 'none' or the path of a C compiler", bool),
+    "linker.triple": Key(str, *TEXT),
+    "linker.libc": Key(str, "'glibc', 'musl' or 'bionic'", lambda v: v in ("glibc", "musl", "bionic")),
+    "linker.cpu": Key(str, "the toolchain's CPU name", default=""),
+    "linker.glibc_floor": Key(str, "a glibc version such as '2.17', or ''", lambda v: _is_version(v), ""),
+    "linker.elf_machine": Key(str, f"one of {', '.join(_ARCHITECTURES)}", lambda v: v in _ARCHITECTURES),
+    "linker.allowed_libraries": Key(list, *_WORDS, default=[]),
+    "run.emulator": Key(list, *_WORDS, default=[]),
+    "lint.hints": Key(
         list,
         "names of operator support tables (targets/op_support)",
-        lambda v: _is_words(v) and set(v) <= set(engines()),
+        lambda v: is_words(v) and set(v) <= set(engines()),
         [],
     ),
-    "peak.gflops": _Key(
-        float, "FLOP/s of all cores in single precision, in thousand millions", _above_0, 0.0
+    "peak.gflops": Key(float, "FLOP/s of all cores in single precision, in thousand millions", _above_0, 0.0),
+    "peak.gbytes_per_second": Key(float, "memory bandwidth in thousand million bytes", _above_0, 0.0),
+    "memory.mib": Key(int, "memory that a network may take, in MiB", lambda value: value >= 0, 0),
+    "gpus": Key(
+        list, "names of GPU chips (targets/gpus), architectures such as 'sm_90', or paths", is_words, []
     ),
-    "peak.gbytes_per_second": _Key(float, "memory bandwidth in thousand million bytes", _above_0, 0.0),
-    "memory.mib": _Key(int, "memory that a network may take, in MiB", lambda value: value >= 0, 0),
 }
 """Every key of a target file but ``extends`` and ``sources``."""
+
+_FILE_KEYS: Mapping[str, Key] = {
+    **KEYS,
+    "extends": Key(str, "the name or path of one target", default=""),
+}
 
 HARDWARE_NUMBERS = tuple(
     key
@@ -131,10 +122,14 @@ def target_names() -> tuple[str, ...]:
 def load_target(name_or_path: str | Path) -> Target:
     """The target of this name, or of the TOML file at this path.
 
-    A value that has a path separator in it or ends in ``.toml`` is a path.  Raises
-    ``DeployccError`` (DC500 to DC508) with everything that is wrong.
+    ``cuda:CHIP,CHIP@HOST`` names chips (by name, architecture or path) and the processor beside them.  Else a
+    value that has a path separator in it or ends in ``.toml`` is a path.  Raises ``DeployccError`` (DC500 to
+    DC508, DC513 to DC515) with everything that is wrong.
     """
     text = str(name_or_path)
+    named = cuda_name(text)
+    if named is not None:
+        return _with_named_chips(text, named)
     if text == HOST:
         from deploycc.host import detect_host
 
@@ -142,20 +137,36 @@ def load_target(name_or_path: str | Path) -> Target:
     return target_from_table(*_read_with_parents(_find(text), ()))
 
 
+def _with_named_chips(text: str, named: CudaName) -> Target:
+    """``cuda`` with other chips, on another processor, or both."""
+    target = load_target(CUDA)
+    name = target.name
+    if named.chips:
+        gpus = load_gpus(named.chips, f"--target {text}")
+        words = {load_gpus([word], "")[0].arch: word for word in named.chips}
+        name = "-".join([name, *(Path(words[gpu.arch]).stem for gpu in gpus)])
+        target = replace(target, gpus=gpus)
+    if named.host and named.host != read_table(_find(CUDA)).get("extends"):
+        host = load_target(named.host).host
+        name = f"{name}-{host.name}"
+        target = replace(host, gpus=target.gpus, hints=target.hints)
+    elif "@" in text and not named.host:
+        raise DeployccError(
+            Diagnostic("DC500", f"no processor is named in '{text}'", need="a target after @, such as arm64")
+        )
+    if name == CUDA:
+        return target
+    chips = ", ".join(gpu.description for gpu in target.gpus)
+    target = replace(
+        target, name=name, description=f"{chips}; {target.llvm.triple.partition('-')[0]} processor"
+    )
+    check_host(target)
+    return target
+
+
 def target_from_table(table: Mapping[str, Any], file: str) -> Target:
     """Check the tables of one complete target and make a ``Target``; ``file`` is for messages."""
-    flat = _flatten(table, file)
-    missing = [key for key, spec in KEYS.items() if key not in flat and spec.default is None]
-    if missing:
-        raise DeployccError(
-            *(
-                Diagnostic(
-                    "DC506", f"{file}: the target has no '{key}'", need=KEYS[key].need, help=_near_help(key)
-                )
-                for key in missing
-            )
-        )
-    value = {key: flat.get(key, spec.default) for key, spec in KEYS.items()}
+    value = complete(flatten(table, file, KEYS), file, KEYS, "target")
     pattern = _ARCHITECTURES[value["linker.elf_machine"]]
     if not re.fullmatch(pattern, value["llvm.triple"].partition("-")[0]):
         raise DeployccError(
@@ -166,7 +177,7 @@ def target_from_table(table: Mapping[str, Any], file: str) -> Target:
                 help=f"known machines: {', '.join(_ARCHITECTURES)}",
             )
         )
-    return Target(
+    target = Target(
         name=value["name"],
         description=value["description"],
         llvm=LLVMTarget(
@@ -199,7 +210,10 @@ def target_from_table(table: Mapping[str, Any], file: str) -> Target:
         hints=tuple(value["lint.hints"]),
         peak=_peak(value["peak.gflops"], value["peak.gbytes_per_second"]),
         memory_bytes=value["memory.mib"] << 20 or None,
+        gpus=load_gpus(value["gpus"], file),
     )
+    check_host(target)
+    return target
 
 
 def _peak(gflops: float, gbytes: float) -> Peak | None:
@@ -212,7 +226,7 @@ def read_target_table(name: str) -> dict[str, Any]:
 
 
 def _find(text: str) -> Path:
-    if "/" in text or text.endswith(".toml"):
+    if is_path(text):
         return Path(text)
     path = data_dir("targets") / f"{text}.toml"
     if path.is_file():
@@ -242,12 +256,14 @@ def _find(text: str) -> Path:
 
 def _read_with_parents(path: Path, children: tuple[Path, ...]) -> tuple[dict[str, Any], str]:
     file = str(path)
-    table = _read(path)
-    _flatten(table, file)
+    table = read_table(path)
+    flatten(table, file, _FILE_KEYS)
     parent = table.pop("extends", None)
+    if "gpus" in table:
+        table["gpus"] = [str(path.parent / word) if is_path(word) else word for word in table["gpus"]]
     if parent is None:
         return table, file
-    if "/" in parent or parent.endswith(".toml"):
+    if is_path(parent):
         parent_path = path.parent / parent
     elif (path.parent / f"{parent}.toml").is_file() and path.stem != parent:
         parent_path = path.parent / f"{parent}.toml"
@@ -277,92 +293,8 @@ def _read_with_parents(path: Path, children: tuple[Path, ...]) -> tuple[dict[str
     return _lay_over(base, table), file
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise DeployccError(
-            Diagnostic(
-                "DC501", f"the target file {path} cannot be read", got=why, need="a TOML file in UTF-8"
-            )
-        ) from None
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise DeployccError(Diagnostic("DC502", f"{path} is not TOML", got=str(error))) from None
-
-
 def _lay_over(base: Mapping[str, Any], table: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in table.items():
         merged[key] = {**merged.get(key, {}), **value} if isinstance(value, dict) else value
     return merged
-
-
-def _flatten(table: Mapping[str, Any], file: str) -> dict[str, Any]:
-    """Dotted keys of a file to values; raises with all that is unknown or wrong."""
-    findings: list[Diagnostic] = []
-    flat: dict[str, Any] = {}
-    tables = {key.split(".")[0] for key in KEYS if "." in key}
-    for key, value in table.items():
-        if key == "extends":
-            if not isinstance(value, str):
-                findings.append(_wrong_type(file, key, value, "the name or path of one target"))
-        elif key == "sources":
-            findings.extend(_check_sources(file, value))
-        elif key in tables:
-            if isinstance(value, dict):
-                flat.update({f"{key}.{inner}": inner_value for inner, inner_value in value.items()})
-            else:
-                findings.append(_wrong_type(file, key, value, f"a table [{key}]"))
-        else:
-            flat[key] = value
-    for key, value in flat.items():
-        spec = KEYS.get(key)
-        if spec is None:
-            findings.append(_unknown(file, key))
-        elif type(value) is not spec.type:
-            findings.append(_wrong_type(file, key, value, spec.need))
-        elif not spec.valid(value):
-            findings.append(
-                Diagnostic("DC505", f"{file}: bad value of '{key}'", got=repr(value), need=spec.need)
-            )
-    if findings:
-        raise DeployccError(*findings)
-    return flat
-
-
-def _check_sources(file: str, sources: Any) -> list[Diagnostic]:
-    if not isinstance(sources, dict):
-        return [_wrong_type(file, "sources", sources, "a table [sources]")]
-    findings = []
-    for key, value in sources.items():
-        if key not in KEYS:
-            findings.append(_unknown(file, key, inside="sources"))
-        elif not isinstance(value, str):
-            findings.append(
-                _wrong_type(file, f"sources.{key}", value, "a string that says where the number is from")
-            )
-    return findings
-
-
-def _unknown(file: str, key: str, inside: str = "") -> Diagnostic:
-    place = f" in [{inside}]" if inside else ""
-    return Diagnostic("DC503", f"{file}: unknown key '{key}'{place}", help=_near_help(key))
-
-
-def _near_help(key: str) -> str:
-    known = [*KEYS, "extends", "sources"]
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
-    if near and near[0] != key:
-        return f"did you mean '{near[0]}'?"
-    last = key.rpartition(".")[2]
-    same = [name for name in known if name.rpartition(".")[2] == last and name != key]
-    return f"did you mean '{same[0]}'?" if same else "docs/new-target.md lists the keys"
-
-
-def _wrong_type(file: str, key: str, value: Any, need: str) -> Diagnostic:
-    names = {str: "a string", bool: "true or false", int: "a whole number", float: "a number", list: "a list"}
-    got = names.get(type(value), "a table" if isinstance(value, dict) else type(value).__name__)
-    return Diagnostic("DC504", f"{file}: '{key}' has the wrong type", got=f"{got} ({value!r})", need=need)

@@ -1,20 +1,24 @@
 """Writes the parts of the documentation that the program itself knows: ``make docs``.
 
 ``docs/errors.md``, ``docs/rules`` and ``docs/op-support`` are all generated; in ``docs/new-target.md`` the
-table of keys is, between two marks.
+tables of keys are, between two marks each.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from deploycc.diagnostics import CATALOGUE
+from deploycc.gpu_targets import CHIP_NUMBERS, GPU_KEYS
+from deploycc.target_files import Key
 from deploycc.targets import HARDWARE_NUMBERS, KEYS
 from docs.lint_pages import lint_pages
 
 FOLDER = Path(__file__).resolve().parent
 BEGIN, END = "<!-- begin: written by make docs -->", "<!-- end -->"
+BEGIN_CHIPS = "<!-- begin: keys of chips, written by make docs -->"
 
 _GROUPS = (
     ("1", "Form of the model"),
@@ -59,30 +63,31 @@ def errors_page() -> str:
     return "\n".join(lines)
 
 
-def keys_table() -> str:
-    """The keys of a target file as a table."""
+def keys_table(keys: Mapping[str, Key], numbers: Collection[str]) -> str:
+    """The keys of a target's or a chip's file as a table; ``numbers`` are those that need a source."""
     types = {str: "text", int: "whole number", bool: "true or false", float: "number", list: "list of texts"}
     lines = ["| key | type | value | may be left out |", "|---|---|---|---|"]
-    for key, spec in KEYS.items():
-        source = ", with its source" if key in HARDWARE_NUMBERS else ""
+    for key, spec in keys.items():
+        source = ", with its source" if key in numbers else ""
         optional = "no" if spec.default is None else "yes"
         lines.append(f"| `{key}` | {types[spec.type]} | {spec.need}{source} | {optional} |")
     return "\n".join(lines)
 
 
-def with_table(page: str, table: str) -> str:
-    """``page`` with what lies between its two marks replaced."""
-    pattern = re.compile(f"{re.escape(BEGIN)}\n.*?{re.escape(END)}", re.S)
+def with_table(page: str, begin: str, table: str) -> str:
+    """``page`` with what lies between the mark ``begin`` and the next end replaced."""
+    pattern = re.compile(f"{re.escape(begin)}\n.*?{re.escape(END)}", re.S)
     assert len(pattern.findall(page)) == 1
-    return pattern.sub(lambda _: f"{BEGIN}\n{table}\n{END}", page)
+    return pattern.sub(lambda _: f"{begin}\n{table}\n{END}", page)
 
 
 def pages() -> dict[Path, str]:
     """Every generated page and its text."""
     target_page = FOLDER / "new-target.md"
+    targets = with_table(target_page.read_text(encoding="utf-8"), BEGIN, keys_table(KEYS, HARDWARE_NUMBERS))
     return {
         FOLDER / "errors.md": errors_page(),
-        target_page: with_table(target_page.read_text(encoding="utf-8"), keys_table()),
+        target_page: with_table(targets, BEGIN_CHIPS, keys_table(GPU_KEYS, CHIP_NUMBERS)),
         **lint_pages(),
     }
 

@@ -10,7 +10,14 @@ import click
 from deploycc.build import build
 from deploycc.cli.handing_over import hand_over_and_tell, refuse_options_of_packages
 from deploycc.cli.memory_table import trade
-from deploycc.cli.options import limit_options, limits_of, max_option, op_dir_option, ranges_option
+from deploycc.cli.options import (
+    limit_options,
+    limits_of,
+    max_option,
+    op_dir_option,
+    precision_option,
+    ranges_option,
+)
 from deploycc.cli.pipeline_building import build_and_tell, is_pipeline, refuse_options_of_models
 from deploycc.cli.progress import Progress
 from deploycc.cli.tuning_progress import TuningProgress
@@ -32,6 +39,8 @@ Examples:
   deploycc build det.onnx --target rpi4 --shape x=1..4x3x640x640 -o out/det
   deploycc build model.onnx --target ./my-board.toml --name detector --emit static
   deploycc build model.onnx --target ./my-board.toml --arena smallest --max-memory 64MiB
+  deploycc build model.onnx --target cuda
+  deploycc build model.onnx --target cuda:sm_75,h200 --precision fp16
   deploycc build model.onnx --target snpe:htp
   deploycc build parts/pipeline.json --target rpi4 --verify
 
@@ -47,8 +56,9 @@ is interrupted leaves nothing.""",
     type=TargetOption(),
     default="host",
     show_default=True,
-    help="Name of a target or a TOML file.",
+    help="Name of a target, cuda:CHIPS@PROCESSOR, or a TOML file.",
 )
+@precision_option
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), metavar="DIR", help="Where the package goes."
 )
@@ -137,6 +147,7 @@ is interrupted leaves nothing.""",
 def build_command(
     model: Path,
     target: str,
+    precision: str,
     output: Path | None,
     shapes: tuple[tuple[str, tuple[Extent, ...]], ...],
     max_counts: tuple[tuple[str, int], ...],
@@ -195,6 +206,7 @@ def build_command(
             model,
             target,
             output,
+            precision=precision,
             shapes=given_shapes,
             max_counts=counts_of(max_counts),
             name=name,

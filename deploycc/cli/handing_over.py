@@ -17,7 +17,7 @@ from deploycc.types import DeployccError, Diagnostic, Limits
 _OF_PACKAGES = (
     *("emit", "runtime", "seed", "dump_dir", "keep_kernels", "profile", "debug_runtime"),
     *("arena", "max_memory", "max_counts", "schedule_dirs", "op_dirs", "records", "shipped_records", "tune"),
-    "verified",
+    *("verified", "precision"),
 )
 """Options of ``build`` that decide how deploycc compiles."""
 

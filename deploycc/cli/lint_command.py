@@ -11,7 +11,14 @@ import click
 from deploycc.build import InternalError
 from deploycc.cli.lint_fixing import Fixing, fixing_of, rewrite, unwanted_fixes
 from deploycc.cli.lint_outputs import FormatOption, Output, outputs_of
-from deploycc.cli.options import limit_options, limits_of, max_option, op_dir_option, shape_option
+from deploycc.cli.options import (
+    limit_options,
+    limits_of,
+    max_option,
+    op_dir_option,
+    precision_option,
+    shape_option,
+)
 from deploycc.cli.progress import Progress
 from deploycc.cli.values import LintTargetOption, counts_of, shapes_of
 from deploycc.diagnostics import exit_code as refusal_code
@@ -33,6 +40,7 @@ class _Request:
 
     model: Path
     targets: tuple[str, ...]
+    precision: str
     shapes: dict[str, tuple[int, ...]]
     max_counts: dict[str, int]
     outputs: tuple[Output, ...]
@@ -76,6 +84,7 @@ deploycc.""",
     metavar="T[:UNIT][@VERSION]",
     help="What to check against, once for each target; host unless given here or in deploycc.toml.",
 )
+@precision_option
 @shape_option()
 @max_option()
 @click.option(
@@ -139,6 +148,7 @@ deploycc.""",
 def lint_command(
     model: Path,
     targets: tuple[str, ...],
+    precision: str,
     shapes: tuple[tuple[str, tuple[int, ...]], ...],
     max_counts: tuple[tuple[str, int], ...],
     formats: tuple[Output, ...],
@@ -166,6 +176,7 @@ def lint_command(
     request = _Request(
         model=model,
         targets=targets,
+        precision=precision,
         shapes=shapes_of(shapes),
         max_counts=counts_of(max_counts),
         outputs=outputs_of(formats, files),
@@ -206,6 +217,7 @@ def _lint(request: _Request, file: PolicyFile | None) -> tuple[LintResult, Polic
         return lint_model(
             model,
             request.targets,
+            precision=request.precision,
             shapes=request.shapes,
             max_counts=request.max_counts,
             limits=request.limits,

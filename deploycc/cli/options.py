@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from deploycc.cli.values import CountOption, RangesOption, ShapeOption
+from deploycc.gpu_targets import PRECISIONS
 from deploycc.types import Limits
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -84,6 +85,17 @@ def op_dir_option(command: Command) -> Command:
         multiple=True,
         metavar="DIR",
         help="Folder of files with operators of your own: docs/new-operator.md.",
+    )(command)
+
+
+def precision_option(command: Command) -> Command:
+    """``--precision PRECISION`` as ``precision``; the target decides which it takes."""
+    return click.option(
+        "--precision",
+        type=click.Choice(PRECISIONS),
+        default="fp32",
+        show_default=True,
+        help="How a GPU multiplies, and with fp16 and bf16 stores; sums are fp32: docs/cuda.md.",
     )(command)
 
 

@@ -13,7 +13,7 @@ from deploycc.diagnostics import render
 from deploycc.types import DeployccError, Diagnostic, Limits
 
 _OF_MODELS = (
-    *("shapes", "name", "emit", "runtime", "dump_dir"),
+    *("shapes", "name", "emit", "runtime", "dump_dir", "precision"),
     *("keep_kernels", "profile", "debug_runtime", "arena", "max_memory", "max_counts", "op_dirs", "tune"),
 )
 """Options of ``build`` that are for one model."""

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from deploycc.cli.interrupts import Interrupted
-from deploycc.cli.options import max_option, op_dir_option, shape_option
+from deploycc.cli.options import max_option, op_dir_option, precision_option, shape_option
 from deploycc.cli.tuning_progress import TuningProgress, summary
 from deploycc.cli.values import TargetOption, counts_of, shapes_of
 from deploycc.diagnostics import render
@@ -36,8 +36,9 @@ Ctrl-C keeps what was found; the next session goes on from there.""",
     type=TargetOption(),
     default="host",
     show_default=True,
-    help="Name of a target or a TOML file.",
+    help="Name of a target, cuda:CHIPS@PROCESSOR, or a TOML file.",
 )
+@precision_option
 @shape_option()
 @max_option()
 @click.option(
@@ -96,6 +97,7 @@ Ctrl-C keeps what was found; the next session goes on from there.""",
 def tune_command(
     model: Path | None,
     target: str,
+    precision: str,
     shapes: tuple[tuple[str, tuple[int, ...]], ...],
     max_counts: tuple[tuple[str, int], ...],
     budget: str,
@@ -129,6 +131,7 @@ def tune_command(
             model,
             target,
             budget,
+            precision=precision,
             shapes=shapes_of(shapes),
             max_counts=counts_of(max_counts),
             database=database,

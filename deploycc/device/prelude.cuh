@@ -15,3 +15,7 @@ using uint = unsigned int;
 using uchar = unsigned char;
 using ushort = unsigned short;
 
+// Of float16 numbers CUDA has these under other names; where one is NaN the second comes out.
+__device__ __forceinline__ half max(half a, half b) { return __half2float(a) > __half2float(b) ? a : b; }
+__device__ __forceinline__ half min(half a, half b) { return __half2float(a) < __half2float(b) ? a : b; }
+

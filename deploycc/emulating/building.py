@@ -55,33 +55,47 @@ def build_module(ptx: str, *, checks: bool = True) -> Path:
     where = Path(tempfile.mkdtemp(prefix=f".{store.stem}-", dir=store.parent))
     try:
         compiler = zig_compiler(_TRIPLES[machine], "native", where)
-        for path in _RUNTIME.iterdir():
-            if path.suffix in (".c", ".h"):
-                shutil.copy(path, where)
         flags = (*_FLAGS, f"-DDCC_CHECKS={int(checks)}")
-        files = {path.name: "-O2" for path in sorted(where.glob("*.c"))}
+        runtime = _build_runtime(compiler, flags, store.parent / f"runtime-{_key('', machine, checks)}")
+        files = {"module_table.c": "-O0"}
+        for path in _RUNTIME.glob("*.h"):
+            shutil.copy(path, where)
         for number, (_, text) in enumerate(done.kernels):
             name = f"kernel_{number}.c"
             (where / name).write_text(done.header + text, encoding="utf-8")
             files[name] = "-O2" if len(text) < _HUGE else "-O1"
         (where / "module_table.c").write_text(done.header + done.table, encoding="utf-8")
-        files["module_table.c"] = "-O0"
-        objects = _compile(compiler, where, flags, files)
-        arguments = [
-            "-shared",
-            "-s",
-            "-Wl,-z,defs",
-            "-Wl,--build-id=none",
-            *objects,
-            "-lm",
-            "-o",
-            "module.so",
-        ]
-        call(compiler, arguments, where, "link translated kernels")
+        objects = [*_compile(compiler, where, flags, files), *map(str, runtime)]
+        arguments = ["-shared", "-s", "-Wl,-z,defs", "-Wl,--build-id=none", *objects, "-lm"]
+        call(compiler, [*arguments, "-o", "module.so"], where, "link translated kernels")
         (where / "module.so").rename(store)
     finally:
         shutil.rmtree(where, ignore_errors=True)
     return store
+
+
+def _build_runtime(compiler: Compiler, flags: tuple[str, ...], store: Path) -> list[Path]:
+    """Objects of what all modules stand on, compiled aside and renamed into place."""
+    made = [store / f"{path.stem}.o" for path in sorted(_RUNTIME.glob("*.c"))]
+    if all(path.is_file() for path in made):
+        return made
+    where = Path(tempfile.mkdtemp(prefix=f".{store.name}-", dir=store.parent))
+    try:
+        for path in _RUNTIME.iterdir():
+            if path.suffix in (".c", ".h"):
+                shutil.copy(path, where)
+        _compile(compiler, where, flags, {path.name: "-O2" for path in where.glob("*.c")})
+        for path in where.iterdir():
+            if path.suffix != ".o":
+                path.unlink()
+        try:
+            where.rename(store)
+        except OSError:  # another build was first
+            if not all(path.is_file() for path in made):
+                raise
+    finally:
+        shutil.rmtree(where, ignore_errors=True)
+    return made
 
 
 def _compile(compiler: Compiler, where: Path, flags: tuple[str, ...], files: dict[str, str]) -> list[str]:

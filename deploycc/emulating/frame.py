@@ -100,7 +100,7 @@ class Frame:
         """A register: a local variable, with a pattern in it that shows where it is read unset."""
         c_name = self._c_name(name)
         start = {"pred": "0", "f32": "dcc_float(0xfff7fff7)", "f64": "dcc_double(0xfff7fff7fff7fff7)"}
-        unset = start.get(kind, "(%s)0xfff7fff7fff7fff7" % STORAGE[kind])
+        unset = start.get(kind, f"({STORAGE[kind]})0xfff7fff7fff7fff7")
         self.declarations.append(f"{STORAGE[kind]} {c_name} = {unset};")
         self._scopes[-1][name] = (c_name, kind)
         self.register_count += 1

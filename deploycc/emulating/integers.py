@@ -300,10 +300,8 @@ def _set(frame: Frame, i: Instruction) -> str:
         half = kind.removesuffix("x2")
         values = [halves(frame.value(i, text, kind)) for text in i.operands[1:3]]
         one = {"f16x2": "0x3c00u", "bf16x2": "0x3f80u"}.get(result, "0xffffu")
-        both = [
-            f"{comparison(i, how, half, *(f'dcc_from_{half}({value[side]})' for value in values))} ? {one} : 0u"
-            for side in (0, 1)
-        ]
+        pairs = [[f"dcc_from_{half}({value[side]})" for value in values] for side in (0, 1)]
+        both = [f"{comparison(i, how, half, a, b)} ? {one} : 0u" for a, b in pairs]
         return frame.assign(i, i.operands[0], f"dcc_pair({both[0]}, {both[1]})", "b32")
     a, b = (as_float(frame, i, text, kind, ftz="ftz" in i.parts) for text in i.operands[1:3])
     one = {"f32": "1.0f", "f16": "0x3c00u", "bf16": "0x3f80u"}.get(result, "0xffffffffu")

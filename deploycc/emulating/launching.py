@@ -20,7 +20,6 @@ _RUN = ctypes.CFUNCTYPE(
     ctypes.c_void_p,
     ctypes.c_char_p,
 )
-_CHECK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_uint64)
 
 
 class _Kernel(ctypes.Structure):
@@ -71,14 +70,15 @@ class EmulatedModule:
         shared_bytes: int,
         arguments: Sequence[np.ndarray[Any, Any] | np.generic],
         *,
-        seed: int = 0,
+        seed: int | None = None,
         bounds: bool = True,
     ) -> None:
         """Run a kernel: arrays are passed as pointers and written in place, numpy scalars as themselves.
 
-        ``grid`` and ``block`` have one to three extents, x first.  With a ``seed`` other than 0 the threads
-        between two barriers, and the blocks, run in a random order.  With ``bounds`` an access of global
-        memory outside ``arguments`` ends the launch (in modules built with checks).
+        ``grid`` and ``block`` have one to three extents, x first.  With a ``seed`` other than 0 (by default
+        ``DEPLOYCC_EMULATED_SEED``) the threads between two barriers, and the blocks, run in a random order.
+        With ``bounds`` an access of global memory outside ``arguments`` ends the launch (in modules built
+        with checks).
 
         Raises ``DeployccError``: DC881 with what went wrong in the kernel, DC882 for a launch that does not
         fit it.
@@ -86,7 +86,7 @@ class EmulatedModule:
         kernel = self._kernel(name)
         if len(arguments) != kernel.parameter_count:
             raise _misfit(name, f"{len(arguments)} arguments", f"{kernel.parameter_count} parameters")
-        parameters = ctypes.create_string_buffer(max(kernel.parameter_bytes, 1))
+        block_of_parameters = bytearray(max(kernel.parameter_bytes, 1))
         ranges = []
         for number, argument in enumerate(arguments):
             if isinstance(argument, np.ndarray):
@@ -100,7 +100,8 @@ class EmulatedModule:
                 need = f"{kernel.parameter_sizes[number]} bytes"
                 raise _misfit(name, f"argument {number} of {len(data)} bytes", need)
             start = kernel.parameter_offsets[number]
-            parameters[start : start + len(data)] = data
+            block_of_parameters[start : start + len(data)] = data
+        parameters = ctypes.create_string_buffer(bytes(block_of_parameters), len(block_of_parameters))
         self._run(kernel, name, grid, block, shared_bytes, parameters, seed, ranges if bounds else None)
 
     def _kernel(self, name: str) -> Any:
@@ -116,23 +117,25 @@ class EmulatedModule:
         block: tuple[int, ...],
         shared_bytes: int,
         parameters: ctypes.Array[ctypes.c_char],
-        seed: int,
+        seed: int | None,
         ranges: list[tuple[int, int]] | None,
     ) -> None:
-        def is_known(address: int | None, size: int) -> int:
-            at = address or 0
-            return int(any(start <= at and at + size <= end for start, end in ranges or ()))
-
         error = ctypes.create_string_buffer(256)
-        ctypes.c_uint64.in_dll(self._library, "dcc_emulated_seed").value = seed
+        own_seed = ctypes.c_uint64.in_dll(self._library, "dcc_emulated_seed")
+        before, own_seed.value = own_seed.value, own_seed.value if seed is None else seed
         check = ctypes.c_void_p.in_dll(self._library, "dcc_emulated_check")
-        known = _CHECK(is_known)
-        check.value = None if ranges is None else ctypes.cast(known, ctypes.c_void_p).value
+        known = (ctypes.c_uint64 * (2 * len(ranges or ())))(*(end for pair in ranges or () for end in pair))
+        if ranges is not None:
+            count = ctypes.c_uint32.in_dll(self._library, "dcc_emulated_range_count")
+            count.value = len(ranges)
+            ctypes.c_void_p.in_dll(self._library, "dcc_emulated_ranges").value = ctypes.addressof(known)
+            in_ranges = self._library.dcc_emulated_in_ranges
+            check.value = ctypes.cast(in_ranges, ctypes.c_void_p).value
         try:
             extents = (_Extents(*grid, *[1] * (3 - len(grid))), _Extents(*block, *[1] * (3 - len(block))))
             status = kernel.run(*extents, shared_bytes, parameters, error)
         finally:
-            check.value = None
+            check.value, own_seed.value = None, before
         if status:
             text = error.value.decode(errors="replace")
             raise DeployccError(Diagnostic("DC881", f"a kernel failed: {text}", got=f"{name} {grid} {block}"))

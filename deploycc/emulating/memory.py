@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from deploycc.emulating.frame import Frame, Handler, c_type
-from deploycc.emulating.integers import INTEGER_TYPES, unknown
+from deploycc.emulating.integers import INTEGER_TYPES, halves, unknown
 from deploycc.emulating.syntax import WIDTHS, Instruction, refusal
 
 HANDLERS: dict[str, Handler] = {}
@@ -144,8 +144,11 @@ def _updated(i: Instruction, operation: str, kind: str, old: str, values: list[s
         return f"dcc_to_{kind}(dcc_from_{kind}({old}) + dcc_from_{kind}({value}))"
     if kind in ("f16x2", "bf16x2") and operation == "add":
         half = kind.removesuffix("x2")
-        low = f"dcc_to_{half}(dcc_from_{half}((uint16_t){old}) + dcc_from_{half}((uint16_t){value}))"
-        high = f"dcc_to_{half}(dcc_from_{half}((uint16_t)({old} >> 16)) + dcc_from_{half}((uint16_t)({value} >> 16)))"
+        sums = (
+            f"dcc_from_{half}({a}) + dcc_from_{half}({b})"
+            for a, b in zip(halves(old), halves(value), strict=True)
+        )
+        low, high = (f"dcc_to_{half}({total})" for total in sums)
         return f"dcc_pair({low}, {high})"
     if operation == "cas":
         return f"({old} == {value} ? {values[1]} : {old})"

@@ -53,7 +53,7 @@ class Label:
 
 @dataclass(frozen=True)
 class Instruction:
-    """One instruction: ``parts`` are its name and modifiers, ``guard`` the predicate as ``%p1`` or ``!%p1``."""
+    """One instruction: ``parts`` are its name and modifiers, ``guard`` its predicate, ``%p1`` or ``!%p1``."""
 
     line: int
     guard: str

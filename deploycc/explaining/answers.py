@@ -243,6 +243,8 @@ def _target(target: LintTarget) -> list[str]:
     lines = [f"# {target.name}", ""]
     if target.compiled is not None:
         lines.append(f"{target.compiled.description}. Packages are built for it.")
+        if target.compiled.gpus:
+            lines += ["", *(f"- {gpu.arch}: {gpu.description}" for gpu in target.compiled.gpus)]
     else:
         lines += _family(external(target.family), target)
     lines += ["", f"- table: {table.title}, {table.version}"]

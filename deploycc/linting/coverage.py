@@ -84,14 +84,18 @@ def coverage(subject: Subject, nodes: Sequence[NodeReport], found: Iterable[Diag
 
     So does an open dimension for a target that packages are built for.
     """
+    found = tuple(found)
     taken = [node for node in nodes if node.taken]
     parts = len(fewest_parts(range(len(nodes)), _reads(nodes), {i for i, n in enumerate(nodes) if n.taken}))
     whole_errors = any(d.severity == "error" and not d.node for d in found)
     whole_errors |= subject.compiled and any(-1 in info.shape for info in subject.model.inputs)
     runs: Literal["whole", "parts", "not"] = "whole"
     if len(taken) < len(nodes) or whole_errors:
-        # A package is compiled whole or not at all; other runtimes move nodes, or take the parts.
+        # A package is compiled whole or not at all, with a part for the processor beside a GPU; other
+        # runtimes move nodes, or take the parts.
         runs = "not" if subject.compiled or not taken or whole_errors else "parts"
+        if subject.target.beside_gpu and not whole_errors and not any(d.severity == "error" for d in found):
+            runs = "whole"
     known = subject.compiled or {n.op for n in nodes if subject.table.knows(n.op)}
     times = [node.seconds for node in nodes if node.seconds is not None]
     view = subject.view

@@ -45,7 +45,10 @@ class Subject:
         target = self.target.compiled
         if target is None:
             return frozenset()
-        return costs.kept_tensors(self.view, fuses=True, cache_bytes=target.cache.l2 * target.cores)
+        cache = target.cache.l2 * target.cores
+        if target.gpus:
+            cache = min(gpu.l2_bytes for gpu in target.gpus)
+        return costs.kept_tensors(self.view, fuses=True, cache_bytes=cache)
 
     @cached_property
     def costs(self) -> dict[str, tuple[int, int]]:
@@ -63,6 +66,9 @@ class Subject:
         """Where the size of the target's memory is known from."""
         compiled = self.target.compiled
         known = compiled.sources.get("memory.mib", "") if compiled is not None else ""
+        if compiled is not None and compiled.gpus:
+            smallest = min(compiled.gpus, key=lambda gpu: gpu.memory_bytes)
+            known = smallest.sources.get("memory.gbytes", "")
         return known or f"the target file of {self.target.family}"
 
     @cached_property

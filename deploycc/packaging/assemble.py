@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from deploycc.packaging import generate_build, generate_c, generate_cpp
+from deploycc.packaging.check_gpu import check_form, check_gpu
 from deploycc.packaging.checks import check_kernels, highest_glibc
+from deploycc.packaging.gpus import add_gpus
 from deploycc.packaging.interface import Interface, Tensor, interface_of
 from deploycc.packaging.libraries import BuiltLibrary, build_library
 from deploycc.packaging.licences import licence_files
@@ -38,21 +40,23 @@ def package(
     staging: Path,
     pages: Pages | None = None,
     variants: Sequence[Variant] = (),
+    chips: Sequence[Plan] = (),
 ) -> Package:
     """Write the complete package into the empty folder ``staging`` and return it.
 
     ``pages`` gets the folder and the manifest when all but its own files are there; the manifest lists those
-    too in the end.  ``variants`` are the network at other shapes of its inputs.
+    too in the end.  ``variants`` are the network at other shapes of its inputs, ``chips`` the plans of a
+    package for GPUs for the chips but the first, with the same weights, kernels and tensors.
 
     The caller renames ``staging`` to its final place when this returns, and removes it when this
     raises.  The bytes depend on the arguments and installed versions only.
 
     Raises ``DeployccError``: DC704 to DC709 for what cannot be packaged, DC710 to DC712 for the
     toolchain, DC720 to DC727 for a library that breaks a rule of its target, DC730 and DC731 for
-    a full disk and a folder that cannot be written.
+    a full disk and a folder that cannot be written, DC732 to DC736 for what a package for GPUs cannot be.
     """
     try:
-        return _package(plan, request, model, golden, staging, pages, variants)
+        return _package(plan, request, model, golden, staging, pages, variants, chips)
     except OSError as error:
         raise _write_error(error) from error
 
@@ -65,13 +69,25 @@ def _package(
     staging: Path,
     pages: Pages | None,
     variants: Sequence[Variant],
+    chips: Sequence[Plan],
 ) -> Package:
     others = [variant.plan for variant in variants]
-    interface = interface_of(plan, request, others)
+    check_form(plan, request, len(variants), chips)
+    interface = interface_of(plan, request, others, chips)
     _check_request(plan, request)
-    kernels = check_kernels(plan.kernels, request.target)
-    defined = {symbol.name for symbol in kernels.symbols if symbol.defined}
-    missing = sorted({call.symbol for one in (plan, *others) for call in one.calls} - defined - {"memcpy"})
+    _check_chips(plan, chips)
+    pointer_bytes, defined = 8, set[str]()
+    if plan.kernels or plan.gpu is None:
+        kernels = check_kernels(plan.kernels, request.target)
+        pointer_bytes = kernels.bits // 8
+        defined = {symbol.name for symbol in kernels.symbols if symbol.defined}
+    called = {
+        call.symbol
+        for one in (plan, *others, *chips)
+        for call in one.calls
+        if not call.copies and not call.launches
+    }
+    missing = sorted(called - defined)
     if missing:
         raise ValueError(f"the plan calls kernels that its object lacks: {', '.join(missing)}")
     _check_golden(interface.inputs, interface.outputs, golden)
@@ -80,7 +96,7 @@ def _package(
 
     scratch = staging / ".scratch"
     scratch.mkdir()
-    source = generate_c.source(interface, plan, others)
+    source = generate_c.source(interface, plan, [*others, *chips])
     (staging / "include").mkdir()
     (staging / "include" / f"{interface.name}.h").write_text(generate_c.header(interface), encoding="ascii")
     (staging / "include" / f"{interface.name}.hpp").write_text(
@@ -88,17 +104,19 @@ def _package(
     )
     (staging / "lib").mkdir()
     if interface.linked:
-        built = build_library(plan, request, interface, source, staging, scratch)
+        built = build_library(plan, request, interface, source, staging, scratch, chips)
     else:
         built = _write_sources(plan, interface, source, staging)
     shutil.rmtree(scratch)
-    _write_build_files(interface, staging, kernels.bits // 8)
+    _write_build_files(interface, staging, pointer_bytes)
     share = staging / "share" / interface.name
     _write_golden(golden, share / "golden")
     for number, variant in enumerate(variants, 1):
         _write_golden(variant.golden, share / "golden" / f"variant_{number}")
     if request.keep_kernels:
-        write_listings([listing for one in (plan, *others) for listing in one.listings], share / LISTINGS)
+        write_listings(
+            [listing for one in (plan, *others, *chips) for listing in one.listings], share / LISTINGS
+        )
     (share / "licenses").mkdir(parents=True)
     for name, text in licence_files(request.target).items():
         (share / "licenses" / name).write_bytes(text)
@@ -107,6 +125,8 @@ def _package(
     if variants:
         manifest["variants"] = variant_tables(interface, plan, golden, variants)
         manifest["memory"]["arena_bytes"] = max(one.arena_bytes for one in (plan, *others))
+    if plan.gpu is not None:
+        add_gpus(manifest, (plan, *chips))
     if pages is not None:
         for name, content in pages(staging, manifest).items():
             (share / name).write_bytes(content)
@@ -136,6 +156,18 @@ def _check_request(plan: Plan, request: BuildRequest) -> None:
                 help="leave --runtime out",
             )
         )
+
+
+def _check_chips(plan: Plan, chips: Sequence[Plan]) -> None:
+    """Hold the plans of a package for GPUs to what they are to share, and each to its chip's limits."""
+    for one in chips:
+        shared = ("kernels", "weights", "inputs", "outputs")
+        different = [name for name in shared if getattr(one, name) != getattr(plan, name)]
+        if different:
+            raise ValueError(f"the plans of a package's chips have different {', '.join(different)}")
+    for one in (plan, *chips):
+        if one.gpu is not None:
+            check_gpu(one)
 
 
 def _check_golden(inputs: Sequence[Tensor], outputs: Sequence[Tensor], golden: Golden) -> None:

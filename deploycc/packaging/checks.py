@@ -7,6 +7,7 @@ exported that could clash, no relocated code, no executable stack.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 
 from deploycc.packaging.elf import ET_DYN, SHN_ABS, STB_LOCAL, STB_WEAK, Elf, ElfError, parse
@@ -127,6 +128,26 @@ def check_library(
     if findings:
         raise DeployccError(*findings)
     return elf
+
+
+def check_driver_symbols(elf: Elf, label: str) -> None:
+    """A library for GPUs must load where there is no driver (DC736)."""
+    loose = sorted(
+        symbol.name
+        for symbol in elf.dynamic_symbols
+        if not symbol.defined and re.match(r"cu[A-Z]|cuda[A-Z]|__cuda|nvrtc", symbol.name)
+    )
+    libraries = [name for name in elf.needed if re.match(r"lib(cuda|nvrtc|nvidia)", name)]
+    if loose or libraries:
+        raise DeployccError(
+            Diagnostic(
+                "DC736",
+                f"{label} does not load on a machine without a GPU's driver",
+                got=", ".join([*loose[:20], *libraries]),
+                need="the driver loaded when it is first needed",
+                help="object code or a library that is linked in calls CUDA itself",
+            )
+        )
 
 
 def _parse(data: bytes, label: str) -> Elf:

@@ -32,7 +32,7 @@ if(NOT TARGET @N@::@N@)
     IMPORTED_LOCATION "${_@N@_root}/lib/lib@N@.a"
     IMPORTED_LINK_INTERFACE_LANGUAGES "C"
     INTERFACE_INCLUDE_DIRECTORIES "${_@N@_root}/include"
-    INTERFACE_LINK_LIBRARIES "Threads::Threads;m")
+    INTERFACE_LINK_LIBRARIES "Threads::Threads;m@DL@")
 @RT@endif()
 unset(_@N@_root)
 """
@@ -205,7 +205,7 @@ int main(int argc, char **argv) try {
     @N@::Options options;
     options.threads = argc > 2 ? std::atoi(argv[2]) : 1;
     @N@::Model model(options);
-
+@GPU@
 @LOAD@
     @N@::Inputs inputs;
 @BIND_INPUTS@    @N@::Outputs outputs;
@@ -225,14 +225,39 @@ int main(int argc, char **argv) try {
     std::printf("time: %.3f ms median of %zu, %d thread(s)\\n", milliseconds[milliseconds.size() / 2],
                 milliseconds.size(), static_cast<int>(model.threads()));
     return good ? 0 : 1;
-} catch (const std::exception &error) {
+@CATCH@} catch (const std::exception &error) {
     std::fprintf(stderr, "%s\\n", error.what());
     return 2;
 }
 """
 
+_EXAMPLE_GPU = """\
+    @N@_gpu gpu;
+    if (@N@_device_info(options.device, &gpu) == @N@_OK) {
+        const int processors = static_cast<int>(gpu.processors);
+        std::printf("device: %s, %d processors, %s\\n", gpu.name, processors, gpu.kernels);
+    }
+"""
+
+_EXAMPLE_CATCH = """\
+} catch (const @N@::Error &error) {
+    std::fprintf(stderr, "%s\\n", error.what());
+    const bool no_gpu = error.status() == @N@_ERROR_NO_DRIVER || error.status() == @N@_ERROR_NO_DEVICE
+                        || error.status() == @N@_ERROR_NO_KERNELS;
+    return no_gpu ? 77 : 2;  // 77: skipped, for test harnesses
+"""
+
 TOLERANCES = {"float32": 1e-4, "float64": 1e-4, "float16": 1e-2, "bfloat16": 5e-2}
 """Largest difference from the golden output, over its largest value; other types must be equal."""
+
+PRECISION_TOLERANCES = {"tf32": 5e-3, "fp16": 2e-2, "bf16": 1e-1}
+"""The same where a GPU computes in less than single precision: about twenty roundings to 10, 10 or 7 bits."""
+
+
+def tolerance_of(dtype: str, precision: str) -> float | None:
+    """Of an output; ``None`` for one whose elements must be equal."""
+    plain = TOLERANCES.get(dtype)
+    return None if plain is None else max(plain, PRECISION_TOLERANCES.get(precision, 0.0))
 
 
 def _runtime_block(interface: Interface) -> str:
@@ -243,7 +268,11 @@ def _runtime_block(interface: Interface) -> str:
 
 def cmake_config(interface: Interface) -> str:
     """``NAMEConfig.cmake``, relocatable."""
-    values = {"N": interface.name, "RT": _runtime_block(interface)}
+    values = {
+        "N": interface.name,
+        "RT": _runtime_block(interface),
+        "DL": ";${CMAKE_DL_LIBS}" if interface.gpus else "",
+    }
     if not interface.linked:
         return fill(_CONFIG_HEAD + _CONFIG_SOURCES, values)
     return fill(_CONFIG_HEAD + (_CONFIG_STATIC if interface.emit == "static" else _CONFIG_SHARED), values)
@@ -281,7 +310,7 @@ def pkg_config(interface: Interface) -> str:
     """``NAME.pc``, relocatable through ``${pcfiledir}``."""
     extra = " -ldeploycc_rt" if interface.runtime == "shared" else ""
     if interface.emit == "static":
-        extra += " -lm -pthread"
+        extra += " -lm -pthread -ldl" if interface.gpus else " -lm -pthread"
     return fill(_PKG_CONFIG, {"N": interface.name, "ABI": str(ABI_VERSION), "EXTRA": extra})
 
 
@@ -310,7 +339,7 @@ def example_main(interface: Interface) -> str:
             f' load<{scope}::value_type>(golden + "/output_{index}.bin", {scope}::size);\n'
         )
         bind_outputs.append(f"    outputs.{tensor.identifier} = output_{index};\n")
-        tolerance = TOLERANCES.get(tensor.info.dtype, 0.0)
+        tolerance = tolerance_of(tensor.info.dtype, interface.precision) or 0.0
         compare.append(
             f"    good = close({scope}::name, output_{index}, expected_{index}, {tolerance!r}) && good;\n"
         )
@@ -322,5 +351,7 @@ def example_main(interface: Interface) -> str:
             "BIND_INPUTS": "".join(bind_inputs),
             "BIND_OUTPUTS": "".join(bind_outputs),
             "COMPARE": "".join(compare),
+            "GPU": fill(_EXAMPLE_GPU, {"N": name}) if interface.gpus else "",
+            "CATCH": fill(_EXAMPLE_CATCH, {"N": name}) if interface.gpus else "",
         },
     )

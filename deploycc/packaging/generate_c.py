@@ -6,7 +6,13 @@ from collections.abc import Sequence
 
 from deploycc.element_types import ELEMENT_TYPES
 from deploycc.identifiers import comment_text, string_literal
-from deploycc.packaging import generate_arena, generate_timers, generate_variants
+from deploycc.packaging import (
+    generate_arena,
+    generate_cuda,
+    generate_cuda_source,
+    generate_timers,
+    generate_variants,
+)
 from deploycc.packaging.generate_tables import model_table, tensor_table
 from deploycc.packaging.interface import ABI_VERSION, Interface, count_of
 from deploycc.templates import fill
@@ -23,7 +29,7 @@ _HEADER = """\
  * Usage: @N@_create, then @N@_run as often as wanted (it allocates nothing), then @N@_destroy.
  * One handle serves one thread at a time (a second one gets @N@_ERROR_BUSY); any number of
  * handles may run at once.  Every function returns @N@_OK (0) or what went wrong.
- */
+@GPU_NOTE@ */
 #ifndef @N@_H_INCLUDED
 #define @N@_H_INCLUDED
 
@@ -50,8 +56,7 @@ typedef enum @N@_status {
     @N@_ERROR_MEMORY = 3,   /* out of memory */
     @N@_ERROR_THREAD = 4,   /* a thread could not be started or pinned */
     @N@_ERROR_KERNEL = 5,   /* a kernel failed; @N@_last_error says which */
-    @N@_ERROR_ABI = 6       /* library and shared runtime do not fit together */
-} @N@_status;
+@LAST_STATUSES@} @N@_status;
 
 typedef enum @N@_dtype {
 @DTYPES@
@@ -75,9 +80,9 @@ typedef struct @N@_options {
     size_t cpu_count;
     void *memory;         /* working memory of the caller, 64-byte aligned; NULL: create allocates it */
     size_t memory_bytes;  /* at least @N@_memory_bytes(options) */
-} @N@_options;
+@GPU_OPTIONS@} @N@_options;
 
-#define @N@_OPTIONS_INIT {sizeof(@N@_options), 0, -1, NULL, 0, NULL, 0}
+#define @N@_OPTIONS_INIT {sizeof(@N@_options), 0, -1, NULL, 0, NULL, 0@GPU_INIT@}
 
 typedef struct @N@_handle @N@_handle;
 
@@ -261,8 +266,13 @@ def header(interface: Interface) -> str:
             "MACROS": "".join(macros),
             "DTYPES": dtypes,
             "BESIDES": "".join(
-                part.header(interface) for part in (generate_timers, generate_variants, generate_arena)
+                part.header(interface)
+                for part in (generate_cuda, generate_timers, generate_variants, generate_arena)
             ),
+            "GPU_NOTE": generate_cuda.note(interface),
+            "LAST_STATUSES": generate_cuda.last_statuses(interface),
+            "GPU_OPTIONS": generate_cuda.option_members(interface),
+            "GPU_INIT": generate_cuda.option_values(interface),
             "IC": str(len(interface.inputs)),
             "OC": str(len(interface.outputs)),
         },
@@ -340,8 +350,10 @@ def _steps(calls: Sequence[Call], kernel: dict[str, str], variant: str = "") -> 
 def source(interface: Interface, plan: Plan, others: Sequence[Plan] = ()) -> str:
     """The model definition: tensor tables, the straight-line call list, the public functions.
 
-    ``others`` are the plans of the variants but the first.
+    ``others`` are the plans of the variants but the first, for GPUs those of the chips but the first.
     """
+    if interface.gpus:
+        return generate_cuda_source.source(interface, (plan, *others))
     name, plans = interface.name, (plan, *others)
     arity: dict[str, int] = {}
     for call in (call for one in plans for call in one.calls):

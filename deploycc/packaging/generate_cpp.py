@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from deploycc.element_types import HALF_CPP
 from deploycc.identifiers import comment_text, string_literal
-from deploycc.packaging import generate_arena, generate_timers, generate_variants
+from deploycc.packaging import generate_arena, generate_cuda_cpp, generate_timers, generate_variants
 from deploycc.packaging.interface import Interface, Tensor, count_of
 from deploycc.templates import fill
 
@@ -96,7 +96,7 @@ struct Inputs {
 struct Outputs {
 @OUTPUT_MEMBERS@};
 
-@SHAPES@@ARENA@/// How a model runs; the defaults are those of @N@_OPTIONS_INIT.
+@SHAPES@@ARENA@@GPU_TYPES@/// How a model runs; the defaults are those of @N@_OPTIONS_INIT.
 struct Options {
     /// 0: as many as the calling thread may run on.
     ::std::int32_t threads = 0;
@@ -107,7 +107,7 @@ struct Options {
     /// Caller-owned working memory, 64-byte aligned, at least memory_bytes(options) bytes.
     void *memory = nullptr;
     ::std::size_t memory_bytes = 0;
-@ARENA_OPTION@
+@ARENA_OPTION@@GPU_OPTION@
     /// The same as C options; points into this object.
     @N@_options c_options() const noexcept {
         @N@_options result = @N@_OPTIONS_INIT;
@@ -117,7 +117,7 @@ struct Options {
         result.cpu_count = cpus.size();
         result.memory = memory;
         result.memory_bytes = memory_bytes;
-        return result;
+@GPU_OPTION_SET@        return result;
     }
 };
 
@@ -191,7 +191,7 @@ public:
         watch_ = ::std::move(watch);
     }
 
-@PROFILE@@VARIANTS@    /// For calls of the C interface; stays owned by this object.
+@PROFILE@@VARIANTS@@GPU_METHODS@    /// For calls of the C interface; stays owned by this object.
     @N@_handle *handle() const noexcept { return handle_; }
 
 private:
@@ -222,7 +222,7 @@ private:
         if (handle_ == nullptr) {
             ::@N@::fail(status, message(status, "the model was moved from"));
         }
-        const bool detailed = status == @N@_ERROR_ARGUMENT || status == @N@_ERROR_KERNEL;
+        const bool detailed = status == @N@_ERROR_ARGUMENT || status == @N@_ERROR_KERNEL@GPU_DETAILED@;
         ::@N@::fail(status, message(status, detailed ? @N@_last_error(handle_) : ""));
     }
 
@@ -243,7 +243,7 @@ private:
     ::std::unique_ptr<Watch> watch_{};
 };
 
-}  // namespace @N@
+@GPU_CLASSES@}  // namespace @N@
 
 #endif
 """
@@ -336,5 +336,6 @@ def header(interface: Interface) -> str:
             "INPUT_POINTERS": pointers("input", interface.inputs),
             "OUTPUT_POINTERS": pointers("output", interface.outputs),
             "PROFILE": generate_timers.method(interface),
+            **generate_cuda_cpp.parts(interface),
         },
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from deploycc.element_types import ELEMENT_TYPES, ElementType, check_dtypes, elements, nbytes
 from deploycc.identifiers import check_library_name, tensor_identifiers
 from deploycc.ranges import text_of
-from deploycc.types import BuildRequest, Plan, TensorInfo
+from deploycc.types import BuildRequest, Gpu, Plan, Precision, TensorInfo
 
 ABI_VERSION = 2
 """Of the generated C interface and of the runtime behind it (``DCC_ABI`` in ``deploycc_rt.h``)."""
@@ -48,6 +48,27 @@ VARIANT_FUNCTIONS = (
 )
 """What one for several shapes exports besides."""
 
+GPU_FUNCTIONS = (
+    "chip",
+    "chip_count",
+    "chip_name",
+    "chip_step_count",
+    "chip_step_name",
+    "copy_from_device",
+    "copy_to_device",
+    "device_count",
+    "device_free",
+    "device_info",
+    "device_malloc",
+    "run_async",
+    "stream",
+    "stream_create",
+    "stream_destroy",
+    "stream_synchronize",
+    "synchronize",
+)
+"""What one for GPUs exports besides."""
+
 ARENA_FUNCTIONS = ("arena_create", "arena_destroy", "create_in")
 """What one with the shared runtime exports besides."""
 
@@ -83,7 +104,8 @@ class Interface:
     ``emit``, ``runtime``, ``profile`` and ``debug_runtime`` are the request's; ``linked`` is false where the
     target has no linker (``toolchain = "none"``) and the app's own toolchain builds the library.
     ``variants`` has inputs and outputs of each variant where there are several, the first one's too;
-    ``declared`` tells their shapes.
+    ``declared`` tells their shapes.  ``gpus`` are the chips that there is code for, none for a package that
+    runs on the processor alone, and ``precision`` is how those compute.
     """
 
     name: str
@@ -96,6 +118,8 @@ class Interface:
     debug_runtime: bool = False
     variants: tuple[tuple[tuple[Tensor, ...], tuple[Tensor, ...]], ...] = ()
     declared: str = ""
+    gpus: tuple[Gpu, ...] = ()
+    precision: Precision = "fp32"
 
     @property
     def arena(self) -> bool:
@@ -110,13 +134,17 @@ class Interface:
             *(PROFILE_FUNCTIONS if self.profile else ()),
             *(VARIANT_FUNCTIONS if self.variants else ()),
             *(ARENA_FUNCTIONS if self.arena else ()),
+            *(GPU_FUNCTIONS if self.gpus else ()),
         )
         return tuple(f"{self.name}_{function}" for function in sorted(functions))
 
 
-def interface_of(plan: Plan, request: BuildRequest, others: Sequence[Plan] = ()) -> Interface:
-    """Work out names and sizes; ``others`` are the plans of the variants but the first.
+def interface_of(
+    plan: Plan, request: BuildRequest, others: Sequence[Plan] = (), chips: Sequence[Plan] = ()
+) -> Interface:
+    """Work out names and sizes.
 
+    ``others`` are the plans of the variants but the first, ``chips`` those of the chips but the first.
     Raises ``DeployccError``: DC704 for an unusable package name, DC705 for element types without
     a C type.
     """
@@ -143,4 +171,6 @@ def interface_of(plan: Plan, request: BuildRequest, others: Sequence[Plan] = ())
         debug_runtime=request.debug_runtime,
         variants=variants if others else (),
         declared=", ".join(f"{name}={text_of(axes)}" for name, axes in request.buckets.items()),
+        gpus=tuple(one.gpu for one in (plan, *chips) if one.gpu is not None),
+        precision=request.target.precision,
     )

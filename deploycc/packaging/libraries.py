@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploycc.packaging import generate_c
+from deploycc.packaging import generate_c, generate_cuda_source
 from deploycc.packaging.archive import archive, localise
-from deploycc.packaging.checks import check_library
+from deploycc.packaging.checks import check_driver_symbols, check_library
 from deploycc.packaging.elf import Elf
 from deploycc.packaging.interface import Interface
 from deploycc.packaging.toolchain import (
@@ -54,6 +55,9 @@ RUNTIME_SYMBOLS = tuple(
 )
 """What the shared runtime exports, and a network with ``--runtime shared`` needs of it."""
 
+LOADER = "libdl.so.2"
+"""What has ``dlopen`` in a glibc before 2.34: a package for GPUs loads the driver with it."""
+
 
 @dataclass(frozen=True)
 class BuiltLibrary:
@@ -64,17 +68,26 @@ class BuiltLibrary:
 
 
 def build_library(
-    plan: Plan, request: BuildRequest, interface: Interface, source: str, staging: Path, scratch: Path
+    plan: Plan,
+    request: BuildRequest,
+    interface: Interface,
+    source: str,
+    staging: Path,
+    scratch: Path,
+    chips: Sequence[Plan] = (),
 ) -> BuiltLibrary:
     """Compile and link into ``staging/lib``; ``scratch`` is an empty folder for intermediate files.
 
-    Raises ``DeployccError``: DC710 to DC712 (toolchain), DC720 to DC727 (the result breaks a rule).
+    ``chips`` are the plans of the chips but the first.
+    Raises ``DeployccError``: DC710 to DC712 (toolchain), DC720 to DC727 and DC736 (the result breaks a rule).
     """
     target, name = request.target, interface.name
     compiler = find_compiler(target, scratch)
-    shared_runtime = interface.runtime == "shared"
-    runtime = build_runtime(compiler, shared=shared_runtime, debug=interface.debug_runtime)
+    shared_runtime, cuda = interface.runtime == "shared", bool(interface.gpus)
+    runtime = build_runtime(compiler, shared=shared_runtime, debug=interface.debug_runtime, cuda=cuda)
     objects = _objects(plan, interface, source, staging, scratch, compiler)
+    if cuda:
+        objects += _images(interface, (plan, *chips), scratch, compiler)
     lib = staging / "lib"
     extra_libraries: tuple[str, ...] = ()
     if shared_runtime:
@@ -92,12 +105,17 @@ def build_library(
     flags = shared_link_flags(f"lib{name}.so", f"{name}.map")
     runtime_link = [str(lib / SHARED_RUNTIME_NAME), "-Wl,-rpath,$ORIGIN"] if shared_runtime else []
     (scratch / f"{name}.map").write_text(generate_c.version_script(interface.symbols), encoding="ascii")
+    # dlopen is in libdl before glibc 2.34; with a later floor nothing is needed of it.
+    libraries = (*LIBRARIES, *(("-ldl",) if cuda else ()))
+    extra_libraries += (LOADER,) if cuda and request.target.linker.libc == "glibc" else ()
     call(
-        compiler, [*flags, *inputs, *runtime_link, *LIBRARIES, "-o", linked.name], scratch, "link the library"
+        compiler, [*flags, *inputs, *runtime_link, *libraries, "-o", linked.name], scratch, "link the library"
     )
     elf = check_library(
         linked.read_bytes(), target, interface.symbols, label=f"lib{name}.so", extra_libraries=extra_libraries
     )
+    if cuda:
+        check_driver_symbols(elf, f"lib{name}.so")
     if interface.emit == "static":
         return BuiltLibrary(lib / f"lib{name}.a", elf)
     shutil.move(linked, lib / linked.name)
@@ -108,8 +126,9 @@ def _objects(
     plan: Plan, interface: Interface, source: str, staging: Path, scratch: Path, compiler: Compiler
 ) -> list[str]:
     name = interface.name
-    (scratch / "kernels.o").write_bytes(plan.kernels)
-    for header in (*runtime_headers(), staging / "include" / f"{name}.h"):
+    if plan.kernels:
+        (scratch / "kernels.o").write_bytes(plan.kernels)
+    for header in (*runtime_headers(cuda=bool(interface.gpus)), staging / "include" / f"{name}.h"):
         shutil.copyfile(header, scratch / header.name)
     (scratch / f"{name}.c").write_text(source, encoding="ascii")
     call(
@@ -118,7 +137,7 @@ def _objects(
         scratch,
         "compile the model definition",
     )
-    objects = ["model.o", "kernels.o"]
+    objects = ["model.o", *(["kernels.o"] if plan.kernels else [])]
     for number, (file, text) in enumerate(plan.routines.items()):
         (scratch / file).write_text(text, encoding="utf-8")
         made = f"routines_{number}.o"
@@ -133,6 +152,17 @@ def _objects(
         call(compiler, ["-I.", "-g0", "-c", "weights.S", "-o", "weights.o"], scratch, "assemble the weights")
         objects.append("weights.o")
     return objects
+
+
+def _images(interface: Interface, plans: Sequence[Plan], scratch: Path, compiler: Compiler) -> list[str]:
+    files = generate_cuda_source.image_files(interface, plans)
+    if not files:
+        return []
+    for one in files:
+        (scratch / one.file).write_bytes(one.image.code)
+    (scratch / "images.S").write_text(generate_cuda_source.images_assembly(files), encoding="ascii")
+    call(compiler, ["-I.", "-g0", "-c", "images.S", "-o", "images.o"], scratch, "assemble the GPU's code")
+    return ["images.o"]
 
 
 def _place_shared_runtime(made: Path, lib: Path, request: BuildRequest) -> None:

@@ -11,8 +11,13 @@ from deploycc.packaging.manifest import sha256_of
 from deploycc.types import DeployccError, Diagnostic, Listing
 
 LISTINGS = "kernels.zip"
-ENDINGS = {"asm": ".s", "ir": ".ll", "script": ".after.py", "unscheduled": ".before.py"}
-"""What can be read of a kernel, and how its file's name ends."""
+ENDINGS = {
+    "asm": (".s", ".ptx"),
+    "ir": (".ll", ".cu"),
+    "script": (".after.py",),
+    "unscheduled": (".before.py",),
+}
+"""What can be read of a kernel, and how its file's name ends; the second one is a GPU's."""
 
 
 def write_listings(listings: Sequence[Listing], path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from deploycc.operators import Conv2d
-from deploycc.packaging.generate_build import TOLERANCES
+from deploycc.packaging.generate_build import tolerance_of
 from deploycc.packaging.interface import ABI_VERSION, Interface, Tensor
 from deploycc.records import operator_of
 from deploycc.types import (
@@ -21,6 +21,7 @@ from deploycc.types import (
     DeployccError,
     Diagnostic,
     Golden,
+    Launch,
     Model,
     Plan,
     Result,
@@ -61,9 +62,9 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def tensor_entry(tensor: Tensor) -> dict[str, Any]:
-    """An input or output."""
-    counted = tensor.info.counted
+def tensor_entry(tensor: Tensor, precision: str = "fp32") -> dict[str, Any]:
+    """An input or output of a package that computes in ``precision``."""
+    counted, tolerance = tensor.info.counted, tolerance_of(tensor.info.dtype, precision)
     return {
         "bytes": tensor.bytes,
         **({"counted": {"axis": counted.axis, "output": counted.output}} if counted is not None else {}),
@@ -73,7 +74,7 @@ def tensor_entry(tensor: Tensor) -> dict[str, Any]:
         "layout": "row-major",
         "name": tensor.info.name,
         "shape": list(tensor.info.shape),
-        **({"tolerance": TOLERANCES[tensor.info.dtype]} if tensor.info.dtype in TOLERANCES else {}),
+        **({"tolerance": tolerance} if tolerance is not None else {}),
     }
 
 
@@ -88,6 +89,7 @@ def _target(target: Target) -> dict[str, Any]:
         "name": target.name,
         # The path of a compiler is the builder's own business.
         "toolchain": target.linker.toolchain if target.linker.toolchain in ("zig", "none") else "other",
+        **({"precision": target.precision} if target.gpus else {}),
     }
 
 
@@ -105,6 +107,8 @@ def call_entry(call: Call) -> dict[str, Any]:
             for buffer, result in zip_longest(call.writes, call.origin.results)
         ],
     }
+    if call.launches:
+        entry["launches"] = [_launch(launch) for launch in call.launches]
     if call.cycles:
         entry["cycles"] = round(call.cycles)
     if call.measured_seconds is not None:
@@ -116,6 +120,17 @@ def call_entry(call: Call) -> dict[str, Any]:
         if isinstance(operator, Conv2d):
             entry["layouts"] = [operator.data_layout, operator.out_layout]
     return entry
+
+
+def _launch(launch: Launch) -> dict[str, Any]:
+    """A launch of a GPU kernel; its arguments are those of the call, by number."""
+    return {
+        "arguments": list(launch.arguments),
+        "block": list(launch.block),
+        "function": launch.function,
+        "grid": list(launch.grid),
+        "shared_bytes": launch.shared_bytes,
+    }
 
 
 def _buffer(buffer: Buffer) -> dict[str, Any]:
@@ -202,7 +217,7 @@ def manifest_of(
         "files": {},
         "format": FORMAT,
         "golden": golden_table(golden, f"share/{interface.name}/golden"),
-        "inputs": [tensor_entry(t) for t in interface.inputs],
+        "inputs": [tensor_entry(t, interface.precision) for t in interface.inputs],
         "interface": {
             "abi_version": ABI_VERSION,
             "emit": request.emit,
@@ -217,7 +232,7 @@ def manifest_of(
         "model": {"opset": model.opset, "parameters": plan.parameters, "sha256": model.sha256},
         "name": interface.name,
         "operators": dict(operators),
-        "outputs": [tensor_entry(t) for t in interface.outputs],
+        "outputs": [tensor_entry(t, interface.precision) for t in interface.outputs],
         "schema_version": SCHEMA_VERSION,
         "target": _target(request.target),
         "versions": dict(versions),

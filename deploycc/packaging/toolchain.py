@@ -167,14 +167,20 @@ _report_help = "check the target's linker settings; `--dump-dir` keeps what the 
 # ---- our runtime, compiled once per target ----
 
 
-def runtime_sources() -> tuple[Path, ...]:
-    """The C files of the runtime, in name order."""
-    return tuple(sorted(runtime_directory().glob("*.c")))
+def runtime_sources(*, cuda: bool = False) -> tuple[Path, ...]:
+    """The C files of the runtime, in name order; with ``cuda`` those for GPUs behind them."""
+    return _runtime_files("*.c", cuda)
 
 
-def runtime_headers() -> tuple[Path, ...]:
-    """The headers of the runtime, in name order."""
-    return tuple(sorted(runtime_directory().glob("*.h")))
+def runtime_headers(*, cuda: bool = False) -> tuple[Path, ...]:
+    """The headers of the runtime, likewise."""
+    return _runtime_files("*.h", cuda)
+
+
+def _runtime_files(pattern: str, cuda: bool) -> tuple[Path, ...]:
+    """No two of them have one name: they are compiled in one folder."""
+    plain = sorted(runtime_directory().glob(pattern))
+    return (*plain, *(sorted((runtime_directory() / "cuda").glob(pattern)) if cuda else ()))
 
 
 def runtime_directory() -> Path:
@@ -182,12 +188,12 @@ def runtime_directory() -> Path:
     return Path(__file__).resolve().parent.parent / "runtime"
 
 
-def _runtime_key(compiler: Compiler, flags: Sequence[str]) -> str:
+def _runtime_key(compiler: Compiler, flags: Sequence[str], cuda: bool) -> str:
     digest = hashlib.sha256()
     for path in (
-        *runtime_headers(),
+        *runtime_headers(cuda=cuda),
         runtime_directory() / "deploycc_rt.map",
-        *runtime_sources(),
+        *runtime_sources(cuda=cuda),
     ):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     digest.update("\0".join((compiler.identity, *flags)).encode())
@@ -199,16 +205,20 @@ DEBUG_RUNTIME_FLAGS = ("-DDCC_DEBUG",)
 SHARED_RUNTIME_NAME = "libdeploycc_rt.so.2"
 
 
-def build_runtime(compiler: Compiler, *, shared: bool, debug: bool = False) -> tuple[Path, ...]:
+def build_runtime(
+    compiler: Compiler, *, shared: bool, debug: bool = False, cuda: bool = False
+) -> tuple[Path, ...]:
     """Objects of the private runtime, or the one shared library; from the cache where they are there.
 
-    With ``debug`` it tells calls with handles that were destroyed.
+    With ``debug`` it tells calls with handles that were destroyed, with ``cuda`` it also runs on GPUs.
 
     Two builds at once are safe: each compiles aside and renames the folder into place.
     """
     flags = (*CFLAGS, *(SHARED_RUNTIME_FLAGS if shared else ()), *(DEBUG_RUNTIME_FLAGS if debug else ()))
-    store = cache_directory() / "runtime" / _runtime_key(compiler, flags)
-    names = (SHARED_RUNTIME_NAME,) if shared else tuple(f"{path.stem}.o" for path in runtime_sources())
+    store = cache_directory() / "runtime" / _runtime_key(compiler, flags, cuda)
+    names = (
+        (SHARED_RUNTIME_NAME,) if shared else tuple(f"{path.stem}.o" for path in runtime_sources(cuda=cuda))
+    )
     made = tuple(store / name for name in names)
     if all(path.is_file() for path in made):
         return made
@@ -216,10 +226,9 @@ def build_runtime(compiler: Compiler, *, shared: bool, debug: bool = False) -> t
     aside = Path(tempfile.mkdtemp(prefix=f".{store.name}-", dir=store.parent))
     try:
         objects = []
-        for path in runtime_sources():
+        for path in (*runtime_sources(cuda=cuda), *runtime_headers(cuda=cuda)):
             shutil.copy(path, aside / path.name)
-            for header in runtime_headers():
-                shutil.copy(header, aside)
+        for path in runtime_sources(cuda=cuda):
             arguments = [*flags, "-c", path.name, "-o", f"{path.stem}.o"]
             call(compiler, arguments, aside, f"compile the runtime's {path.name}")
             objects.append(f"{path.stem}.o")

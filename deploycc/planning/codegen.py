@@ -31,12 +31,14 @@ class Kernels:
     workspace: Mapping[str, Workspace]
 
 
-def compile_kernels(functions: Sequence[tuple[str, Any]], target: Target, prefix: str) -> Kernels:
+def compile_kernels(
+    functions: Sequence[tuple[str, Any]], target: Target, prefix: str, first: int = 0
+) -> Kernels:
     """Compile ``functions`` (name, PrimFunc) for ``target``; symbols are ``<prefix>_k<number>_<name>``.
 
-    The bytes depend on the functions, their order, the target and the prefix alone.
+    The bytes depend on the functions, their order, the target, the prefix and the ``first`` number alone.
     """
-    symbols, distinct = name_kernels(functions, prefix)
+    symbols, distinct = name_kernels(functions, prefix, first)
     machine = llvm_target(target)
     module = to_c_functions(distinct, machine)
     spaces = {symbol: workspace(module[symbol]) for symbol, _ in distinct}
@@ -63,9 +65,9 @@ def sources_of(
 
 
 def name_kernels(
-    functions: Sequence[tuple[str, Any]], prefix: str
+    functions: Sequence[tuple[str, Any]], prefix: str, first: int = 0
 ) -> tuple[dict[str, str], list[tuple[str, Any]]]:
-    """Symbols by PrimFunc name, and the structurally distinct PrimFuncs with their symbols."""
+    """Symbols by PrimFunc name, numbered from ``first`` on, and the distinct PrimFuncs with their symbols."""
     buckets: dict[int, list[tuple[str, Any]]] = {}
     symbols: dict[str, str] = {}
     distinct: list[tuple[str, Any]] = []
@@ -75,7 +77,7 @@ def name_kernels(
         same = next((symbol for symbol, other in bucket if structural_equal(bare, other)), None)
         if same is None:
             readable = re.sub(r"[^A-Za-z0-9_]", "_", name)[:_SYMBOL_LENGTH].rstrip("_")
-            same = f"{prefix}_k{len(distinct):03d}_{readable}"
+            same = f"{prefix}_k{first + len(distinct):03d}_{readable}"
             bucket.append((same, bare))
             distinct.append((same, bare))
         symbols[name] = same

@@ -7,7 +7,8 @@ from typing import Any
 
 from deploycc.planning.arena import Arranged
 from deploycc.planning.codegen import sources_of
-from deploycc.types import Listing, Program, Target
+from deploycc.planning.cuda.kernels import texts_of
+from deploycc.types import Gpu, Listing, Program, Target
 
 
 def list_kernels(
@@ -25,6 +26,23 @@ def list_kernels(
         _list(program, arranged.originals.get(name, name), functions[name], symbol, target)
         for symbol, name in first.items()
     )
+
+
+def list_device_kernels(
+    program: Program, arranged: Arranged, symbols: Mapping[str, str], gpu: Gpu
+) -> tuple[Listing, ...]:
+    """The same of what ``gpu`` runs, with CUDA C and PTX."""
+    first: dict[str, str] = {}
+    for name, symbol in symbols.items():
+        first.setdefault(symbol, name)
+    functions = dict(arranged.functions)
+    made = []
+    for symbol, name in first.items():
+        source, ptx = texts_of(symbol, functions[name], gpu)
+        before = program.unscheduled.get(name, functions[name])
+        after = _script(functions[name], name)
+        made.append(Listing(symbol, _script(before, name), after, source, ptx, device=True))
+    return tuple(made)
 
 
 def _list(program: Program, name: str, scheduled: Any, symbol: str, target: Target) -> Listing:

@@ -201,7 +201,8 @@ def _coverage(
     parts = len(fewest_parts(range(len(nodes)), reads, {i for i, n in enumerate(nodes) if n.taken}))
     whole_errors = [d for d in counted if d.severity == "error" and not d.node]
     runs: Literal["whole", "parts", "not"] = "whole"
-    if len(taken) < len(nodes) or whole_errors:
+    beside = before.runs == "whole" and len(taken) < len(nodes)  # what a GPU lacks runs on the processor
+    if (len(taken) < len(nodes) and not beside) or whole_errors:
         runs = "parts" if is_external(target) and taken and not whole_errors else "not"
     return replace(
         before,

@@ -125,6 +125,8 @@ def headline(report: Report) -> str:
     if report.coverage is None:
         return "not judged"
     replace = to_replace(report)
+    if report.coverage.runs == "whole" and replace:
+        return f"runs whole: {covered(report.coverage)} on the GPU; on the processor {replace}"
     return f"{runs(report.coverage)}: {covered(report.coverage)}" + (
         f"; replace {replace}" if replace else ""
     )

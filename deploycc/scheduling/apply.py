@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from deploycc.scheduling.device_functions import with_wide_functions
 from deploycc.scheduling.identities import infinite_identities
 from deploycc.scheduling.intrinsics import expand_intrinsics
 from deploycc.scheduling.kernel import WRITTEN, view
@@ -51,9 +52,8 @@ def schedule_kernels(
             choice = replace(first, task=variable.name_hint)
         # After scheduling: an expanded operand would be computed anew wherever a block is inlined.
         scheduled = infinite_identities(scheduled)
-        if not runs_on_device(scheduled):  # a GPU has its own functions
-            scheduled = expand_intrinsics(scheduled)
-        module.update_func(variable, scheduled)
+        expand = with_wide_functions if runs_on_device(scheduled) else expand_intrinsics
+        module.update_func(variable, expand(scheduled))
         choices.append(replace(choice, operators=operators.get(variable.name_hint, ())))
     return module, tuple(choices)
 

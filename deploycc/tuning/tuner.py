@@ -66,6 +66,7 @@ def tune(
     target: str | Path | Target = "host",
     budget: str = "60s",
     *,
+    precision: str | None = None,
     shapes: Mapping[str, Sequence[Extent]] | None = None,
     max_counts: Mapping[str, int] | None = None,
     database: str | Path | None = None,
@@ -84,6 +85,7 @@ def tune(
     before and comparing the whole network afterwards (``compare``) come on top.  What is measured goes
     to ``database`` at once (``default_database`` unless given), where a later session goes on from it and
     ``build(records=...)`` finds it; with ``shipped_records`` false the search knows nothing else.
+    ``precision`` is that of the build, for targets with a GPU.
     ``workers`` processes measure, one a core; all cores unless given.
     ``on_event`` gets the stages of reading and ``Session.snapshot`` in the calling thread.
 
@@ -94,6 +96,7 @@ def tune(
     request = resolve_request(
         model,
         target,
+        precision=precision,
         shapes=shapes,
         max_counts=max_counts,
         limits=limits,

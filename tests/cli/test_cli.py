@@ -114,7 +114,7 @@ def test_quiet_says_nothing(folder: Path, tmp_path: Path) -> None:
 
 def test_targets() -> None:
     lines = deploycc("targets").stdout.splitlines()
-    assert lines[0].split() == ["NAME", "CPU", "VECTORS", "C", "LIBRARY", "DESCRIPTION"]
+    assert lines[0].split() == ["NAME", "CPU", "VECTORS", "C", "LIBRARY", "GPU", "CHIPS", "DESCRIPTION"]
     assert tuple(line.split()[0] for line in lines[1 : lines.index("")]) == target_names()
     parsed = json.loads(deploycc("targets", "--json").stdout)
     assert [t["name"] for t in parsed if t["kind"] == "compiled"] == list(target_names())

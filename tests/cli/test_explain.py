@@ -9,12 +9,13 @@ from collections.abc import Callable
 
 import pytest
 
-from deploycc.cli.targets_command import _compiled, _external, _table
+from deploycc.cli.targets_command import _chips, _compiled, _external, _table
 from deploycc.diagnostics import CATALOGUE
 from deploycc.effects import EFFECTS
 from deploycc.explaining.answers import explain, rule_fixes, rule_help
 from deploycc.explaining.pages import rule
 from deploycc.fixing import fixes
+from deploycc.gpu_targets import gpu_names, load_gpu
 from deploycc.lint_targets import external, external_names
 from deploycc.op_support import engines, examples, support_table
 from deploycc.rule_names import POLICY_RULES, rule_files
@@ -174,7 +175,9 @@ except SystemExit as left:
 def test_targets_with_those_of_other_compilers(golden: Callable[[str, str], None]) -> None:
     targets = [load_target(name) for name in target_names() if name != "host"]
     externals = [external(name) for name in external_names()]
-    golden("targets.txt", "\n".join([*_table(_compiled(targets)), "", *_table(_external(externals))]) + "\n")
+    chips = [load_gpu(name) for name in gpu_names()]
+    tables = (_compiled(targets), _chips(chips), _external(externals))
+    golden("targets.txt", "\n".join(line for table in tables for line in [*_table(table), ""]))
 
 
 def test_targets_as_json() -> None:
@@ -182,7 +185,9 @@ def test_targets_as_json() -> None:
         [sys.executable, "-m", "deploycc", "targets", "--json"], capture_output=True, text=True, check=True
     )
     rows = json.loads(done.stdout)
-    assert [row["name"] for row in rows] == [*target_names(), *external_names()]
-    assert {row["kind"] for row in rows} == {"compiled", "external"}
+    names = {kind: [row["name"] for row in rows if row["kind"] == kind] for kind in ("compiled", "external")}
+    assert names == {"compiled": list(target_names()), "external": list(external_names())}
+    assert sorted(row["name"] for row in rows if row["kind"] == "chip") == list(gpu_names())
+    assert {row["kind"] for row in rows} == {"compiled", "chip", "external"}
     snpe = next(row for row in rows if row["name"] == "snpe")
     assert snpe["units"]["htp"]["fallback"] == external("snpe").units["htp"].fallback

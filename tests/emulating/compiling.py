@@ -14,7 +14,8 @@ from deploycc.emulating import EmulatedModule, build_module
 
 def _folder(package: str) -> Path:
     spec = importlib.util.find_spec(package)
-    assert spec and spec.submodule_search_locations, f"{package} comes with the dev extra"
+    assert spec is not None, f"{package} comes with the dev extra"
+    assert spec.submodule_search_locations
     return Path(next(iter(spec.submodule_search_locations)))
 
 

@@ -40,6 +40,12 @@ WANTED: dict[str, dict[str, str]] = {
         "got": "a condition computed from the inputs ('c')",
     },
     "element_type": {"message": "tensor 'z' has an element type without kernels", "got": "bfloat16"},
+    "runs_on_processor": {
+        "message": "CumSum runs on the processor, not on the GPU",
+        "got": "each step needs the one before; 2 KiB are copied to the processor and 2 KiB back",
+        "verdict": "fallback",
+        "severity": "warning",
+    },
     "unit_lacks": {
         "message": "operator And does not run on gpu",
         "verdict": "fallback",
@@ -233,7 +239,8 @@ ON = {
         "snpe:htp",
     ),
     **dict.fromkeys("time_share memory_bound weight_memory activation_memory".split(), "rpi4"),
-    "operator_types": "cuda",
+    "operator_types": "tensorrt",
+    "runs_on_processor": "cuda:sm_90",
 }
 """The targets of rules that are not about what deploycc compiles itself, or that need a board's numbers."""
 

@@ -1,4 +1,4 @@
-"""NVIDIA GPUs: TensorRT decides, ONNX Runtime stands beside it, and deploycc itself cannot yet."""
+"""NVIDIA GPUs: what TensorRT and ONNX Runtime take of a network, each a target and a hint of our own."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from tests.linting.found import found, rows
 from tests.linting.graphs import model
 from tests.models import write_small_net
 
+NOTE = "deploycc compiles for these GPUs itself: --target cuda"
 ENGINES = ("tensorrt", "onnxruntime-cuda")
 ROWS = rows("tensorrt")
 IDS = [f"{condition.id}-{operator}" for _, condition, operator in ROWS]
@@ -59,40 +60,52 @@ def test_tables_are_whole() -> None:
 @pytest.mark.parametrize(
     ("text", "engine", "hints", "fallback"),
     [
-        ("cuda", "tensorrt", ("onnxruntime-cuda",), ""),
-        ("cuda:tensorrt@10.15", "tensorrt", ("onnxruntime-cuda",), ""),
-        ("cuda:onnxruntime", "onnxruntime-cuda", ("tensorrt",), "cpu"),
+        ("tensorrt", "tensorrt", ("onnxruntime-cuda",), ""),
+        ("tensorrt@10.15", "tensorrt", ("onnxruntime-cuda",), ""),
+        ("onnxruntime-cuda", "onnxruntime-cuda", ("tensorrt",), "cpu"),
     ],
 )
 def test_targets(text: str, engine: str, hints: tuple[str, ...], fallback: str) -> None:
     target = load_lint_target(text)
     assert (target.engine, target.hints, target.fallback) == (engine, hints, fallback)
     assert target.compiled is None
-    assert target.note == external("cuda").note == "deploycc's own kernels for CUDA: not yet"
+    assert target.note == external(target.family).note == NOTE
 
 
 def test_the_note_is_in_the_report(tmp_path: Path) -> None:
     write_small_net(tmp_path / "model.onnx")
-    cuda, host = lint_model(tmp_path / "model.onnx", ["cuda", "x86-64"]).reports
-    assert cuda.note == "deploycc's own kernels for CUDA: not yet"
+    other, host = lint_model(tmp_path / "model.onnx", ["tensorrt", "x86-64"]).reports
+    assert other.note == NOTE
     assert host.note == ""
-    assert [(column.engine, column.taken) for column in cuda.hints] == [("onnxruntime-cuda", 2)]
+    assert [(column.engine, column.taken) for column in other.hints] == [("onnxruntime-cuda", 2)]
 
 
-@pytest.mark.parametrize("target", ["cuda", "cuda:tensorrt", "cuda@11"])
-def test_build_says_not_yet(target: str, tmp_path: Path) -> None:
+def test_our_own_target_shows_both_beside_it(tmp_path: Path) -> None:
+    write_small_net(tmp_path / "model.onnx")
+    (ours,) = lint_model(tmp_path / "model.onnx", ["cuda:sm_90"]).reports
+    assert (ours.target, ours.note) == ("cuda:sm_90", "")
+    assert [(column.engine, column.taken) for column in ours.hints] == [
+        ("tensorrt", 2),
+        ("onnxruntime-cuda", 2),
+    ]
+
+
+@pytest.mark.parametrize("target", ["tensorrt", "onnxruntime-cuda", "tensorrt@11"])
+def test_build_says_who_compiles(target: str, tmp_path: Path) -> None:
     write_small_net(tmp_path / "model.onnx")
     command = [sys.executable, "-m", "deploycc", "build", "model.onnx", "--target", target]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 2
-    assert "error[DC512]: deploycc does not compile for 'cuda' yet" in done.stderr
-    assert "deploycc lint --target cuda'" in done.stderr
+    name = target.partition("@")[0]
+    assert f"error[DC512]: deploycc does not compile for '{name}'" in done.stderr
+    assert f"deploycc lint --target {name}'" in done.stderr
+    assert NOTE in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
 
 
-def test_build_says_not_yet_with_what_else_is_wrong(tmp_path: Path) -> None:
+def test_build_says_so_with_what_else_is_wrong(tmp_path: Path) -> None:
     with pytest.raises(DeployccError) as raised:
-        build(tmp_path / "model.onnx", "cuda", name="no name")
+        build(tmp_path / "model.onnx", "tensorrt", name="no name")
     assert [d.code for d in raised.value.diagnostics][-1] == "DC512"
     assert len(raised.value.diagnostics) == 2
 
@@ -112,7 +125,7 @@ def test_opsets_of_a_release() -> None:
 
 
 def test_double_is_computed_in_single_precision() -> None:
-    found = diagnostics("g (double[2] x) => (double[2] y) { y = Exp(x) }", "cuda")
+    found = diagnostics("g (double[2] x) => (double[2] y) { y = Exp(x) }", "tensorrt")
     (one,) = [d for d in found if d.rule == "operator-types"]
     assert (one.code, one.verdict, one.severity) == ("DC417", "info", "info")
     assert one.message == "Exp computes in float32 instead of float64"
@@ -120,17 +133,17 @@ def test_double_is_computed_in_single_precision() -> None:
 
 def test_onnxruntime_moves_a_type_to_the_cpu() -> None:
     graph = "g (bfloat16[2] x) => (bfloat16[2] y) { y = Ceil(x) }"
-    (one,) = diagnostics(graph, "cuda:onnxruntime")
+    (one,) = diagnostics(graph, "onnxruntime-cuda")
     assert (one.code, one.verdict, one.severity) == ("DC417", "fallback", "warning")
     assert one.got == "bfloat16 in 'x'"
 
 
 def test_types_are_those_of_the_newest_form() -> None:
     graph = "g (int32[2] x) => (int32[2] y) { y = Neg(x) }"
-    assert not diagnostics(graph, "cuda:onnxruntime")
+    assert not diagnostics(graph, "onnxruntime-cuda")
     unsigned = "g (uint64[2] x) => (uint64[2] y) { y = Neg(x) }"
-    assert [d.code for d in diagnostics(unsigned, "cuda:onnxruntime")] == ["DC417"]
-    assert not diagnostics(unsigned, "cuda:onnxruntime", opset=12)
+    assert [d.code for d in diagnostics(unsigned, "onnxruntime-cuda")] == ["DC417"]
+    assert not diagnostics(unsigned, "onnxruntime-cuda", opset=12)
 
 
 @pytest.mark.parametrize(
@@ -145,30 +158,30 @@ def test_types_are_those_of_the_newest_form() -> None:
     ],
 )
 def test_types_are_of_the_data_alone(graph: str) -> None:
-    assert not [d for d in diagnostics(graph, "cuda") if d.code == "DC417"]
+    assert not [d for d in diagnostics(graph, "tensorrt") if d.code == "DC417"]
 
 
 def test_what_has_no_kernel() -> None:
     graph = "g (float[2] x) => (float[2] y) { y = Acos(x) }"
-    (one,) = diagnostics(graph, "cuda:onnxruntime")
+    (one,) = diagnostics(graph, "onnxruntime-cuda")
     assert (one.code, one.verdict) == ("DC416", "fallback")
     assert "moves it to cpu" in one.help
-    assert not diagnostics(graph, "cuda")
-    (two,) = diagnostics("g (float[2,2] x) => (float[2,2] y) { y = Bernoulli(x) }", "cuda")
+    assert not diagnostics(graph, "tensorrt")
+    (two,) = diagnostics("g (float[2,2] x) => (float[2,2] y) { y = Bernoulli(x) }", "tensorrt")
     assert (two.code, two.verdict) == ("DC400", "unsupported")
 
 
 def test_a_form_without_a_kernel_runs_elsewhere() -> None:
     graph = "g (float[1,1,4,4] x) => (float[1,1,1,1] y) { y = GlobalAveragePool(x) }"
-    (one,) = diagnostics(graph, "cuda:onnxruntime", opset=22)
+    (one,) = diagnostics(graph, "onnxruntime-cuda", opset=22)
     assert (one.code, one.verdict, one.severity) == ("DC415", "fallback", "warning")
     assert one.help.startswith("the runtime moves it to cpu")
-    assert not diagnostics(graph, "cuda:onnxruntime", opset=21)
+    assert not diagnostics(graph, "onnxruntime-cuda", opset=21)
 
 
 def test_a_column_counts_kernels_of_the_gpu_alone() -> None:
     graph = "g (float[2] x) => (float[2] y) { a = Acos(x) b = Mish(a) c = Relu(b) y = vendor.Relu(c) }"
-    (column,) = lint(model(graph, 18), load_lint_target("cuda")).hints
+    (column,) = lint(model(graph, 18), load_lint_target("tensorrt")).hints
     assert (column.nodes, column.taken) == (4, 1)
     assert set(column.refused) == {
         ("Acos", 1, "not taken"),
@@ -183,5 +196,5 @@ def test_a_column_knows_the_forms() -> None:
         (21, ()),
         (22, (("GlobalAveragePool", 1, "this form of it is not in its lists"),)),
     ):
-        (column,) = lint(model(graph, opset), load_lint_target("cuda")).hints
+        (column,) = lint(model(graph, opset), load_lint_target("tensorrt")).hints
         assert column.refused == refused

@@ -259,6 +259,7 @@ def test_codes_are_what_they_were() -> None:
         "operator_version": "DC415",
         "support_unknown": "DC414",
         "unit_lacks": "DC416",
+        "runs_on_processor": "DC518",
         "training_mode": "DC170",
         "unfolded_batchnorm": "DC171",
         "dead_nodes": "DC172",

@@ -18,8 +18,8 @@ from deploycc.lint import LintResult, lint_model
 from deploycc.lint_types import Report
 from deploycc.reporting import render
 
-TARGETS = ("arm64", "rpi4", "snpe:htp", "cuda")
-SHOWN = ("snpe:htp", "arm64", "cuda")
+TARGETS = ("arm64", "rpi4", "snpe:htp", "tensorrt")
+SHOWN = ("snpe:htp", "arm64", "tensorrt")
 """The targets whose reports are kept in ``golden/``."""
 QUICK = ("mtcnn_pnet", "ppocrv4_det", "silero_vad_openvino_16k", "ocra_orientation")
 NETWORKS = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in networks()]

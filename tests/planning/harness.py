@@ -110,6 +110,10 @@ def run_plan(
         assert array.dtype == np.dtype(info.dtype), (info, array.dtype)
         assert array.shape == info.shape, (info, array.shape)
         arrays.append(np.ascontiguousarray(array))
+    if plan.gpu is not None:
+        from tests.planning.device_harness import run_device_plan
+
+        return run_device_plan(plan, arrays, target)
     with tempfile.TemporaryDirectory() as folder:
         if target.emulator:
             return _run_emulated(plan, arrays, target, Path(folder))

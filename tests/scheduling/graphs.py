@@ -24,7 +24,7 @@ from onnx import helper, numpy_helper, shape_inference
 from deploycc.layout import choose_layouts
 from deploycc.lowering import lower
 from deploycc.operators import Conv2d, Operator
-from deploycc.planning import plan
+from deploycc.planning import plan, plan_chips
 from deploycc.scheduling import choose, estimator
 from deploycc.types import Model, Plan, Program, Target, TensorInfo
 from tests.planning.harness import X86_64, run_plan
@@ -193,7 +193,7 @@ def compile_cases(built: Built, target: Target = X86_64, *more: Path, layouts: s
         if why.startswith("failed")
     ]
     assert not failed, "\n".join(failed)
-    return plan(program, target)
+    return plan_chips((program,), target)[0] if target.gpus else plan(program, target)
 
 
 def error_of(got: Array, want: Array) -> float:

@@ -39,6 +39,10 @@ extern const dcc_emulated_module dcc_emulated_module_table;
 
 /* Set by whoever knows the device's memory: not 0 where all `bytes` at `address` belong to it. */
 extern int (*dcc_emulated_check)(const void *address, uint64_t bytes);
+/* A check for callers without an allocator of their own: `dcc_emulated_ranges` are first byte and end of each piece. */
+extern const uint64_t (*dcc_emulated_ranges)[2];
+extern uint32_t dcc_emulated_range_count;
+int dcc_emulated_in_ranges(const void *address, uint64_t bytes);
 /* 0: threads and blocks in order.  Otherwise the seed of the random order in which they run. */
 extern uint64_t dcc_emulated_seed;
 

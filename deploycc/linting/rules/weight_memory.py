@@ -1,7 +1,8 @@
 """Weights that do not fit, or nearly not, into the target's memory.
 
 The number is the bytes of all stored tensors as they are typed in the model.  A package maps them from its
-file: what does not fit is read from the disk again in every run.  Other runtimes copy them and fail.
+file: what does not fit is read from the disk again in every run.  Other runtimes copy them and fail, and so
+does a package on a GPU, which copies them into its memory.
 
 Instead: `model.half()` halves them, quantisation to 8 bits divides them by four (in ONNX QDQ form around
 the weights); low-rank factors for large `nn.Linear`; share embeddings with the last layer.  Half precision

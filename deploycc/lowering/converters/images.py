@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from deploycc.banded import band_of
 from deploycc.graph_rewrites.interpolation import coordinates
 from deploycc.lowering.converters.sampling import agree, in_routine_type, numbers, suffix
 from deploycc.lowering.routines import FOLDER, call_routine
@@ -195,7 +196,7 @@ class MatMul(importer_converter("MatMul")):  # type: ignore[misc]
             matrix, dtype = constant_value(inputs[place]), str(data.ty.dtype)
             if matrix is None or matrix.ndim != 2 or constant_value(data) is not None or data.ty.ndim < 2:
                 continue
-            band = _band(matrix if place == 0 else matrix.T) if dtype in ("float32", "float64") else None
+            band = band_of(matrix if place == 0 else matrix.T) if dtype in ("float32", "float64") else None
             if band is None:
                 continue
             starts, weights = band
@@ -214,24 +215,6 @@ class MatMul(importer_converter("MatMul")):  # type: ignore[misc]
                 ],
             )
         return super()._impl_v13(bb, inputs, attr, params)
-
-
-_LEAST_GAIN = 12
-"""How many zeros a dense product must have for each number that counts: its kernels are that much faster."""
-
-
-def _band(matrix: npt.NDArray[Any]) -> Pair | None:
-    """Where the numbers of each row begin, and they: ``None`` where a dense product is as good."""
-    rows, columns = matrix.shape
-    if rows * columns < 1 << 12 or np.count_nonzero(matrix) * _LEAST_GAIN > matrix.size:
-        return None
-    counts = matrix != 0
-    first, last = counts.argmax(axis=1), columns - counts[:, ::-1].argmax(axis=1)
-    taps = int(np.max(np.where(counts.any(axis=1), last - first, 1)))
-    if taps * _LEAST_GAIN > columns:
-        return None
-    starts = np.minimum(first, columns - taps)
-    return starts.astype(np.int32), np.take_along_axis(matrix, starts[:, None] + np.arange(taps), axis=1)
 
 
 _INTEGERS = {"int8": "i8", "uint8": "u8", "int32": "i32"}

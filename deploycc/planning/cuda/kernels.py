@@ -38,11 +38,22 @@ def compile_device_kernels(functions: Sequence[tuple[str, Any]], gpu: Gpu, prefi
     if not distinct:
         return DeviceKernels((), {}, {}, ())
     source = to_cuda(distinct, gpu)
-    compiled = compiler.compile(PRELUDE.read_text(encoding="ascii") + source.text, gpu.arch)
+    compiled = compiler.compile(_prelude() + source.text, gpu.arch)
     images = (Image("cubin", gpu.arch, compiled.cubin), Image("ptx", gpu.arch, compiled.ptx))
     return DeviceKernels(images, symbols, source.launches, compiled.facts)
 
 
 def cuda_source(functions: Sequence[tuple[str, Any]], gpu: Gpu) -> str:
     """The CUDA C of PrimFuncs (symbol, PrimFunc), complete, as NVRTC gets it."""
-    return PRELUDE.read_text(encoding="ascii") + to_cuda(functions, gpu).text
+    return _prelude() + to_cuda(functions, gpu).text
+
+
+def texts_of(symbol: str, function: Any, gpu: Gpu) -> tuple[str, str]:
+    """CUDA C of one PrimFunc, without what stands before every program, and its PTX."""
+    text = to_cuda([(symbol, function)], gpu).text
+    ptx = find_compiler().compile(_prelude() + text, gpu.arch).ptx
+    return text, ptx.rstrip(b"\0").decode()
+
+
+def _prelude() -> str:
+    return "".join(path.read_text(encoding="ascii") for path in PRELUDE)

@@ -10,8 +10,12 @@ from typing import Any
 from deploycc.tvm_api import cuda_target, ir, s_tir, structural_walk, tirx, transform, tvm
 from deploycc.types import Gpu, Launch
 
-PRELUDE = Path(__file__).resolve().parent.parent.parent / "device" / "prelude.cuh"
-"""What kernels call besides CUDA's own functions."""
+_DEVICE = Path(__file__).resolve().parent.parent.parent / "device"
+PRELUDE = (
+    _DEVICE / "prelude.cuh",
+    *sorted(path for path in _DEVICE.glob("*.cuh") if path.name != "prelude.cuh"),
+)
+"""What stands before every program: what kernels call besides CUDA's own functions."""
 
 _AXES = ("blockIdx.x", "blockIdx.y", "blockIdx.z", "threadIdx.x", "threadIdx.y", "threadIdx.z")
 _SHARED = "tirx.use_dyn_shared_memory"
