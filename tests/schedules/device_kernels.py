@@ -14,10 +14,15 @@ import numpy as np
 from deploycc.emulating import EmulatedModule, build_module
 from deploycc.layout import choose_layouts
 from deploycc.lowering import lower
+from deploycc.operators import Skip
 from deploycc.planning.cuda.kernels import compile_device_kernels
 from deploycc.scheduling import choose, estimator
+from deploycc.scheduling.identities import infinite_identities
+from deploycc.scheduling.kernel import view
+from deploycc.scheduling.library import Schedule
 from deploycc.scheduling.placing import ON_DEVICE, runs_on_device
-from deploycc.tvm_api import ir, structural_equal, tvm
+from deploycc.scheduling.written.writing import NotWritable
+from deploycc.tvm_api import ir, s_tir, structural_equal, tvm
 from deploycc.types import Choice, Gpu, KernelFacts, Model, Program, Target
 from tests.planning.harness import X86_64
 from tests.scheduling.graphs import SCHEDULES
@@ -66,9 +71,11 @@ def kernels_of(program: Program) -> list[Kernel]:
     choices = {choice.task: choice for choice in program.choices}
     for variable, function in program.module.functions.items():
         name = variable.name_hint
-        if name in program.unscheduled and runs_on_device(function):
-            if not any(structural_equal(program.unscheduled[name], k.definition) for k in found):
-                found.append(Kernel(name, program.unscheduled[name], function, choices[name]))
+        definition = program.unscheduled.get(name)
+        if definition is None or not runs_on_device(function):
+            continue
+        if not any(structural_equal(definition, kernel.definition) for kernel in found):
+            found.append(Kernel(name, definition, function, choices[name]))
     return found
 
 
@@ -174,3 +181,16 @@ def compared(got: Array, want: Array, tolerance: float = 2e-5) -> str:
         return ""
     error = float(np.abs(a[finite] - b[finite]).max() / max(1e-30, np.abs(b[finite]).max()))
     return f"off by {error:.2e}" if not error <= tolerance else ""
+
+
+def with_knobs(kernel: Kernel, schedule: Schedule, knobs: Mapping[str, int], target: Target = CUDA) -> Kernel:
+    """``kernel`` as ``schedule`` makes it with ``knobs``.  Raises ``NotWritable`` as it does."""
+    one = target.for_gpu(target.gpus[0])
+    sch = s_tir.Schedule(ir.IRModule({"main": kernel.definition}))
+    match = schedule.answer(view(kernel.name, sch), one)
+    if isinstance(match, Skip):
+        raise NotWritable(match.reason)
+    sch = s_tir.Schedule(ir.IRModule({"main": kernel.definition}))
+    made = schedule.apply(sch, match, knobs)
+    made = infinite_identities(made.with_attrs({**kernel.definition.attrs, **(made.attrs or {})}))
+    return Kernel(kernel.name, kernel.definition, made, Choice(kernel.name, schedule.name, dict(knobs)))

@@ -17,7 +17,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 from deploycc.scheduling.intrinsics import with_own_names
-from deploycc.scheduling.written.device import DeviceWriter
 from deploycc.scheduling.written.device_nests import (
     Gathering,
     Nest,
@@ -27,7 +26,7 @@ from deploycc.scheduling.written.device_nests import (
     substituted,
     variables_in,
 )
-from deploycc.scheduling.written.device_threads import WARP, block_threads, combine_in_block
+from deploycc.scheduling.written.device_threads import WARP, TypedWriter, block_threads, combine_in_block
 from deploycc.scheduling.written.rows import places_of
 from deploycc.scheduling.written.strides import Access, linear, loads_of, strides_of
 from deploycc.tvm_api import ir, structural_map, tirx
@@ -46,7 +45,7 @@ def write_elements(kernel: NestedKernel, gpu: Gpu, lanes: int, vector: int) -> A
 
     A nest whose operands do not lie as vectors gets one element a thread, one that reduces nothing one lane.
     """
-    writer = DeviceWriter(cast(Any, kernel))  # which asks it for its function, no more
+    writer = TypedWriter(cast(Any, kernel))  # which asks it for its function, no more
     for buffer in kernel.passed:
         writer.pass_on(buffer)
     for nest in kernel.nests:
@@ -57,7 +56,7 @@ def write_elements(kernel: NestedKernel, gpu: Gpu, lanes: int, vector: int) -> A
 class _Elements:
     """One launch."""
 
-    def __init__(self, writer: DeviceWriter, nest: Nest, gpu: Gpu, lanes: int, vector: int) -> None:
+    def __init__(self, writer: TypedWriter, nest: Nest, gpu: Gpu, lanes: int, vector: int) -> None:
         self.writer, self.nest, self.gpu = writer, nest, gpu
         self.reduced = [variable for g in nest.gatherings for variable, _ in g.inner]
         self.all = [*nest.variables, *self.reduced]
@@ -147,7 +146,7 @@ class _Elements:
         ) and all(access.offset >= 0 and access.strides[last] == 1 for access in self.stored)
 
     def only_last_index(self, load: Any, vector: int) -> bool:
-        """Whether the last axis occurs, outside of fixed strides, as the last index of computed places only."""
+        """Whether the last axis is, but for fixed strides, only ever the last index of computed places."""
         last = self.nest.variables[self.groups[-1][-1]]
 
         def uses(value: Any) -> bool:
@@ -202,10 +201,10 @@ class _Elements:
         self.indices = places_of(number, sizes)
         if self.vector > 1:
             self.indices[-1] = self.indices[-1] * self.vector
-        held = {}
+        held: dict[Any, Any] = {}
         for gathering in self.nest.gatherings:
-            for buffer, local in zip(gathering.buffers, self.gather(gathering, lane, unit, units), strict=True):
-                held[buffer] = local
+            gathered = self.gather(gathering, lane, unit, units)
+            held.update(zip(gathering.buffers, gathered, strict=True))
         writer = self.writer
         condition = inside
         if self.lanes > 1:

@@ -21,7 +21,7 @@ GATHERING = (tirx.Add, tirx.Mul, tirx.Max, tirx.Min)
 
 @dataclass(frozen=True)
 class Gathering:
-    """A reduction at one element: over ``inner`` (variables with their extents) ``values`` replace ``starts``.
+    """A reduction at one element: over ``inner`` (variables, extents) ``values`` replace ``starts``.
 
     There are several of them where an index goes with a maximum.  ``values`` read the elements of ``buffers``
     that are gathered; ``terms`` are what is new in each.
@@ -46,7 +46,7 @@ class Gathering:
         """``values`` with ``own`` for what was gathered, and ``terms`` for what is new."""
         values = list(self.values)
         if terms is not None:
-            # What stands in another's term goes last: an index is part of the place that a maximum is read at.
+            # What stands in another's term goes last: a maximum is read at the place that is its index.
             for number in sorted(range(len(terms)), key=lambda n: isinstance(self.terms[n], ir.Var)):
                 values = [_replaced(value, self.terms[number], terms[number]) for value in values]
 
@@ -264,9 +264,7 @@ def _reader(reduction: _Block, blocks: Sequence[_Block], parameters: Sequence[An
 def _indices_read(reduction: _Block, reader: _Block) -> Sequence[Any] | None:
     """Where ``reader`` reads the results, if that is one place for each of its elements."""
     buffers = [store.buffer for store in reduction.stores]
-    loads = [
-        load for store in reader.stores for load in loads_of(store.value) if among(load.source, buffers)
-    ]
+    loads = [load for store in reader.stores for load in loads_of(store.value) if among(load.source, buffers)]
     first = loads[0].indices
     if not all(_same_indices(load.indices, first) for load in loads):
         return None

@@ -9,8 +9,8 @@ from typing import Any, cast
 
 from deploycc.scheduling.intrinsics import with_own_names
 from deploycc.scheduling.primitives import bits_of
-from deploycc.scheduling.written.device import DeviceWriter
 from deploycc.scheduling.written.device_nests import Gathering, Nest, NestedKernel, substituted, variables_in
+from deploycc.scheduling.written.device_threads import TypedWriter
 from deploycc.scheduling.written.rows import places_of
 from deploycc.scheduling.written.strides import loads_of, strides_of
 from deploycc.scheduling.written.writing import NotWritable
@@ -27,13 +27,13 @@ def write_products(kernel: NestedKernel, rows: int, columns: int, each: int) -> 
     """
     if len(kernel.nests) != 1 or len(kernel.nests[0].gatherings) != 1:
         raise NotWritable("not one reduction")
-    writer = DeviceWriter(cast(Any, kernel))  # which asks it for its function, no more
+    writer = TypedWriter(cast(Any, kernel))  # which asks it for its function, no more
     _Products(writer, kernel.nests[0], rows, columns, each).write()
     return writer.finish()
 
 
 class _Products:
-    def __init__(self, writer: DeviceWriter, nest: Nest, rows: int, columns: int, each: int) -> None:
+    def __init__(self, writer: TypedWriter, nest: Nest, rows: int, columns: int, each: int) -> None:
         self.writer, self.nest, self.each = writer, nest, each
         (self.gathering,) = nest.gatherings
         left, right = _factors(self.gathering)

@@ -19,10 +19,10 @@ from typing import Any, cast
 
 from deploycc.scheduling.intrinsics import with_own_names
 from deploycc.scheduling.primitives import bits_of
-from deploycc.scheduling.written.device import DeviceWriter
 from deploycc.scheduling.written.device_threads import (
     LAUNCH_SECONDS,
     WARP,
+    TypedWriter,
     combine_down_block,
     combine_in_block,
     lower_power,
@@ -39,13 +39,13 @@ _VECTOR = 4
 
 def write_device_rows(kernel: RowKernel, gpu: Gpu, lanes: int, slices: int) -> Any:
     """The kernel as written code: ``lanes`` threads a row, each row cut into ``slices``."""
-    writer = DeviceWriter(cast(Any, kernel))  # which asks it for its function, no more
+    writer = TypedWriter(cast(Any, kernel))  # which asks it for its function, no more
     _Rows(writer, kernel, gpu, lanes, slices).write()
     return writer.finish()
 
 
 class _Rows:
-    def __init__(self, writer: DeviceWriter, kernel: RowKernel, gpu: Gpu, lanes: int, slices: int) -> None:
+    def __init__(self, writer: TypedWriter, kernel: RowKernel, gpu: Gpu, lanes: int, slices: int) -> None:
         self.writer, self.kernel, self.gpu = writer, kernel, gpu
         self.inner = [number for number, reduced in enumerate(kernel.reduced) if reduced]
         self.outer = [number for number, reduced in enumerate(kernel.reduced) if not reduced]
@@ -155,9 +155,7 @@ class _Rows:
                 place = number * self.now_lanes + self.lane
                 ragged = self.slices % self.now_lanes != 0
                 with writer.when(place < self.slices) if ragged else contextlib.nullcontext():
-                    value = step.gather(
-                        writer.load(total, 0), writer.load(partial, self.row_number, place)
-                    )
+                    value = step.gather(writer.load(total, 0), writer.load(partial, self.row_number, place))
                     writer.store(total, value, 0)
             self.combine(step, total)
             self.held[step.buffer] = total
@@ -169,13 +167,9 @@ class _Rows:
             return [step.gather(own[0], other[0])]
 
         if self.along:
-            combine_in_block(
-                self.writer, [total], self.now_lanes, self.lane, self.unit, self.units, gather
-            )
+            combine_in_block(self.writer, [total], self.now_lanes, self.lane, self.unit, self.units, gather)
         else:
-            combine_down_block(
-                self.writer, [total], self.now_lanes, self.lane, self.unit, self.units, gather
-            )
+            combine_down_block(self.writer, [total], self.now_lanes, self.lane, self.unit, self.units, gather)
 
     def follow(self, sweep: Sweep, writes: bool) -> None:
         """What is computed once a row from a sweep's results, and written if it ``writes``."""
@@ -221,9 +215,7 @@ class _Rows:
         full = {}
         for step in sweep.steps:
             if step.full:
-                full[step.buffer] = writer.local(
-                    str(step.buffer.name), shape, str(step.buffer.ty.dtype)
-                )
+                full[step.buffer] = writer.local(str(step.buffer.name), shape, str(step.buffer.ty.dtype))
         with writer.loop(self.each, "step", "unrolled" if self.unrolled else "serial") as at:
             within = at * self.now_lanes + self.lane
             position = self.slice * self.share + within if self.slices > 1 else within
@@ -386,8 +378,8 @@ def row_device_cycles(
     """Cycles for ``rows`` of ``positions`` with ``lanes`` threads each, cut into ``slices``.
 
     A step of a thread (a vector of four) waits for memory some 600 cycles, of which four overlap; an
-    exchange in a warp takes five times 30, through shared memory 100 more.  ``more`` is added for what is less
-    special than another schedule.
+    exchange in a warp takes five times 30, through shared memory 100 more.  ``more`` is added where a
+    schedule is less special than another.
     """
     share = -(-positions // slices)
     if lanes > 1 and lanes // 2 >= share:
@@ -404,4 +396,10 @@ def row_device_cycles(
     waiting = waves * (600.0 + 150.0 * steps * passes + sweeps * closing)
     moved = 4.0 * rows * positions * (1 if sweeps == 1 else passes + 1)
     memory = moved / (gpu.bytes_per_second / gpu.clock_hz)
-    return more + launches * LAUNCH_SECONDS * gpu.clock_hz + max(memory, waiting) + 0.05 * memory + 0.01 * waiting
+    return (
+        more
+        + launches * LAUNCH_SECONDS * gpu.clock_hz
+        + max(memory, waiting)
+        + 0.05 * memory
+        + 0.01 * waiting
+    )

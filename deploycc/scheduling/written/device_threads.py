@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from deploycc.scheduling.written.device import DeviceWriter
+from deploycc.scheduling.written.writing import Writer
 from deploycc.tvm_api import tirx
 from deploycc.types import Gpu
 
@@ -15,6 +16,14 @@ WARP = 32
 
 LAUNCH_SECONDS = 2.5e-6
 """Of one launch after another on one stream, with nothing to compute (2 to 3 us on every recent chip)."""
+
+
+class TypedWriter(DeviceWriter):
+    """Loads and stores elements as they are: expressions that are put together anew keep their types."""
+
+    load = Writer.load
+    store = Writer.store
+
 
 Combine = Callable[[Sequence[Any], Sequence[Any]], Sequence[Any]]
 """Two partial results, each of one value or of several, in one."""
@@ -44,7 +53,13 @@ def combine_in_warp(writer: DeviceWriter, held: Sequence[Any], threads: int, com
 
 
 def combine_in_block(
-    writer: DeviceWriter, held: Sequence[Any], threads: int, lane: Any, unit: Any, units: int, combine: Combine
+    writer: DeviceWriter,
+    held: Sequence[Any],
+    threads: int,
+    lane: Any,
+    unit: Any,
+    units: int,
+    combine: Combine,
 ) -> None:
     """The same for the ``threads`` (a power of two) of each of a block's ``units``.
 

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from deploycc.scheduling.intrinsics import with_own_names
 from deploycc.scheduling.primitives import bits_of
-from deploycc.scheduling.written.device import DeviceWriter
+from deploycc.scheduling.written.device_threads import TypedWriter
 from deploycc.scheduling.written.rows import places_of
 from deploycc.scheduling.written.strided_kernel import StridedKernel
 from deploycc.scheduling.written.strides import Access
@@ -27,13 +27,13 @@ def write_tiles(kernel: StridedKernel, threads: int) -> Any:
 
     Raises ``NotWritable`` where nothing is transposed, or not two axes against one another.
     """
-    writer = DeviceWriter(cast(Any, kernel))  # which asks it for its function, no more
+    writer = TypedWriter(cast(Any, kernel))  # which asks it for its function, no more
     _Tiles(writer, kernel, threads).write()
     return writer.finish()
 
 
 class _Tiles:
-    def __init__(self, writer: DeviceWriter, kernel: StridedKernel, threads: int) -> None:
+    def __init__(self, writer: TypedWriter, kernel: StridedKernel, threads: int) -> None:
         self.writer, self.kernel, self.threads = writer, kernel, threads
         across = {number for access in kernel.accesses for number in _innermost(access)}
         if len(across) != 1:
