@@ -26,8 +26,10 @@ _FLAGS = (
 )
 
 
-def build_module(ptx: str, *, checks: bool = True, races: bool = False) -> Path:
+def build_module(ptx: str, *, checks: bool = True, races: bool = False, machine: str = "") -> Path:
     """The shared library that runs the kernels of ``ptx`` on this machine's processor.
+
+    ``machine`` is another processor to run them on, as ``platform.machine()`` calls it there.
 
     With ``checks`` it finds accesses outside shared memory and, where somebody tells what device memory
     there is, outside that, and shows what reads memory that was never written: shared and local memory
@@ -40,7 +42,7 @@ def build_module(ptx: str, *, checks: bool = True, races: bool = False) -> Path:
     It is kept in ``deploycc.resources.cache_directory()``.  Raises ``DeployccError``: DC880 for PTX that is
     not understood, DC883 on a machine that it does not run on, DC710 to DC712 of the compiler.
     """
-    machine = platform.machine()
+    machine = machine or platform.machine()
     if machine not in _TRIPLES or platform.system() != "Linux":
         raise DeployccError(
             Diagnostic(
@@ -58,7 +60,8 @@ def build_module(ptx: str, *, checks: bool = True, races: bool = False) -> Path:
     store.parent.mkdir(parents=True, exist_ok=True)
     where = Path(tempfile.mkdtemp(prefix=f".{store.stem}-", dir=store.parent))
     try:
-        compiler = zig_compiler(_TRIPLES[machine], "native", where)
+        own = machine == platform.machine()
+        compiler = zig_compiler(_TRIPLES[machine], "native" if own else "", where)
         runtime = _build_runtime(compiler, flags, store.parent / f"runtime-{_key('', machine, flags)}")
         files = {"module_table.c": "-O0"}
         for path in _RUNTIME.glob("*.h"):
@@ -124,7 +127,8 @@ def _key(ptx: str, machine: str, flags: tuple[str, ...]) -> str:
     for path in sources:
         if path.is_file():
             digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
-    digest.update(f"{machine} {flags} {_processor()}".encode())
+    own = _processor() if machine == platform.machine() else ""
+    digest.update(f"{machine} {flags} {own}".encode())
     return digest.hexdigest()[:32]
 
 
