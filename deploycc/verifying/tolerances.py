@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from deploycc.call_types import COPIES
 from deploycc.tolerances import RELATIVE_TOLERANCE, SHARP, precision_tolerance
 from deploycc.types import DeployccError, Diagnostic
 
