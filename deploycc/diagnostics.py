@@ -182,6 +182,8 @@ CATALOGUE: dict[str, Code] = {
     "DC472": Code("converter of a custom operator failed", 1),
     "DC523": Code("two C files of operators have one name", 1),
     "DC524": Code("no compiler for CUDA kernels", 2),
+    "DC525": Code("weights too large for the precision", 1),
+    "DC526": Code("a precision that costs an output much", 0),
     "DC530": Code("much time for little arithmetic", 0),
     "DC531": Code("weights too large for the target's memory", 1),
     "DC532": Code("activations too large for the target's memory", 1),

@@ -163,5 +163,6 @@ def _plain(value: object) -> str:
         return " ".join(f"{key} {_plain(inner)}" for key, inner in value.items())
     if isinstance(value, list):
         extents = all(isinstance(item, int) for item in value)
-        return ("x" if extents else ", ").join(map(str, value)) or "-"
+        shown = (_plain(item) if isinstance(item, dict) else str(item) for item in value)
+        return ("x" if extents else ", ").join(shown) or "-"
     return "-" if value is None or value == "" else str(value)

@@ -102,9 +102,10 @@ def precision_option(command: Command) -> Command:
     return click.option(
         "--precision",
         type=click.Choice(PRECISIONS),
+        metavar="PRECISION",
         default="fp32",
         show_default=True,
-        help="How a GPU multiplies, and with fp16 and bf16 stores; sums are fp32: docs/cuda.md.",
+        help="fp32, tf32, fp16 or bf16: how a GPU multiplies, and with the last two stores; docs/cuda.md.",
     )(command)
 
 

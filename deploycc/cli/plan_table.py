@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from deploycc.chip_facts import runs_on
-from deploycc.device_types import KernelFacts
+from deploycc.device_types import TO_DEVICE, TO_HOST, KernelFacts
 from deploycc.packaging.listings import number_of
 from deploycc.reporting.names import shortened_list
 
@@ -20,15 +20,13 @@ _HEADINGS = (
         "share",
         "measured",
         "on",
-        "launches",
+        "launch",
         "registers",
         "shared",
     ),
     *("schedule", "operators", "nodes"),
 )
-_NUMBERS = frozenset(
-    {"step", "kernel", "MFLOP", "kcycles", "share", "measured", "launches", "registers", "shared"}
-)
+_NUMBERS = frozenset({"step", "kernel", "MFLOP", "kcycles", "share", "measured", "registers", "shared"})
 _WORDS = frozenset({"schedule", "operators", "nodes"})
 """Columns at the end that give way where the terminal is narrow."""
 _NARROWEST = 16
@@ -72,6 +70,7 @@ def _row(number: int, call: Mapping[str, Any], total: float) -> dict[str, str]:
     return {
         "step": str(number),
         "kernel": "copy" if kernel is None else str(kernel),
+        "launch": "",
         "layout": ">".join(dict.fromkeys(call.get("layouts", ()))),
         "MFLOP": "" if flops is None else _figure(flops / 1e6),
         "kcycles": "" if cycles is None else _figure(cycles / 1e3),
@@ -84,7 +83,7 @@ def _row(number: int, call: Mapping[str, Any], total: float) -> dict[str, str]:
     }
 
 
-_OF_GPUS = ("on", "launches", "registers", "shared")
+_OF_GPUS = ("on", "launch", "registers", "shared")
 
 
 def _on_gpu(call: Mapping[str, Any], kernels: Mapping[str, KernelFacts]) -> dict[str, str]:
@@ -94,10 +93,21 @@ def _on_gpu(call: Mapping[str, Any], kernels: Mapping[str, KernelFacts]) -> dict
     shared = max((one.shared_bytes for one in known), default=0) + dynamic
     return {
         "on": runs_on(call),
-        "launches": str(len(launches) or ""),
+        "launch": _launch(call),
         "registers": str(max((one.registers for one in known), default="")),
         "shared": f"{shared / 1024:.1f} KiB" if shared else "",
     }
+
+
+def _launch(call: Mapping[str, Any]) -> str:
+    """Blocks and threads of a GPU's step; of another one how it moves bytes, if it does."""
+    if call["symbol"] in ("memcpy", TO_DEVICE, TO_HOST):
+        return str(call["symbol"]).replace("_", " ").replace("memcpy", "copy")
+    launches = [
+        "x".join(map(str, one["grid"])) + " of " + "x".join(map(str, one["block"]))
+        for one in call.get("launches", ())
+    ]
+    return "; ".join(launches)
 
 
 def _figure(value: float) -> str:

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from deploycc.gpu_targets import peak_of
 from deploycc.packaging.toolchain import call, zig_compiler
 from deploycc.result_types import Ceilings
 from deploycc.running import Place
@@ -51,7 +52,7 @@ def target_ceilings(manifest: Mapping[str, Any]) -> Ceilings:
     if manifest["target"].get("gpus"):
         return chip_ceilings(manifest)
     name = manifest["target"]["name"]
-    peak = load_target(name).peak
+    peak = peak_of(load_target(name))
     if peak is None:
         raise DeployccError(
             Diagnostic(

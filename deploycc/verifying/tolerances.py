@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from deploycc.call_types import COPIES
-from deploycc.tolerances import RELATIVE_TOLERANCE, SHARP
+from deploycc.tolerances import RELATIVE_TOLERANCE, SHARP, precision_tolerance
 from deploycc.types import DeployccError, Diagnostic
 
 UNIT_ROUNDOFF: Mapping[str, float] = {
@@ -113,8 +113,8 @@ def output_tolerances(
     the network computes in, where they are known.  A GPU's package that computes in less than single
     precision states a bound of its own (``tolerance`` of each output).
     """
+    precision = manifest.get("precision", {"name": "fp32", "error": []})
     found = []
-    coarse = manifest.get("target", {}).get("precision", "fp32") != "fp32"
     for number, (tensor, roundings) in enumerate(
         zip(manifest["outputs"], output_roundings(manifest), strict=True)
     ):
@@ -122,8 +122,9 @@ def output_tolerances(
         if dtype in UNIT_ROUNDOFF and UNIT_ROUNDOFF.get(computed_in, 0.0) > UNIT_ROUNDOFF[dtype]:
             dtype = computed_in
         allowed = widened(depth_tolerance(dtype, roundings), dtype, own_error[number] if own_error else 0.0)
-        if coarse:
-            allowed = max(allowed, float(tensor.get("tolerance", 0.0)))
+        if precision["name"] != "fp32" and str(tensor["dtype"]) in UNIT_ROUNDOFF:
+            measured = precision["error"][number]["max_scaled"] if precision["error"] else 0.0
+            allowed += precision_tolerance(precision["name"], measured)
         found.append(overrides.get(tensor["name"], overrides.get("", allowed)))
     return found
 

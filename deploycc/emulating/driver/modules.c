@@ -47,6 +47,12 @@ static void load_translated(void) {
             abort();
         }
         translated[translated_count++] = module;
+        /* It may ask about each access to memory, if it was made to (deploycc/emulating/runtime/emulated.h). */
+        const char *unchecked = getenv("DEPLOYCC_EMULATED_CHECK");
+        int (**check)(const void *, uint64_t) = dlsym(library, "dcc_emulated_check");
+        if (check != NULL && (unchecked == NULL || strcmp(unchecked, "0") != 0)) {
+            *check = emulated_may_touch;
+        }
     }
 }
 
