@@ -20,7 +20,7 @@ from deploycc.resources import data_dir
 from deploycc.trace import Trace
 from deploycc.tuning.runner import Effort, Job, Measurement, Runner
 from deploycc.tuning.workload import PRECISION_TOLERANCE
-from deploycc.types import TO_DEVICE, TO_HOST, BuildRequest, Golden, Model, Program
+from deploycc.types import TO_DEVICE, TO_HOST, BuildRequest, Golden, Model, Plan, Program
 
 Event = dict[str, Any]
 
@@ -60,7 +60,7 @@ def compare_in_child(message: dict[str, Any], emit: Callable[[Event], None]) -> 
     target = request.target
     trace = Trace(request.dump_dir, emit)
     directories = (data_dir("schedules"), *request.schedule_dirs)
-    plans = []
+    plans: list[Plan] = []
     for records in ((), request.records):
         # Records also decide the layouts, so each has a whole line of its own.
         one = replace(request, records=records)
