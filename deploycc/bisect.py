@@ -53,8 +53,8 @@ def bisect(
 
     ``model`` is the ONNX file it was built from, ``inputs`` are in the manifest's order (the golden ones
     unless given), ``runner`` and ``chip`` say where it runs (``deploycc.running.place_for``).  A model
-    reduced to what shows the fault is built with the compiler at hand, for the package's target or ``target``,
-    or by ``builder``; it is written to the folder ``output``, ``./NAME-bisect`` unless given.
+    reduced to what shows the fault is built with the compiler at hand, for the package's target or
+    ``target``, or by ``builder``; it is written to the folder ``output``, ``./NAME-bisect`` unless given.
 
     Raises ``DeployccError``: DC821 if the package's tensors are not the model's, DC822 if the reference
     cannot run the model on these inputs, DC823 if ``output`` holds something else; and what
