@@ -9,7 +9,7 @@ import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -191,7 +191,7 @@ def test_weights_are_there_once_a_device(use) -> None:
     assert (ran.status, ran.said, ran.errors) == (0, [], "")
     ran.agrees(0, 1, 2)
     assert ran.count("cuModuleLoadDataEx") == 2
-    assert ran.count("cuMemcpyHtoD_v2") == 2
+    assert ran.count("cuMemcpyHtoDAsync_v2") == 2
     assert ran.log[-1] == NOTHING_LEFT
 
 
@@ -209,6 +209,45 @@ def test_the_image_for_the_chip(use, arch: str, chip: str, loaded: list[str]) ->
     assert chip in ran.said[0]
     assert [line.split()[1] for line in ran.log if line.startswith("cuModuleLoadDataEx")] == loaded
     ran.agrees(0, 5)
+
+
+def test_code_for_one_chip_alone(tmp_path: Path, use) -> None:
+    """``sm_90a`` runs on sm_90 alone, and a network without kernels on every GPU."""
+    plan = cuda_plans.make_plan(host=False)
+    cubin, ptx = plan.images
+    text = ptx.code.replace(b".target sm_90", b".target sm_90a")
+    exact = (replace(cubin, arch="sm_90a"), replace(ptx, arch="sm_90a", code=text))
+    copies = tuple(call for call in plan.calls if call.symbol == "memcpy")
+    for name, made in (
+        ("exact", replace(plan, images=exact)),
+        ("bare", replace(plan, images=(), calls=copies)),
+    ):
+        root = tmp_path / name
+        root.mkdir()
+        golden = cuda_plans.make_golden(host=False)
+        package(made, cuda_plans.make_request(), plans.make_model(), golden, root)
+        program = compile_app(root)
+        assert use("runs", program=program, arch="sm_90").status == 0
+        later = use("runs", program=program, arch="sm_100")
+        if name == "bare":
+            assert later.status == 0
+            np.testing.assert_array_equal(later.outputs[:, 1], later.inputs)
+        else:
+            assert later.said[0].endswith("and the library has only cubin sm_90a, ptx sm_90a")
+
+
+def test_a_destroyed_handle_is_told(tmp_path: Path, use) -> None:
+    root = tmp_path / "debug"
+    root.mkdir()
+    request = cuda_plans.make_request(debug_runtime=True)
+    package(cuda_plans.make_plan(), request, plans.make_model(), cuda_plans.make_golden(), root)
+    ran = use("destroyed", program=compile_app(root))
+    text = "the handle was destroyed, or never was one"
+    assert ran.status == 0
+    assert ran.said == [
+        f"run: 1 bad argument: dcc_cuda_run: {text}",
+        f"destroy: 1 bad argument: dcc_cuda_destroy: {text}",
+    ]
 
 
 def test_code_that_the_driver_refuses_gives_way_to_text(use) -> None:

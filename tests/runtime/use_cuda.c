@@ -228,6 +228,15 @@ static int async_fault(void) {
     return 0;
 }
 
+static int destroyed(void) {
+    tiny_handle *handle = made(0, 1, 1);
+    told("run", run_one(handle, 0), handle);
+    told("destroy", tiny_destroy(handle), NULL);
+    told("run", run_one(handle, 0), NULL);
+    told("destroy", tiny_destroy(handle), NULL);
+    return 0;
+}
+
 static int arguments(void) {
     tiny_options options = tiny_OPTIONS_INIT;
     tiny_handle *handle = NULL;
@@ -376,6 +385,7 @@ int main(int count, char **words) {
     DO("faults", faults())
     DO("async-fault", async_fault())
     DO("arguments", arguments())
+    DO("destroyed", destroyed())
     DO("observed", observed())
     DO("everything", everything(1))
     DO("everything-plain", everything(0))

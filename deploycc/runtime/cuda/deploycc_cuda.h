@@ -73,6 +73,7 @@ typedef struct dcc_device_step {
 
 typedef struct dcc_image {
     uint32_t is_cubin; /* else ptx */
+    uint32_t is_exact; /* of sm_90a and the like: for that chip alone */
     int32_t major, minor;
     const char *name; /* "cubin sm_90" */
     const void *code;
