@@ -22,6 +22,7 @@ from deploycc.graph_rewrites.random_numbers import DRAWING
 from deploycc.onnx_graph import all_nodes
 from deploycc.types import Target
 from tests.planning import harness
+from tests.planning.cuda.chips import SM_75, target_of
 from tests.planning.harness import ARM64, X86_64
 from tests.sweep.case import Array, load_arrays
 from tests.sweep.worker import compile_model, request_for, serve
@@ -153,8 +154,9 @@ HOW: dict[str, Callable[[Path], dict[str, Any]]] = {
     "plan": judge,
     "package": partial(judge, as_package=True),
     "arm64": partial(judge, target=ARM64),
+    "cuda": partial(judge, target=target_of(SM_75)),
 }
-"""How a worker runs its models: the plan alone, a whole package, or the plan under the emulator."""
+"""How a worker runs its models: the plan alone, a whole package, or the plan under an emulator."""
 
 if __name__ == "__main__":
     serve(HOW[sys.argv[1] if len(sys.argv) > 1 else "plan"])

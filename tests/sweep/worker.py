@@ -71,7 +71,7 @@ def compile_model(model: Model, stage: list[str], target: Target = X86_64) -> Pl
     """The line from behind lint to the plan; each stage is appended to ``stage`` as it begins."""
     from deploycc.layout import choose_layouts
     from deploycc.lowering import lower
-    from deploycc.planning import plan
+    from deploycc.planning import plan, plan_chips
     from deploycc.scheduling import choose, estimator
 
     schedules = (ROOT / "schedules",)
@@ -82,7 +82,7 @@ def compile_model(model: Model, stage: list[str], target: Target = X86_64) -> Pl
     stage.append("schedule")
     program = choose(program, target, schedules)
     stage.append("plan")
-    return plan(program, target)
+    return plan_chips((program,), target)[0] if target.gpus else plan(program, target)
 
 
 def _dynamic(proto: onnx.ModelProto) -> set[str]:
