@@ -121,8 +121,8 @@ def test_manifest(built_for_gpus) -> None:
     assert manifest["chips"][0]["kernels"][0]["registers"] == 10
     shown = CliRunner().invoke(inspect_command, [str(root)])
     assert shown.exit_code == 0
-    assert re.search(r"0 +0 +8x1x1 of 128x1x1 +elementwise +Mul", shown.output)
-    assert "arch sm_75, images arch sm_75 bytes" in shown.output
+    assert re.search(r"0 +0 +gpu +8x1x1 of 128x1x1 +10 +0.5 KiB +elementwise +Mul", shown.output)
+    assert "chip sm_75 (chip-sm_75), code cubin sm_75, ptx sm_75, steps 6, launches 2" in shown.output
     assert json.loads(CliRunner().invoke(inspect_command, [str(root), "--json"]).output) == manifest
 
 
