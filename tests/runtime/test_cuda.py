@@ -151,6 +151,45 @@ def test_without_graphs(use) -> None:
     assert [line for line in ran.log if line.startswith("run kernel")] == LAUNCHES * 6
 
 
+def test_branches_wait_for_what_they_need_only(tmp_path: Path, use) -> None:
+    """Of two chains in turn; the emulated driver runs the newest node that is ready."""
+    plan = cuda_plans.make_plan(host=False)
+    scale, add_one = plan.calls[0], plan.calls[1]
+    x, w, t = scale.arguments
+    u, y, copy = replace(t, offset=8192), add_one.arguments[1], plan.calls[2].arguments[0]
+    calls = (
+        scale,
+        replace(scale, arguments=(x, w, u)),
+        replace(add_one, arguments=(u, copy)),
+        replace(add_one, arguments=(t, y)),
+        replace(scale, arguments=(x, w, t)),  # writes what the step before reads
+    )
+    root = tmp_path / "branched"
+    root.mkdir()
+    made = replace(plan, calls=calls)
+    golden = cuda_plans.make_golden(host=False)
+    package(made, cuda_plans.make_request(), plans.make_model(), golden, root)
+    program = compile_app(root)
+    orders = {}
+    for what in ("runs", "branches", "branches-async"):
+        ran = use(what, seed=18, program=program)
+        assert (ran.status, ran.errors) == (0, "")
+        expected = ran.inputs * cuda_plans.weights() + np.float32(1)
+        np.testing.assert_allclose(ran.outputs, np.stack([expected, expected], 1), rtol=1e-6)
+        names = [line.split()[2].removeprefix("sm90_") for line in ran.log if line.startswith("run kernel")]
+        orders[what] = names[:5]
+    assert orders["runs"] == ["scale", "scale", "add_one", "add_one", "scale"]
+    assert orders["branches"] == orders["branches-async"] == ["scale", "add_one", "scale", "add_one", "scale"]
+
+
+@pytest.mark.parametrize("what", ["branches", "branches-async"])
+def test_branches_with_steps_of_the_processor(use, what: str) -> None:
+    ran = use(what, seed=19)
+    assert (ran.status, ran.errors) == (0, "")
+    ran.agrees(0, 1, 2, 3, 4, 5)
+    assert ran.log[-1] == NOTHING_LEFT
+
+
 def test_a_driver_that_builds_no_graph_gets_plain_launches(use) -> None:
     ran = use("runs", seed=3, fail="cuGraphInstantiateWithFlags:1:801")
     assert (ran.status, ran.errors) == (0, "")
@@ -238,6 +277,7 @@ def test_code_for_one_chip_alone(tmp_path: Path, use) -> None:
             assert later.said[0].endswith("and the library has only cubin sm_90a, ptx sm_90a")
 
 
+@pytest.mark.slow
 def test_a_destroyed_handle_is_told(tmp_path: Path, use) -> None:
     root = tmp_path / "debug"
     root.mkdir()
@@ -353,6 +393,7 @@ def test_arguments(use) -> None:
     assert ran.said == [
         "device: 8 no such GPU: there is no GPU 7: the driver has 2",
         "device: 8 no such GPU: there is no GPU -1: the driver has 2",
+        "graph: 1 bad argument: options.graph is 3, not 0 to 2",
         "size: 1 bad argument: options.struct_size is 48, not 56: start from the OPTIONS_INIT macro",
         "place: 1 bad argument: the place for the new handle is NULL",
         "info: 8 no such GPU: there is no GPU 3: the driver has 2",
@@ -591,7 +632,9 @@ def checked(tmp_path_factory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("what", ["runs", "plain", "async", "mixed", "threads", "observed", "everything"])
+@pytest.mark.parametrize(
+    "what", ["runs", "plain", "async", "branches", "mixed", "threads", "observed", "everything"]
+)
 def test_under_sanitizers(use, checked: Path, what: str) -> None:
     ran = use(what, seed=17, devices=2, program=checked)
     assert (ran.status, ran.errors) == (0, "")

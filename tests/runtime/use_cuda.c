@@ -245,6 +245,8 @@ static int arguments(void) {
     told("device", tiny_create(&options, &handle), NULL);
     options.device = -1;
     told("device", tiny_create(&options, &handle), NULL);
+    options.graph = 3;
+    told("graph", tiny_create(&options, &handle), NULL);
     options.struct_size = 48;
     told("size", tiny_create(&options, &handle), NULL);
     told("place", tiny_create(NULL, NULL), NULL);
@@ -376,6 +378,8 @@ int main(int count, char **words) {
     }
     DO("runs", plain_runs(1))
     DO("plain", plain_runs(0))
+    DO("branches", plain_runs(2))
+    DO("branches-async", async_runs(2))
     DO("async", async_runs(1))
     DO("plain-async", async_runs(0))
     DO("mixed", mixed_runs())
