@@ -19,6 +19,7 @@ from deploycc.linting import lint
 from deploycc.planning.cuda import nvrtc
 from deploycc.policy.applying import Policy, apply_policy
 from deploycc.policy.file import Ignore
+from deploycc.profiling.ceilings import target_ceilings
 from deploycc.reporting.summary import headline
 from deploycc.request import (
     lint_target_from_json,
@@ -158,3 +159,10 @@ def test_the_command_says_what_a_package_runs_on(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "model-cuda-sm_75-h200: model for cuda-sm_75-h200, built in" in done.stdout
     assert "  kernels for t4 (sm_75), h200 (sm_90); newer GPUs compile its PTX" in done.stdout.splitlines()
+
+
+def test_ceilings_are_those_of_the_chip_at_the_packages_precision() -> None:
+    half = target_ceilings({"target": {"name": "cuda-sm_75-h200", "precision": "fp16"}})
+    assert (half.gflops, half.gbs) == pytest.approx((65e3, 320.0))
+    assert half.source.endswith("cuda-sm_75-h200, its weakest chip at fp16")
+    assert target_ceilings({"target": {"name": "h200", "precision": "fp32"}}).gflops == pytest.approx(66.9e3)
