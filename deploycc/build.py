@@ -412,9 +412,12 @@ def build_in_child(message: dict[str, Any], emit: Callable[[Event], None]) -> di
         else:
             plans = (trace("plan", plan, program, request.target, **how),)
 
+        from deploycc.precision_error import findings
         from deploycc.reference import golden
 
-        reference = trace("golden", golden, model, request.seed)
+        precision = request.target.precision
+        reference = trace("golden", golden, model, request.seed, precision)
+        costly = findings(reference, [info.name for info in model.outputs], precision)
 
         from deploycc.facts import gather
         from deploycc.packaging import package
@@ -431,7 +434,7 @@ def build_in_child(message: dict[str, Any], emit: Callable[[Event], None]) -> di
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise disk_full(request.output) from None
         raise
-    diagnostics = (*model.diagnostics, *report.diagnostics, *result.diagnostics)
+    diagnostics = (*model.diagnostics, *report.diagnostics, *result.diagnostics, *costly)
     if others:  # most of what there is to say of one variant holds for all
         more = (note for one in others for note in one.diagnostics)
         diagnostics = tuple(dict.fromkeys((*diagnostics, *more)))
