@@ -411,9 +411,8 @@ def build_in_child(message: dict[str, Any], emit: Callable[[Event], None]) -> di
         else:
             plans = (trace("plan", plan, program, request.target, **how),)
 
-        from deploycc.reference import golden
-
         from deploycc.precision_error import findings
+        from deploycc.reference import golden
 
         precision = request.target.precision
         reference = trace("golden", golden, model, request.seed, precision)

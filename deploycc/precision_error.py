@@ -128,7 +128,7 @@ def _round_factors(graph: GraphProto, floats: set[str]) -> None:
     nodes = list(graph.node)
     del graph.node[:]
     made: dict[str, str] = {}
-    graph.initializer.append(numpy_helper.from_array(np.float32(_TF32_SPLIT), "deploycc_split"))
+    graph.initializer.append(numpy_helper.from_array(np.array(_TF32_SPLIT, np.float32), "deploycc_split"))
     for node in nodes:
         if node.op_type in PRODUCTS:
             for place, name in enumerate(node.input[:2]):
