@@ -13,8 +13,8 @@ from deploycc.scheduling.library import Schedule
 from deploycc.scheduling.written.tensor_tiles import KNOBS, Tile, packed, rounded_to_tf32
 from deploycc.types import Gpu, Precision
 from tests.planning.cuda.chips import SM_75, SM_87, SM_90
-from tests.scheduling.graphs import SEED
 from tests.schedules.tensor_products import TENSOR_CORES, Candidate, run, target
+from tests.scheduling.graphs import SEED
 
 CONV, GEMM = TENSOR_CORES["conv_tensor_cores"], TENSOR_CORES["gemm_tensor_cores"]
 CHANNELS = (1, 3, 4, 6, 8, 16, 17, 20, 24, 31, 32, 48, 64, 72)
