@@ -97,11 +97,12 @@ def build(
     ``"1,2,4"``): the package then has a variant for each shape, and picks at run time (docs/variants.md).
     ``max_counts`` are the most rows of results whose size depends on data, by the name of tensor or node
     (docs/counted.md).
-    ``output`` is ``./NAME-TARGET`` (``-PRECISION`` but for fp32) unless given; an older package there is replaced, anything else
-    is left alone and refused.  ``name`` must be a C identifier; without it the file name is made
-    into one.  ``seed`` is that of the golden inputs.  ``keep_kernels`` puts every kernel as text into the
-    package, for ``deploycc inspect --kernel``; ``profile`` timers into its library (docs/profile.md);
-    ``debug_runtime`` has it tell calls with handles that were destroyed (docs/runtime-errors.md).
+    ``output`` is ``./NAME-TARGET`` (``-PRECISION`` but for fp32) unless given; an older package there is
+    replaced, anything else is left alone and refused.  ``name`` must be a C identifier; without it the file
+    name is made into one.  ``seed`` is that of the golden inputs.  ``keep_kernels`` puts every kernel as text
+    into the package, for ``deploycc inspect --kernel``; ``profile`` timers into its library
+    (docs/profile.md); ``debug_runtime`` has it tell calls with handles that were destroyed
+    (docs/runtime-errors.md).
 
     ``op_dirs`` are folders of files with operators of your own (docs/new-operator.md).
     ``arena`` is ``smallest`` for as little memory as possible at some cost in speed, with the same results to

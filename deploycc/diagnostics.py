@@ -202,6 +202,10 @@ CATALOGUE: dict[str, Code] = {
     "DC620": Code("no such kernel", 2),
     "DC621": Code("package without its kernels as text", 2),
     "DC622": Code("dump of another build", 2),
+    # DC623-DC625: tuning on a GPU
+    "DC623": Code("no GPU to tune on", 2),
+    "DC624": Code("tuning for another GPU than the one here", 2),
+    "DC625": Code("tuned for one of several GPU chips", 0),
     # DC700-DC749: packaging
     "DC700": Code("not a package folder", 2),
     "DC701": Code("broken manifest", 2),
@@ -325,6 +329,10 @@ CATALOGUE: dict[str, Code] = {
     "DC881": Code("GPU kernel failed", 1),
     "DC882": Code("launch that does not fit its kernel", 2),
     "DC883": Code("processor that runs no GPU kernels", 2),
+    "DC885": Code("times of a GPU without one", 2),
+    "DC886": Code("chip that the package is not for", 2),
+    "DC887": Code("GPU kernels that cannot be run on the processor", 1),
+    "DC888": Code("GPU package without timers", 2),
 }
 
 

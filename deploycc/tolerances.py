@@ -29,7 +29,7 @@ the measurement did, but others of equal size come out of sums in another order.
 
 
 def precision_tolerance(precision: str, measured: float) -> float:
-    """What an output may be off, as a share of its magnitude; ``measured`` is what rounding costs it."""
+    """What an output may be off, as a share of its magnitude, if rounding costs it ``measured``."""
     return max(PRECISION_LEAST[precision], PRECISION_FACTOR * measured)
 
 

@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from deploycc.recurrent_cells import Cell
 from deploycc.scheduling.device_functions import with_wide_functions
 from deploycc.scheduling.identities import infinite_identities
 from deploycc.scheduling.intrinsics import expand_intrinsics
-from deploycc.scheduling.kernel import WRITTEN, view
+from deploycc.scheduling.kernel import DEVICE_CELL, WRITTEN, view
 from deploycc.scheduling.library import Schedule, Selection, select
 from deploycc.scheduling.placing import runs_on_device, runs_on_host
+from deploycc.scheduling.written.device_recurrent import write_device_cell
 from deploycc.scheduling.written.writing import NotWritable
 from deploycc.tvm_api import ir, s_tir, structural_equal, structural_hash, tirx
 from deploycc.types import JOINED, Choice, Target
@@ -68,6 +70,9 @@ def _schedule_kernel(
     kernel = view(name, _fresh(function))
     if WRITTEN in (function.attrs or ()):
         known = json.loads(str(function.attrs[WRITTEN]))
+        if DEVICE_CELL in function.attrs:
+            cell = Cell.from_text(str(function.attrs[DEVICE_CELL]))
+            return write_device_cell(function, cell), Choice(name, known["schedule"], {})
         return function, Choice(name, known["schedule"], known["knobs"])
     if kernel.opaque:  # no transformation can know that it keeps such a block's order of reads and writes
         return function, Choice(name, "none", {}, {"all": "a block written by hand"})

@@ -14,6 +14,9 @@ TASK_ANNOTATION = "deploycc.task"
 WRITTEN = "deploycc.written"
 """Attribute of a kernel that was written before schedules are asked: its name and knobs, as JSON."""
 
+DEVICE_CELL = "deploycc.device_cell"
+"""Attribute of the kernel of a recurrent layer that a GPU is to compute: its ``Cell`` as text."""
+
 
 @dataclass(frozen=True)
 class BlockView:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from deploycc.scheduling.kernel import WRITTEN, view
+from deploycc.scheduling.kernel import DEVICE_CELL, WRITTEN, view
 from deploycc.tvm_api import ir, s_tir
 from deploycc.types import ROUTINE_FILE
 
@@ -15,6 +15,8 @@ def runs_on_host(function: Any) -> bool:
     Nothing can be known of the order in which such loops read and write, so no threads can share them.
     """
     attributes = function.attrs or {}
+    if DEVICE_CELL in attributes:
+        return False
     if ROUTINE_FILE in attributes or WRITTEN in attributes:
         return True
     return view("kernel", s_tir.Schedule(ir.IRModule({"main": function}))).opaque

@@ -12,7 +12,8 @@ from typing import Any
 
 from deploycc.recurrent_cells import RECURRENT, Cell
 from deploycc.relax_graph import constant, constant_value
-from deploycc.scheduling.kernel import WRITTEN
+from deploycc.scheduling.kernel import DEVICE_CELL, WRITTEN
+from deploycc.scheduling.written.device_recurrent import MOST_STEPS, device_tiling
 from deploycc.scheduling.written.recurrent_kernel import write_cell
 from deploycc.scheduling.written.recurrent_tiling import Tiling
 from deploycc.tvm_api import ir, relax, tirx
@@ -71,12 +72,15 @@ class _Writing(relax.PyExprMutator):  # type: ignore[misc]
         readers = self.readers.get(variable, {})
         used = sorted(readers) or list(range(len(cell.results)))
         cell = replace(cell, results=tuple(cell.results[index] for index in used))
-        tiling = Tiling.of(cell, self.target)
+        on_device = bool(self.target.gpus) and cell.steps <= MOST_STEPS
+        tiling = device_tiling(cell) if on_device else Tiling.of(cell, self.target)
         projected, recurrent, *others = (self.visit_expr(argument) for argument in call.args[1].fields)
         packed = [self._packed(product, recurrent) for product in tiling.products]
         dtypes = {name: str(operand.ty.dtype) for name, operand in zip(cell.operands, others, strict=True)}
         written = json.dumps({"schedule": "recurrent", "knobs": tiling.knobs()}, sort_keys=True)
         attributes = {"op_pattern": _OPAQUE, "tirx.noalias": True, WRITTEN: written}
+        if on_device:
+            attributes[DEVICE_CELL] = cell.to_text()
         kernel = write_cell(cell, tiling, dtypes, attributes)
         name = self.builder_.add_func(kernel, cell.kind.lower())
         kinds = [relax.TensorType(cell.shape(result), "float32") for result in cell.results]

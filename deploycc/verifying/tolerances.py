@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from deploycc.call_types import COPIES
 from deploycc.tolerances import RELATIVE_TOLERANCE, SHARP, precision_tolerance
 from deploycc.types import DeployccError, Diagnostic
 
@@ -92,7 +93,7 @@ def _without(piece: tuple[int, int, float], start: int, end: int) -> list[tuple[
 
 
 def _step_roundings(call: Mapping[str, Any]) -> float:
-    if call["symbol"] == "memcpy":
+    if call["symbol"] in COPIES:
         return 0.0
     write_bytes = max(1, sum(int(write["bytes"]) for write in call["writes"]))
     read_bytes = sum(int(read["bytes"]) for read in call["reads"] if read["kind"] != "constant")
@@ -109,7 +110,8 @@ def output_tolerances(
     """The tolerance of each output: from ``overrides`` (by output's name, ``""`` for all), else by depth.
 
     ``own_error`` is by output how far the reference may be off, ``computed_in`` the coarsest float type that
-    the network computes in, where they are known.
+    the network computes in, where they are known.  A GPU's package that computes in less than single
+    precision states a bound of its own (``tolerance`` of each output).
     """
     precision = manifest.get("precision", {"name": "fp32", "error": []})
     found = []

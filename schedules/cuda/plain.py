@@ -29,7 +29,7 @@ def cost(match, knobs):
     gpu = match.target.gpu
     lanes = gpu.processors * gpu.threads_per_processor
     work = sum(block.operations for block in match.kernel.blocks)
-    return 4000.0 * len(match.kernel.blocks) + 64.0 * work / lanes + 1e6
+    return 4000.0 * len(match.kernel.blocks) + 64.0 * work / lanes + 1e12
 
 
 def apply(sch, match, knobs):

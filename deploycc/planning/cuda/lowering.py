@@ -144,8 +144,22 @@ def _launches(host: Any) -> tuple[Launch, ...]:
             found.append(_launch(call, parameters))
 
     structural_walk(host.body, (tirx.DeclBuffer, declare), order="pre")
-    structural_walk(host.body, (ir.Call, visit), order="pre")
+    for statement, times in _repeated(host.body):
+        before = len(found)
+        structural_walk(statement, (ir.Call, visit), order="pre")
+        found.extend(found[before:] * (times - 1))
     return tuple(found)
+
+
+def _repeated(body: Any) -> list[tuple[Any, int]]:
+    """The statements of a host function in order, and how often each runs."""
+    if isinstance(body, tirx.SeqStmt):
+        return [pair for statement in body.seq for pair in _repeated(statement)]
+    if isinstance(body, tirx.AttrStmt):
+        return _repeated(body.body)
+    if isinstance(body, tirx.For):
+        return [(body.body, int(body.extent))]
+    return [(body, 1)]
 
 
 def _launch(call: Any, parameters: dict[Any, int]) -> Launch:

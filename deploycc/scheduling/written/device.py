@@ -75,6 +75,10 @@ class DeviceWriter(Writer):
         self._scratch.append(buffer)
         return buffer
 
+    def pass_on(self, buffer: Any) -> None:
+        """The same for a buffer of the kernel that one of its steps leaves for another."""
+        self._scratch.append(buffer)
+
     def sync(self) -> None:
         """No thread of the block goes on before all are here, and all see what was written before."""
         self.call("__syncthreads")

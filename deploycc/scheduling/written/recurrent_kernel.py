@@ -29,7 +29,7 @@ Vector = Callable[[Any], Any]
 
 def write_cell(cell: Cell, tiling: Tiling, dtypes: dict[str, str], attributes: dict[str, Any]) -> Any:
     """A PrimFunc of the layer's operands (``dtypes`` by name, weights packed) and its used results."""
-    sizes = _sizes(cell, tiling)
+    sizes = parameter_sizes(cell, tiling)
     parameters = {
         name: tirx.decl_buffer([tirx.IntImm("int64", sizes[name])], dtypes.get(name, "float32"), name)
         for name in sizes
@@ -46,16 +46,16 @@ def write_cell(cell: Cell, tiling: Tiling, dtypes: dict[str, str], attributes: d
             first = part * cell.batch // tiling.parts
             rows = (part + 1) * cell.batch // tiling.parts - first
         if len(set(cell.activations)) == 1:
-            _Run(writer, cell, tiling, parameters, direction, first, rows).write()
+            Run(writer, cell, tiling, parameters, direction, first, rows).write()
         else:
             for number in range(directions):
                 one = replace(cell, activations=(cell.activations[number],) * directions)
                 with writer.when(direction == number):
-                    _Run(writer, one, tiling, parameters, direction, first, rows).write()
+                    Run(writer, one, tiling, parameters, direction, first, rows).write()
     return _opaque(writer.finish(), cell.kind.lower())
 
 
-def _sizes(cell: Cell, tiling: Tiling) -> dict[str, int]:
+def parameter_sizes(cell: Cell, tiling: Tiling) -> dict[str, int]:
     """Elements of each parameter, in order; results have an underscore behind their names."""
     directions, batch, hidden = cell.directions, cell.batch, cell.hidden
     sizes = {"projected": cell.steps * batch * directions * cell.gates * hidden}
@@ -82,7 +82,7 @@ def _opaque(function: Any, name: str) -> Any:
     return tirx.PrimFunc(function.params, realize, function.ret_type, function.attrs)
 
 
-class _Run:
+class Run:
     """Writes one direction's steps over ``rows`` rows of the batch from ``first`` on."""
 
     def __init__(
@@ -133,14 +133,18 @@ class _Run:
                 value = self.writer.load(self.parameters[name], self._place(row) + unit + lane)
                 if "lengths" in self.cell.operands and self.cell.kind != "RNN":
                     value = tirx.Select(self._length(row) > 0, value, tirx.const(0, "float32"))
-            self.writer.store(place, value, row * self.cell.hidden + unit + lane)
+            self.writer.store(place, value, self._own(row) + unit + lane)
 
     def _end(self, row: Any, unit: Index, lane: Any) -> None:
-        last = self.cell.steps % 2 * self.plane + row * self.cell.hidden
+        last = self.cell.steps % 2 * self.plane + self._own(row)
         for name, place in (("hidden", self.state), ("cell", self.memory)):
             if name in self.cell.results:
                 value = self.writer.load(place, last + unit + lane)
                 self.writer.store(self.parameters[f"{name}_"], value, self._place(row) + unit + lane)
+
+    def _own(self, row: Index) -> Any:
+        """Where a row's state begins in the memory between two steps."""
+        return row * self.cell.hidden
 
     def _place(self, row: Index) -> Any:
         """Where a row's state begins in the first and last states."""
@@ -249,7 +253,7 @@ class _Run:
         element = self._element(row, step)
         with writer.loop(product.vectors, "vector") as vector:
             start = unit + vector * product.lanes
-            own = row * self.cell.hidden + start
+            own = self._own(row) + start
             unit_cell = _Unit(writer, self.cell, product, gates, inner, vector)
             old, new = now + own, self.plane - now + own
 
