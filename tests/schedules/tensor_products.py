@@ -113,8 +113,13 @@ class _Given:
         data, weight, bias = (array.astype(np.float64) for array in self.arrays)
         added = self.residual if self.precision == "tf32" else rounded(self.residual, self.precision)
         operator = self.operator
-        product = _convolve(operator, data, weight) if isinstance(operator, Conv2d) else data @ weight
-        return np.maximum(product + bias + added, 0)
+        if not isinstance(operator, Conv2d):
+            return np.maximum(data @ weight + bias + added, 0)
+        image = data.transpose(0, 2, 3, 1) if operator.data_layout == "NCHW" else data
+        product = _convolve(operator, image, weight) + bias
+        if operator.out_layout == "NCHW":
+            product = product.transpose(0, 3, 1, 2)
+        return np.maximum(product + added, 0)
 
 
 def residual(workload: Workload) -> Array:
@@ -130,6 +135,8 @@ def _program(workload: Workload, stored_input: bool) -> Program:
     data, weight, bias = workload.arrays
     operator = workload.operator
     builder = relax.BlockBuilder()
+    if isinstance(operator, Conv2d) and operator.out_layout == "NCHW":
+        bias = bias.reshape(1, -1, 1, 1)
     x = relax.Var("x", relax.TensorType(data.shape, "float32"))
     r = relax.Var("r", relax.TensorType(workload.out_shape, "float32"))
 

@@ -48,11 +48,13 @@ def conv(height: int, width: int, inside: int, outside: int, kernel: int, **more
 
 def test_odd_shapes_and_knobs() -> None:
     """Channels that end in the middle of a piece, a float32 image, slices, parts, groups, odd columns."""
+    planar = {"data_layout": "NCHW", "out_layout": "NCHW", "batch": 2}
     candidates = [
         candidate(conv(6, 7, 24, 17, 3, strides=(2, 1)), SM_87, "fp16", rows=32, warps=2, slices=2, parts=2),
         candidate(conv(9, 8, 3, 16, 7, strides=(2, 2)), SM_87, "fp16", stored=False, rows=16, columns=32),
         candidate(conv(5, 5, 40, 40, 3, groups=2, batch=2), SM_87, "fp16", rows=32, columns=32, warps=2),
-        candidate(MatMul((3, 7), 50, 33, "float32"), SM_87, "fp16", rows=16, columns=32),
+        candidate(MatMul((3, 7), 50, 1, "float32"), SM_87, "fp16", rows=16, columns=32),
+        candidate(conv(7, 6, 3, 10, 3, **planar), SM_87, "fp16", stored=False, rows=32, columns=32, parts=1),
     ]
     problems, facts = run(candidates, SM_87)
     assert not problems, "\n".join(problems)
@@ -98,7 +100,7 @@ def drawn_operator(draw: random.Random) -> Operator:
     return Conv2d(
         draw.choice((1, 1, 2, 3)), *size, inside * groups, outside * groups, kernel,
         (draw.choice((1, 1, 2)), draw.choice((1, 1, 3))), (before[0], before[1], after[0], after[1]),
-        dilation, groups, "float32",
+        dilation, groups, "float32", *(draw.choice(("NHWC", "NHWC", "NCHW")) for _ in range(2)),
     )  # fmt: skip
 
 
@@ -127,7 +129,6 @@ def test_what_is_picked_fits_the_chip(chip: Gpu) -> None:
         (conv(8, 8, 16, 16, 3), SM_75, "bf16", "no tensor cores for bf16"),
         (conv(8, 8, 16, 16, 3), SM_75, "tf32", "no tensor cores for tf32"),
         (conv(8, 8, 32, 32, 3, groups=4), SM_90, "fp16", "fewer than 16"),
-        (conv(8, 8, 16, 16, 3, data_layout="NCHW"), SM_90, "fp16", "not NHWC"),
         (MatMul((8,), 16, 16, "float32"), SM_90, "fp32", "without tensor cores"),
     ],
 )

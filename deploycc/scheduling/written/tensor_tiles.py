@@ -20,7 +20,7 @@ import numpy.typing as npt
 from deploycc.operators import Knobs, Skip
 from deploycc.scheduling.precision import STORAGE
 from deploycc.scheduling.written.device import DeviceWriter
-from deploycc.scheduling.written.writing import FusedKernel, Index
+from deploycc.scheduling.written.writing import FusedKernel, Index, NotWritable
 from deploycc.types import Gpu, Precision, Target
 
 KNOBS: Mapping[str, tuple[int, ...]] = {
@@ -74,6 +74,13 @@ class Product:
     run: int
     aligned_to: int
     left_elements: int
+    planar: bool = False
+    """Whether neighbouring columns of the result are not neighbours in memory."""
+
+    @property
+    def pairs(self) -> bool:
+        """Whether two columns of the result go into one store."""
+        return self.columns % 2 == 0 and not self.planar
 
     @property
     def flops(self) -> float:
@@ -226,12 +233,13 @@ def cost(product: Product, target: Target, knobs: Knobs) -> float | None:
     if not resident:
         return None
     own = -(-stages // parts)
+    stores = rows * columns / (4 if product.planar else 32)
     total, left = 0.0, -(-blocks * parts // gpu.processors)
     while left > 0:
         together = min(left, resident)
         rounds = left // together
         step = _step_cycles(tile, gpu, target.precision, each, lanes, together)
-        total += rounds * (_LATENCY + own * step + 200 + together * rows * columns / 32)
+        total += rounds * (_LATENCY + own * step + 200 + together * stores)
         left -= rounds * together
     size = 16 // each
     results = product.rows * product.columns * product.groups
@@ -274,6 +282,8 @@ def write(sch: Any, product: Product, target: Target, knobs: Knobs, place: Place
     tile = Tile.of(knobs)
     assert tile is not None
     kernel = FusedKernel.of(sch)
+    if str(kernel.weight.ty.dtype) != STORAGE[target.precision]:
+        raise NotWritable(f"its weights are stored as {kernel.weight.ty.dtype}")
     w = DeviceWriter(kernel)
     all_columns = product.groups * product.columns
     sums_of = w.scratch("parts", (tile.parts, product.rows, all_columns)) if tile.parts > 1 else None
@@ -336,10 +346,10 @@ def _sums(
         wide = -(-product.columns // 8) if few_columns else tile.wide
         j = stack.enter_context(w.loop(wide, "j", "unrolled"))
         first = first_column + j * 8
-        if product.columns % tile.columns and product.columns % 2 == 0:
+        if product.columns % tile.columns and product.pairs:
             stack.enter_context(w.when(first < product.columns))
-        lane = stack.enter_context(w.loop(2, "lane", "unrolled" if product.columns % 2 else "vectorized"))
-        if product.columns % 2:  # rows begin at odd places
+        lane = stack.enter_context(w.loop(2, "lane", "vectorized" if product.pairs else "unrolled"))
+        if not product.pairs and product.columns % tile.columns:
             stack.enter_context(w.when(first + lane < product.columns))
         yield row, first + lane, (i * tile.wide + j) * 4 + below * 2 + lane
 
@@ -347,7 +357,7 @@ def _sums(
 def _add_up(w: DeviceWriter, product: Product, parts: int, sums_of: Any, place: Place) -> None:
     """The launch that adds up the parts of every sum."""
     columns = product.groups * product.columns
-    width = 2 if product.columns % 2 == 0 else 1
+    width = 2 if product.pairs else 1
     count = product.rows * columns // width
     threads = min(128, -(-count // 32) * 32)
     with w.launch((-(-count // threads),), (threads,)) as ((block,), (thread,)):
