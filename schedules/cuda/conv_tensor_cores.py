@@ -20,7 +20,6 @@ from deploycc.scheduling.written import tensor_tiles
 from deploycc.tvm_api import te, tirx
 
 KNOBS = tensor_tiles.KNOBS
-DTYPES = ("float32",)
 
 LEAST_CHANNELS = 16
 """Of a group: with fewer of them most of a fragment would be zeros."""
@@ -30,7 +29,7 @@ def match(task, target):
     """Say which tasks are taken."""
     if not isinstance(task, Conv2d):
         return Skip("not a convolution")
-    no = tensor_tiles.refusal(target)
+    no = tensor_tiles.refusal(target, task.dtype)
     if no is not None:
         return no
     each = task.in_channels // task.groups, task.out_channels // task.groups
@@ -104,22 +103,24 @@ def compute(match, knobs):
             channel = c if conv.groups == 1 else o // outside * inside + c
             at = (channel, row, column) if conv.data_layout == "NCHW" else (row, column, channel)
             value = tirx.if_then_else(there, data[(n, *at)], tirx.const(0.0, data.dtype))
-            return value * weight[o, (kh * kernel_w + kw) * inside + c]
+            return value.astype("float32") * weight[o, (kh * kernel_w + kw) * inside + c].astype("float32")
 
         image, attrs = (conv.out_height, conv.out_width), {TASK_ANNOTATION: match.task}
         if conv.out_layout == "NCHW":
-            return te.compute(
+            result = te.compute(
                 (conv.batch, conv.out_channels, *image),
                 lambda n, o, y, x: te.sum(term(n, y, x, o), axis=[kh, kw, c]),
                 name="conv",
                 attrs=attrs,
             )
-        return te.compute(
-            (conv.batch, *image, conv.out_channels),
-            lambda n, y, x, o: te.sum(term(n, y, x, o), axis=[kh, kw, c]),
-            name="conv",
-            attrs=attrs,
-        )
+        else:
+            result = te.compute(
+                (conv.batch, *image, conv.out_channels),
+                lambda n, y, x, o: te.sum(term(n, y, x, o), axis=[kh, kw, c]),
+                name="conv",
+                attrs=attrs,
+            )
+        return tensor_tiles.rounded(result, conv.dtype)
 
     return Algorithm(pads=(0, 0, 0, 0), pack=pack, define=define)
 

@@ -54,6 +54,7 @@ def test_odd_shapes_and_knobs() -> None:
         candidate(conv(9, 8, 3, 16, 7, strides=(2, 2)), SM_87, "fp16", stored=False, rows=16, columns=32),
         candidate(conv(5, 5, 40, 40, 3, groups=2, batch=2), SM_87, "fp16", rows=32, columns=32, warps=2),
         candidate(MatMul((3, 7), 50, 1, "float32"), SM_87, "fp16", rows=16, columns=32),
+        candidate(MatMul((20,), 36, 18, "float16"), SM_87, "fp16", rows=32, columns=32, warps=1),
         candidate(conv(7, 6, 3, 10, 3, **planar), SM_87, "fp16", stored=False, rows=32, columns=32, parts=1),
     ]
     problems, facts = run(candidates, SM_87)
@@ -130,6 +131,7 @@ def test_what_is_picked_fits_the_chip(chip: Gpu) -> None:
         (conv(8, 8, 16, 16, 3), SM_75, "tf32", "no tensor cores for tf32"),
         (conv(8, 8, 32, 32, 3, groups=4), SM_90, "fp16", "fewer than 16"),
         (MatMul((8,), 16, 16, "float32"), SM_90, "fp32", "without tensor cores"),
+        (MatMul((8,), 16, 16, "float16"), SM_90, "bf16", "float16 factors"),
     ],
 )
 def test_what_is_left_to_others(operator: Operator, chip: Gpu, precision: Precision, reason: str) -> None:

@@ -21,6 +21,7 @@ from deploycc.operators import Knobs, Skip
 from deploycc.scheduling.precision import STORAGE
 from deploycc.scheduling.written.device import DeviceWriter
 from deploycc.scheduling.written.writing import FusedKernel, Index, NotWritable
+from deploycc.tvm_api import te
 from deploycc.types import Gpu, Precision, Target
 
 KNOBS: Mapping[str, tuple[int, ...]] = {
@@ -88,13 +89,15 @@ class Product:
         return 2.0 * self.rows * self.columns * self.inner * self.groups
 
 
-def refusal(target: Target) -> Skip | None:
-    """Why products are not for tensor cores at all on ``target``; ``None`` where they can be."""
+def refusal(target: Target, dtype: str) -> Skip | None:
+    """Why products of ``dtype`` are not for tensor cores on ``target``; ``None`` where they can be."""
     gpu, precision = target.gpu, target.precision
     if gpu is None or precision == "fp32":
         return Skip("fp32 is computed without tensor cores")
     if not gpu.has_tensor_cores(precision) or precision not in gpu.flops:
         return Skip(f"{gpu.name} has no tensor cores for {precision}")
+    if dtype not in ("float32", STORAGE[precision]):
+        return Skip(f"{dtype} factors, where products are of {precision}")
     return None
 
 
@@ -103,14 +106,14 @@ def factors_in_piece(precision: Precision) -> int:
     return PIECE // (4 if STORAGE[precision] == "float32" else 2)
 
 
-def packed(weights: npt.NDArray[Any], precision: Precision) -> npt.NDArray[np.float32]:
+def packed(weights: npt.NDArray[Any], precision: Precision) -> npt.NDArray[Any]:
     """``weights`` (groups, inner, columns) as (groups * columns, inner rounded up to whole pieces).
 
     For ``tf32`` they are rounded here; the other precisions round what is stored.
     """
     groups, inner, columns = weights.shape
     each = factors_in_piece(precision)
-    made = np.zeros((groups * columns, -(-inner // each) * each), np.float32)
+    made = np.zeros((groups * columns, -(-inner // each) * each), weights.dtype)
     made[:, :inner] = weights.transpose(0, 2, 1).reshape(groups * columns, inner)
     return rounded_to_tf32(made) if precision == "tf32" else made
 
@@ -120,6 +123,13 @@ def rounded_to_tf32(values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
     special = (bits & np.uint32(0x7F800000)) == np.uint32(0x7F800000)
     return np.where(special, bits, (bits + np.uint32(0x1000)) & np.uint32(0xFFFFE000)).view(np.float32)
+
+
+def rounded(result: Any, dtype: str) -> Any:
+    """float32 sums as the operator gives them; a tensor expression."""
+    if dtype == "float32":
+        return result
+    return te.compute(result.shape, lambda *i: result[i].astype(dtype), name="rounded")
 
 
 @dataclass(frozen=True)
