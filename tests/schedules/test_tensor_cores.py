@@ -93,9 +93,10 @@ def drawn_operator(draw: random.Random) -> Operator:
     if groups > 1:
         inside, outside = 16 + inside // 8, 16 + outside // 8
     kernel = draw.choice(((1, 1), (1, 1), (3, 3), (5, 3), (1, 7), (2, 2)))
-    dilation = (draw.choice((1, 1, 2)), draw.choice((1, 1, 3)))
-    reach = [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
     size = (draw.choice((1, 2, 7, 13)), draw.choice((1, 3, 8, 15)))
+    # Of a dilated kernel no tap may meet a small image, which leaves no product.
+    dilation = (draw.choice((1, 2)) if size[0] > 2 else 1, draw.choice((1, 3)) if size[1] > 3 else 1)
+    reach = [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
     before = [draw.randint(0, r // 2) for r in reach]
     after = [max(draw.randint(0, r // 2), r - e - b) for r, e, b in zip(reach, size, before, strict=True)]
     return Conv2d(
