@@ -20,7 +20,7 @@ from deploycc.counting.padding import padded, tensor_from_manifest
 from deploycc.lint import lint_request
 from deploycc.request import request_from_json, request_to_json
 from deploycc.result_types import Benchmark
-from deploycc.running import Package, Place, open_package, place_of
+from deploycc.running import Package, Place, is_emulated, open_package, place_for
 from deploycc.running.inputs import inputs_of
 from deploycc.supervise import ChildFailed, run_child
 from deploycc.timing.agreement import check_agreement
@@ -71,14 +71,14 @@ def bench(
     the turns' order.  ``on_event`` gets ``{"event": "launch", "threads": n, "number": i, "of": n}``.
 
     Raises ``DeployccError``: DC830 to DC835 for what cannot be compared, DC833 where results do not agree,
-    and what reading inputs, running a package and importing the model raise.  ``ValueError`` for fewer
-    launches than the test needs.
+    DC885 for a package for GPUs where there is none, and what reading inputs, running a package and importing
+    the model raise.  ``ValueError`` for fewer launches than the test needs.
     """
     effort = effort or Effort()
     if against and effort.launches < FEWEST:
         raise ValueError(f"{effort.launches} launches; a verdict needs {FEWEST}")
     opened = open_package(package)
-    place = place_of(runner, opened.manifest)
+    opened, place = _timeable(opened, runner)
     engines, folders = _sorted_out(against, model, place)
     arrays, _ = inputs_of(opened, inputs)
     outputs = tuple(tensor["name"] for tensor in opened.manifest["outputs"])
@@ -182,7 +182,24 @@ def _beside(ours: Package, folder: Path, runner: str | None, outputs: tuple[str,
                     need=", ".join(mine),
                 )
             )
-    return PackageContestant(str(folder), theirs, place_of(runner, theirs.manifest), outputs)
+    theirs, place = _timeable(theirs, runner)
+    return PackageContestant(str(folder), theirs, place, outputs)
+
+
+def _timeable(package: Package, runner: str | None) -> tuple[Package, Place]:
+    """The package and its place.  Raises ``DeployccError`` (DC885) where a GPU's kernels are emulated."""
+    package, place = place_for(package, runner, kernels=False)
+    if is_emulated(place):
+        raise DeployccError(
+            Diagnostic(
+                "DC885",
+                f"times of {package.path.name} on the processor would say nothing of a GPU, and here is none",
+                got=place.shown,
+                need="a machine with one of the package's GPUs",
+                help="--runner 'ssh HOST'; 'deploycc verify' and 'deploycc profile' do without a GPU",
+            )
+        )
+    return package, place
 
 
 def _interface(tensor: Mapping[str, Any]) -> str:

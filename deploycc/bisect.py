@@ -23,7 +23,7 @@ from deploycc.build import build, explain_failure
 from deploycc.lint import lint_request
 from deploycc.request import request_from_json, request_to_json
 from deploycc.result_types import TensorDifference, from_json
-from deploycc.running import Package, open_package, place_of
+from deploycc.running import Package, is_emulated, open_package, place_for
 from deploycc.supervise import ChildFailed, run_child
 from deploycc.targets import load_target
 from deploycc.trace import Trace
@@ -47,29 +47,36 @@ def bisect(
     builder: Builder | None = None,
     limits: Limits | None = None,
     on_event: Callable[[Event], None] | None = None,
+    chip: str | None = None,
 ) -> Bisection:
     """The first step of ``package`` whose own error exceeds what its inputs explain, and why.
 
     ``model`` is the ONNX file it was built from, ``inputs`` are in the manifest's order (the golden ones
-    unless given), ``runner`` is where the package runs (``deploycc.running.place_of``).  A model reduced to
-    what shows the fault is built with the compiler at hand, for the package's target or ``target``, or by
-    ``builder``; it is written to the folder ``output``, ``./NAME-bisect`` unless given.
+    unless given), ``runner`` and ``chip`` say where it runs (``deploycc.running.place_for``).  A model
+    reduced to what shows the fault is built with the compiler at hand, for the package's target or
+    ``target``, or by ``builder``; it is written to the folder ``output``, ``./NAME-bisect`` unless given.
 
     Raises ``DeployccError``: DC821 if the package's tensors are not the model's, DC822 if the reference
     cannot run the model on these inputs, DC823 if ``output`` holds something else; and what
     ``open_package``, the place, import and simplify raise.
     """
     opened = package if isinstance(package, Package) else open_package(package)
-    place = place_of(runner, opened.manifest)
+    opened, place = place_for(opened, runner, chip)
+    # The same chip, wherever the package is opened again.
+    chip = opened.chip if is_emulated(place) else None
     folder = Path(output) if output is not None else Path(f"{opened.name}-bisect")
     _check_output(folder)
     given = list(inputs) if inputs is not None else opened.golden("inputs")
     with tempfile.TemporaryDirectory(prefix="deploycc-bisect-") as scratch:
-        answer = _located(opened, Path(model), given, runner, Path(scratch), limits or Limits(), on_event)
+        answer = _located(
+            opened, Path(model), given, (runner, chip), Path(scratch), limits or Limits(), on_event
+        )
         found = _read(answer["bisection"])
         if found.suspect is None or not answer["candidates"]:
             return found
-        reduction, suspect = _reduced(opened, found, answer, place, folder, target, builder, Path(scratch))
+        reduction, suspect = _reduced(
+            opened, found, answer, (runner, chip), folder, target, builder, Path(scratch)
+        )
     suspect = at_its_step(suspect, answer["steps"], opened.manifest["calls"])
     return replace(found, reduction=reduction, suspect=suspect)
 
@@ -104,7 +111,7 @@ def _located(
     package: Package,
     model: Path,
     inputs: Sequence[Array],
-    runner: str | None,
+    where: tuple[str | None, str | None],
     scratch: Path,
     limits: Limits,
     on_event: Callable[[Event], None] | None,
@@ -118,7 +125,7 @@ def _located(
     message = {
         "request": request_to_json(request),
         "package": package.reference,
-        "runner": runner,
+        "where": where,
         "scratch": str(scratch),
     }
     command = f"deploycc verify {package.reference} --model {model} --bisect"
@@ -142,8 +149,7 @@ def locate_in_child(message: dict[str, Any], emit: Callable[[Event], None]) -> d
     request = request_from_json(message["request"])
     scratch = Path(message["scratch"])
     trace = Trace(None, emit)
-    package = open_package(message["package"])
-    place = place_of(message["runner"], package.manifest)
+    package, place = place_for(open_package(message["package"]), *message["where"])
     model = trace("import", load, request)
     simplified = trace("simplify", simplify, model, request.limits)
     graph = Graph(simplified.proto)
@@ -229,7 +235,7 @@ def _reduced(
     package: Package,
     found: Bisection,
     answer: Mapping[str, Any],
-    place: Any,
+    where: tuple[str | None, str | None],
     output: Path,
     target: str | Target | None,
     builder: Builder | None,
@@ -253,7 +259,7 @@ def _reduced(
         name = resolved if isinstance(resolved, str) else resolved.name
         builder = _builder(resolved, str(interface["emit"]))
     steady = suspect.kind not in ("not deterministic", "only with several threads")
-    reducer = Reducer(builder, place, scratch, int(answer["threads"]), steady)
+    reducer = Reducer(builder, lambda one: place_for(one, *where), scratch, int(answer["threads"]), steady)
     candidates = [
         (c["folder"], c["role"], tuple(c["nodes"]), bool(c["layouts"])) for c in answer["candidates"]
     ]
@@ -292,6 +298,7 @@ def _target_of(manifest: Mapping[str, Any]) -> str | None:
         and target.llvm.cpu == described["cpu"]
         and list(target.llvm.features) == list(described["features"])
         and target.linker.triple == described["linker_triple"]
+        and [gpu.arch for gpu in target.gpus] == [gpu["arch"] for gpu in described.get("gpus", ())]
     )
     return name if same else None
 

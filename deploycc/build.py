@@ -97,11 +97,12 @@ def build(
     ``"1,2,4"``): the package then has a variant for each shape, and picks at run time (docs/variants.md).
     ``max_counts`` are the most rows of results whose size depends on data, by the name of tensor or node
     (docs/counted.md).
-    ``output`` is ``./NAME-TARGET`` (``-PRECISION`` but for fp32) unless given; an older package there is replaced, anything else
-    is left alone and refused.  ``name`` must be a C identifier; without it the file name is made
-    into one.  ``seed`` is that of the golden inputs.  ``keep_kernels`` puts every kernel as text into the
-    package, for ``deploycc inspect --kernel``; ``profile`` timers into its library (docs/profile.md);
-    ``debug_runtime`` has it tell calls with handles that were destroyed (docs/runtime-errors.md).
+    ``output`` is ``./NAME-TARGET`` (``-PRECISION`` but for fp32) unless given; an older package there is
+    replaced, anything else is left alone and refused.  ``name`` must be a C identifier; without it the file
+    name is made into one.  ``seed`` is that of the golden inputs.  ``keep_kernels`` puts every kernel as text
+    into the package, for ``deploycc inspect --kernel``; ``profile`` timers into its library
+    (docs/profile.md); ``debug_runtime`` has it tell calls with handles that were destroyed
+    (docs/runtime-errors.md).
 
     ``op_dirs`` are folders of files with operators of your own (docs/new-operator.md).
     ``arena`` is ``smallest`` for as little memory as possible at some cost in speed, with the same results to
@@ -411,9 +412,12 @@ def build_in_child(message: dict[str, Any], emit: Callable[[Event], None]) -> di
         else:
             plans = (trace("plan", plan, program, request.target, **how),)
 
+        from deploycc.precision_error import findings
         from deploycc.reference import golden
 
-        reference = trace("golden", golden, model, request.seed)
+        precision = request.target.precision
+        reference = trace("golden", golden, model, request.seed, precision)
+        costly = findings(reference, [info.name for info in model.outputs], precision)
 
         from deploycc.facts import gather
         from deploycc.packaging import package
@@ -430,7 +434,7 @@ def build_in_child(message: dict[str, Any], emit: Callable[[Event], None]) -> di
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise disk_full(request.output) from None
         raise
-    diagnostics = (*model.diagnostics, *report.diagnostics, *result.diagnostics)
+    diagnostics = (*model.diagnostics, *report.diagnostics, *result.diagnostics, *costly)
     if others:  # most of what there is to say of one variant holds for all
         more = (note for one in others for note in one.diagnostics)
         diagnostics = tuple(dict.fromkeys((*diagnostics, *more)))

@@ -8,6 +8,9 @@ from typing import Literal
 
 from deploycc.device_types import TO_DEVICE, TO_HOST, Launch
 
+COPIES = ("memcpy", TO_DEVICE, TO_HOST)
+"""In place of a kernel's symbol: calls that move bytes."""
+
 
 @dataclass(frozen=True)
 class Result:
@@ -81,7 +84,7 @@ class Call:
     @property
     def copies(self) -> bool:
         """Whether it only moves bytes: its arguments are a destination and a source."""
-        return self.symbol in ("memcpy", TO_DEVICE, TO_HOST)
+        return self.symbol in COPIES
 
     @property
     def reads(self) -> tuple[Buffer, ...]:

@@ -182,6 +182,8 @@ CATALOGUE: dict[str, Code] = {
     "DC472": Code("converter of a custom operator failed", 1),
     "DC523": Code("two C files of operators have one name", 1),
     "DC524": Code("no compiler for CUDA kernels", 2),
+    "DC525": Code("weights too large for the precision", 1),
+    "DC526": Code("a precision that costs an output much", 0),
     "DC530": Code("much time for little arithmetic", 0),
     "DC531": Code("weights too large for the target's memory", 1),
     "DC532": Code("activations too large for the target's memory", 1),
@@ -200,6 +202,10 @@ CATALOGUE: dict[str, Code] = {
     "DC620": Code("no such kernel", 2),
     "DC621": Code("package without its kernels as text", 2),
     "DC622": Code("dump of another build", 2),
+    # DC623-DC625: tuning on a GPU
+    "DC623": Code("no GPU to tune on", 2),
+    "DC624": Code("tuning for another GPU than the one here", 2),
+    "DC625": Code("tuned for one of several GPU chips", 0),
     # DC700-DC749: packaging
     "DC700": Code("not a package folder", 2),
     "DC701": Code("broken manifest", 2),
@@ -323,6 +329,10 @@ CATALOGUE: dict[str, Code] = {
     "DC881": Code("GPU kernel failed", 1),
     "DC882": Code("launch that does not fit its kernel", 2),
     "DC883": Code("processor that runs no GPU kernels", 2),
+    "DC885": Code("times of a GPU without one", 2),
+    "DC886": Code("chip that the package is not for", 2),
+    "DC887": Code("GPU kernels that cannot be run on the processor", 1),
+    "DC888": Code("GPU package without timers", 2),
 }
 
 

@@ -36,7 +36,7 @@ from deploycc.diffing.types import (
 )
 from deploycc.lint import judged, lint_request
 from deploycc.request import request_from_json, request_to_json
-from deploycc.running import Package, Place, open_package, place_of
+from deploycc.running import Package, Place, is_emulated, open_package, place_for
 from deploycc.running.inputs import inputs_of
 from deploycc.supervise import ChildFailed, run_child
 from deploycc.timing.pinning import processors
@@ -89,7 +89,7 @@ def diff(
 
     ``inputs`` are arrays in the order of the inputs, ``golden`` (A's), ``random`` or ``random:SEED``, or an
     ``.npz`` file or folder as ``deploycc verify`` takes them.
-    ``runners`` is one for both or one for each (``deploycc.running.place_of``).  Without ``run`` nothing is
+    ``runners`` is one for both or one for each (``deploycc.running.place_for``).  Without ``run`` nothing is
     run.  With ``model``, the ONNX file, tensors are also compared with its own values by ONNX Runtime.
     ``tolerance`` replaces that of the outputs' types, as a share of A's largest magnitude; 0 asks for equal
     values.
@@ -126,7 +126,7 @@ def diff(
     try:
         return _at_work(
             found,
-            packages,
+            _as_run(packages, runners),
             model,
             inputs,
             _placing(runners),
@@ -182,10 +182,14 @@ def failures(difference: Difference, fail_on: Collection[FailOn], growth: float 
 def _placing(runners: Sequence[str]) -> tuple[Callable[[Package], Place], Callable[[Package], Place]]:
     """How A and B get a place; anew for each run, because a device behind ssh has a folder for each."""
     of = (runners[0], runners[-1]) if runners else (None, None)
-    return (
-        lambda package: place_of(of[0], package.manifest),
-        lambda package: place_of(of[1], package.manifest),
-    )
+    return (lambda package: place_for(package, of[0])[1], lambda package: place_for(package, of[1])[1])
+
+
+def _as_run(packages: tuple[Package, Package], runners: Sequence[str]) -> tuple[Package, Package]:
+    """The packages with the steps of the GPU chip that each runs on where it does."""
+    of = (runners[0], runners[-1]) if runners else (None, None)
+    a, b = (place_for(one, runner, kernels=False)[0] for one, runner in zip(packages, of, strict=True))
+    return a, b
 
 
 def _at_work(
@@ -213,6 +217,8 @@ def _at_work(
     found = replace(found, numbers=numbers)
     if not times:
         return found
+    if any(map(is_emulated, places)):
+        raise _cannot("times of a GPU's kernels on the processor say nothing", places[0].shown)
     if places[0].shown != places[1].shown:
         raise _cannot(
             "times of two places say nothing about the packages",

@@ -78,6 +78,9 @@ def gather(request: BuildRequest, model: Model, report: Report, program: Program
     """The facts of a build whose stages gave ``model`` (simplified), ``report``, ``program`` (scheduled)."""
     original = model.proto if model.original is None else model.original
     operators = {choice.operator for choice in program.choices if choice.operator}
+    target = request.target
+    if target.gpus:  # the program is the first chip's
+        target = target.for_gpu(target.gpus[0])
     return Facts(
         read=graph_nodes(original),
         opset_read=_opset(original),
@@ -87,9 +90,9 @@ def gather(request: BuildRequest, model: Model, report: Report, program: Program
         report=replace(report, diagnostics=tuple(replace(d, location="") for d in report.diagnostics)),
         layouts=program.layouts,
         choices=program.choices,
-        records=_records(request, operators),
-        code=code_key(request.target),
-        cache=cache_key(request.target),
+        records=_records(request, operators, target),
+        code=code_key(target),
+        cache=cache_key(target),
     )
 
 
@@ -122,10 +125,8 @@ def _opset(proto: onnx.ModelProto) -> int:
     return next((int(o.version) for o in proto.opset_import if o.domain in ("", "ai.onnx")), 0)
 
 
-def _records(request: BuildRequest, operators: set[str]) -> tuple[Record, ...]:
-    return records_of(
-        (record for path in databases(request) for record in read(path)[0]), operators, request.target
-    )
+def _records(request: BuildRequest, operators: set[str], target: Target) -> tuple[Record, ...]:
+    return records_of((record for path in databases(request) for record in read(path)[0]), operators, target)
 
 
 def records_of(records: Iterable[Record], operators: set[str], target: Target | str) -> tuple[Record, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -82,6 +82,23 @@ def cuda_name(text: str) -> CudaName | None:
         return None
     chips = found["chips"]
     return CudaName(() if chips is None else tuple(chips.split(",")), found["host"] or "")
+
+
+def named_apart(name: str, hosts: Collection[str]) -> CudaName | None:
+    """The parts of a target's own name, ``cuda-sm_75-orin-arm64``; ``None`` for what is none.
+
+    ``hosts`` are names of targets.  Chips and processors of one's own are in no list, so theirs is none.
+    """
+    rest = name.removeprefix(f"{CUDA}-")
+    known = {*ARCHITECTURES, *gpu_names()}
+    chips: list[str] = []
+    while rest and rest != name and rest not in hosts:
+        fits = [word for word in known if f"{rest}-".startswith(f"{word}-")]
+        if not fits:
+            return None
+        chips.append(max(fits, key=len))
+        rest = rest[len(chips[-1]) + 1 :]
+    return CudaName(tuple(chips), rest) if rest != name and (chips or rest) else None
 
 
 def gpu_names() -> tuple[str, ...]:

@@ -4,8 +4,9 @@ A database is a text file with one JSON object a line, only ever appended to.  S
 at once (each write takes the file's lock), two files can be merged by appending one to the other, and a
 line that was torn by a crash is passed over.  What decides whether a record counts:
 
-- ``operator`` and ``code`` (what the compiler is told of the target) must be equal; records of the same
-  ``cache`` sizes come first, those of the nearest other sizes where there are none;
+- ``operator`` and ``code`` (what the compiler is told of the target; of a GPU the chip and the precision)
+  must be equal; records of the same ``cache`` sizes come first, those of the nearest other sizes where there
+  are none;
 - ``tvm`` and ``version`` (the schedule file's) must be those that are there now.
 
 A *level* says how a record was measured: 0 in the first screening, 1 again with more runs, 2 in a final
@@ -76,12 +77,20 @@ def candidate_key(schedule: str, knobs: Mapping[str, int]) -> str:
 _OF_INTEGERS = ("+avx512vnni", "+avxvnni")
 
 
+GPU_CODE = "cuda"
+"""How the code key of a target with a GPU begins."""
+
+
 def code_key(target: Target) -> str:
     """What decides the code of a kernel: architecture, CPU, features and vector unit.
 
     Not the instructions for products of integers: code of floats is the same without them, and of integers
-    the same schedule is the fastest.
+    the same schedule is the fastest.  Of a target with a GPU it is the chip, by name, architecture and
+    number of processors, and the precision: times of two chips are not compared, nor with a processor's.
     """
+    if target.gpu is not None:
+        gpu = target.gpu
+        return f"{GPU_CODE} {gpu.arch} {gpu.name} {gpu.processors} {target.precision}"
     llvm, simd = target.llvm, target.simd
     unit = f"{simd.bits}x{simd.registers}{'+fma' if simd.fma else ''}"
     features = [name for name in llvm.features if name not in _OF_INTEGERS]
@@ -89,7 +98,9 @@ def code_key(target: Target) -> str:
 
 
 def cache_key(target: Target) -> str:
-    """Cache sizes of a core in KiB, level 1 and 2."""
+    """Cache sizes in KiB: of a core, level 1 and 2; of a GPU the shared memory of a processor and level 2."""
+    if target.gpu is not None:
+        return f"{target.gpu.shared_bytes_per_processor >> 10}/{target.gpu.l2_bytes >> 10}"
     return f"{target.cache.l1 >> 10}/{target.cache.l2 >> 10}"
 
 

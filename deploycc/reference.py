@@ -22,9 +22,10 @@ from deploycc.counting.padding import padded
 from deploycc.double_precision import WITHOUT_DOUBLE, in_double
 from deploycc.onnx_graph import Array, opset_of
 from deploycc.operator_files import references
+from deploycc.precision_error import measured, rounding_like
 from deploycc.recurrent_cells import GATES
 from deploycc.tolerances import RELATIVE_TOLERANCE, SHARP
-from deploycc.types import DeployccError, Diagnostic, Golden, Model, TensorInfo
+from deploycc.types import DeployccError, Diagnostic, Golden, Model, OutputError, Precision, TensorInfo
 
 # What ONNX Runtime has to say comes as an exception; its warnings about old operators are noise here.
 ort.set_default_logger_severity(4)
@@ -277,7 +278,21 @@ def _run_in_double(proto: ModelProto, feeds: Mapping[str, Array]) -> list[Array]
     return None
 
 
-def golden(model: Model, seed: int) -> Golden:
+def precision_error(
+    proto: ModelProto, inputs: Sequence[Array], outputs: Sequence[Array], precision: Precision
+) -> tuple[OutputError, ...]:
+    """How far each output is off where everything is rounded as ``precision`` does (``precision_error``).
+
+    Empty for fp32, and where ONNX Runtime cannot run the rounding model.
+    """
+    copy = None if precision == "fp32" else rounding_like(proto, precision)
+    if copy is None:
+        return ()
+    got = _or_none(lambda: _run_onnxruntime(copy, _feeds(proto, inputs), "none"))
+    return () if got is None else measured(outputs, got)
+
+
+def golden(model: Model, seed: int, precision: Precision = "fp32") -> Golden:
     """Reference inputs and outputs of ``model`` for a package (``sharp_sample``'s).
 
     Outputs whose size depends on data are padded with zeros, and followed by their numbers of rows.
@@ -297,12 +312,15 @@ def golden(model: Model, seed: int) -> Golden:
             )
         ) from None
     errors = own_error(model.proto, taken.inputs, taken.outputs)
+    rounding = precision_error(model.proto, taken.inputs, taken.outputs, precision)
+    counts = len(model.outputs) - len(errors)
     return Golden(
         inputs=tuple(_bytes(value) for value in taken.inputs),
         outputs=tuple(_bytes(value) for value in padded(taken.outputs, model.outputs)),
         engine=taken.engine,
         seed=seed,
-        own_error=(*errors, *[0.0] * (len(model.outputs) - len(errors))),
+        own_error=(*errors, *[0.0] * counts),
+        rounding=(*rounding, *[OutputError()] * counts) if rounding else (),
     )
 
 

@@ -95,6 +95,10 @@ class Layer:
     writes, each tensor once.  ``low_us`` and ``high_us`` are the quartiles.  ``roofline`` is the share of
     what the ceilings allow, ``None`` where unknown; ``operator`` the convolution or product as the manifest
     has it.
+
+    Of a package for GPUs ``runs_on`` is ``gpu``, ``processor`` or ``copy`` (between the two), and
+    ``launches`` counts kernels.  With ``estimated`` nothing was timed: the time is what the ceilings allow at
+    best, 0 of what does not run on the GPU.
     """
 
     step: int
@@ -112,6 +116,9 @@ class Layer:
     share: float
     roofline: float | None
     operator: str = ""
+    runs_on: str = ""
+    launches: int = 0
+    estimated: bool = False
 
 
 @dataclass(frozen=True)
@@ -119,7 +126,9 @@ class Profile:
     """A package's layers by step.
 
     ``whole_us`` is the median of runs as an app makes them, ``timed_us`` of those whose steps were timed.
-    ``method`` says how: ``observer``, or ``timers`` inside the package.
+    ``method`` says how: ``observer``, or ``timers`` inside the package (of a GPU's: events of the driver);
+    ``estimates`` where the kernels of a GPU run on the processor: no run is timed, ``runs`` is 0 then.
+    ``chip`` is the architecture whose steps these are, empty without a GPU.
     """
 
     package: str
@@ -131,6 +140,7 @@ class Profile:
     timed_us: float
     ceilings: Ceilings | None
     layers: tuple[Layer, ...]
+    chip: str = ""
 
 
 @dataclass(frozen=True)
@@ -193,11 +203,14 @@ class Benchmark:
 def from_json(kind: type[Kind], table: Mapping[str, Any]) -> Kind:
     """The dataclass whose ``dataclasses.asdict`` went through JSON.
 
+    What an earlier version had not gets its default.
+
     Raises ``KeyError``, ``TypeError`` or ``ValueError`` where the table is none.
     """
     hints = typing.get_type_hints(kind)
     fields = dataclasses.fields(kind)  # type: ignore[arg-type]
-    return kind(**{f.name: _value(hints[f.name], table[f.name]) for f in fields})
+    given = [f for f in fields if f.name in table or f.default is dataclasses.MISSING]
+    return kind(**{f.name: _value(hints[f.name], table[f.name]) for f in given})
 
 
 def _value(hint: Any, value: Any) -> Any:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from deploycc.gpu_targets import CUDA, CudaName, check_host, cuda_name, load_gpus
+from deploycc.gpu_targets import CUDA, CudaName, check_host, cuda_name, load_gpus, named_apart
 from deploycc.op_support import engines
 from deploycc.resources import data_dir
 from deploycc.target_files import POSITIVE, TEXT, Key, complete, flatten, is_path, is_words, read_table
@@ -122,12 +122,15 @@ def target_names() -> tuple[str, ...]:
 def load_target(name_or_path: str | Path) -> Target:
     """The target of this name, or of the TOML file at this path.
 
-    ``cuda:CHIP,CHIP@HOST`` names chips (by name, architecture or path) and the processor beside them.  Else a
+    ``cuda:CHIP,CHIP@HOST`` names chips (by name, architecture or path) and the processor beside them; a
+    target's own name (``cuda-sm_75-arm64``) is taken too where all of it comes with deploycc.  Else a
     value that has a path separator in it or ends in ``.toml`` is a path.  Raises ``DeployccError`` (DC500 to
     DC508, DC513 to DC515) with everything that is wrong.
     """
     text = str(name_or_path)
     named = cuda_name(text)
+    if named is None and not is_path(text) and text not in target_names():
+        named = named_apart(text, target_names())
     if named is not None:
         return _with_named_chips(text, named)
     if text == HOST:

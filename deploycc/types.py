@@ -344,11 +344,25 @@ class Plan:
 
 
 @dataclass(frozen=True)
+class OutputError:
+    """How far an output is off in a GPU's precision: at most, over its largest magnitude, root mean square.
+
+    ``finite`` is whether NaN and infinities are where they should be.
+    """
+
+    max_abs: float = 0.0
+    max_scaled: float = 0.0
+    rms: float = 0.0
+    finite: bool = True
+
+
+@dataclass(frozen=True)
 class Golden:
     """Reference inputs and outputs in the order of ``Model.inputs`` and ``Model.outputs``.
 
     Each is the tensor's raw little-endian C-order bytes; ``engine`` says what computed them, ``own_error``
-    about how far its outputs may be from exact ones, as shares of their magnitudes.
+    about how far its outputs may be from exact ones, as shares of their magnitudes, ``rounding`` what the
+    target's precision costs each (empty where that is fp32, or was not measured).
     """
 
     inputs: tuple[bytes, ...]
@@ -356,6 +370,7 @@ class Golden:
     engine: str
     seed: int
     own_error: tuple[float, ...] = ()
+    rounding: tuple[OutputError, ...] = ()
 
 
 @dataclass(frozen=True)

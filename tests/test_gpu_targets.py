@@ -133,6 +133,23 @@ def test_names(text: str, name: str, chips: list[str], machine: str) -> None:
     assert target_from_json(json.loads(json.dumps(target_to_json(target)))) == target
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("cuda", "cuda:sm_75", "cuda:sm_90,sm_75,orin", "cuda:orin-nano@jetson-orin", "cuda@arm64"),
+        *("cuda:orin@arm64", "cuda:h200@x86-64-v4", "h200", "jetson-orin"),
+    ],
+)
+def test_a_targets_own_name_is_taken_again(text: str) -> None:
+    target = load_target(text)
+    assert load_target(target.name) == target
+
+
+@pytest.mark.parametrize("name", ["cuda-", "cuda-sm_76", "cuda-arm64-t4", "cuda-t4-arm65"])
+def test_what_no_target_is_called(name: str) -> None:
+    assert f"error[DC500]: there is no target '{name}'" in refusal(name)
+
+
 def test_the_default_processor_may_be_named() -> None:
     assert load_target("cuda@x86-64") == load_target("cuda")
     assert load_target("cuda:sm_75@x86-64") == load_target("cuda:sm_75")

@@ -131,7 +131,9 @@ class Search:
     def _bound(self, one: Judged) -> float:
         kind = self.graph.type_of(one.write.tensor)
         assert kind is not None
-        return tolerance_of(np.zeros(0, kind.dtype)) if one.nodes else 0.0
+        if not one.nodes:
+            return 0.0
+        return max(tolerance_of(np.zeros(0, kind.dtype)), self.watched.precision_tolerance)
 
     def _also(self, judged: Sequence[Judged], first: Judged) -> tuple[int, ...]:
         steps = [

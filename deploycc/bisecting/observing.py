@@ -11,6 +11,14 @@ from deploycc.bisecting.graph import Graph
 from deploycc.bisecting.steps import Steps, Write, in_model_order
 from deploycc.onnx_graph import Array
 from deploycc.running import Dump, Measured, Orders, Package, Place, run
+from deploycc.tolerances import RELATIVE_TOLERANCE
+
+PRECISION_TOLERANCE = {
+    "tf32": 5e-3,
+    "fp16": RELATIVE_TOLERANCE["float16"],
+    "bf16": RELATIVE_TOLERANCE["bfloat16"],
+}
+"""tf32 has as many bits of mantissa as float16, and its sums are of single precision."""
 
 PIECE_BYTES = 256 << 20
 """So much is copied in one run; a network's tensors together can be far larger than its memory."""
@@ -51,6 +59,11 @@ class Watched:
         self.steps.forget([write for write in self.steps.named() if not self._fits(write)])
         self.names = [str(tensor["name"]) for tensor in package.manifest["inputs"]]
 
+    @property
+    def precision_tolerance(self) -> float:
+        """What a step may be off by where a GPU computes in less than single precision."""
+        return PRECISION_TOLERANCE.get(str(self.package.manifest["target"].get("precision", "")), 0.0)
+
     def run(self, dumps: Sequence[Dump] = (), threads: int = 1) -> Measured:
         """One run that is watched."""
         return run(
@@ -90,14 +103,16 @@ class Watched:
         kind = self.graph.type_of(write.tensor)
         assert kind is not None
         assert kind.shape is not None
-        return in_model_order(write, data, np.dtype(kind.dtype), [int(n or 0) for n in kind.shape])
+        shape = [int(n or 0) for n in kind.shape]
+        stored = np.dtype(write.dtype or kind.dtype)
+        return in_model_order(write, data, stored, shape).astype(kind.dtype, copy=False)
 
     def _fits(self, write: Write) -> bool:
         kind = self.graph.type_of(write.tensor)
         if kind is None or kind.shape is None:
             return False
         try:
-            itemsize = np.dtype(kind.dtype).itemsize
+            itemsize = np.dtype(write.dtype or kind.dtype).itemsize
         except TypeError:
             return False
         elements = int(np.prod([int(n or 0) for n in kind.shape], dtype=np.int64))

@@ -18,11 +18,14 @@ from deploycc.bisecting.findings import Reduction
 from deploycc.counting.padding import padded, tensor_from_manifest
 from deploycc.onnx_graph import Array
 from deploycc.result_types import TensorDifference
-from deploycc.running import Orders, Place, open_package, run
+from deploycc.running import Orders, Package, Place, open_package, run
 from deploycc.types import DeployccError
 
 Builder = Callable[[Path, Path], None]
 """Builds the model of the first path into a package at the second."""
+
+Placed = Callable[[Package], tuple[Package, Place]]
+"""Where a package runs: emulated kernels of a GPU are each package's own."""
 
 BUDGET_SECONDS = 40.0
 """No build begins once builds have taken so much processor time, which is the clock's on a quiet machine."""
@@ -58,10 +61,10 @@ class Reduced:
 
 
 class Reducer:
-    """Tries candidates.  ``threads`` as when the fault showed; ``tolerances`` are the dtypes' own."""
+    """Tries candidates where ``placed`` says, with as many ``threads`` as when the fault showed."""
 
-    def __init__(self, build: Builder, place: Place, folder: Path, threads: int, steady: bool) -> None:
-        self._build, self._place, self._folder, self._threads = build, place, folder, threads
+    def __init__(self, build: Builder, placed: Placed, folder: Path, threads: int, steady: bool) -> None:
+        self._build, self._placed, self._folder, self._threads = build, placed, folder, threads
         self._runs = 1 if steady else RACES
         self._began, self._used = time.monotonic(), _processor_seconds()
         self.builds = 0
@@ -90,14 +93,14 @@ class Reducer:
 
     def _differences(self, path: Path, folder: Path) -> list[TensorDifference]:
         """A package's outputs beside the reference's; of a fault that comes and goes all that was seen."""
-        package = open_package(folder)
+        package, place = self._placed(open_package(folder))
         given, expected = read_arrays(path / "inputs.npz"), read_arrays(path / "expected.npz")
         inputs = [given[tensor["name"]] for tensor in package.manifest["inputs"]]
         infos = [tensor_from_manifest(tensor) for tensor in package.manifest["outputs"]]
         wanted = padded([expected[info.name] for info in infos if info.name in expected], infos)
         found = []
         for _ in range(self._runs):
-            outputs = run(package, self._place, inputs, Orders(threads=self._threads)).outputs
+            outputs = run(package, place, inputs, Orders(threads=self._threads)).outputs
             found += [
                 compared(info.name, want, got) for info, want, got in zip(infos, wanted, outputs, strict=True)
             ]

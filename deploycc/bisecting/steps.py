@@ -16,7 +16,9 @@ from deploycc.running import Dump
 class Write:
     """What step ``step`` leaves in memory; ``tensor`` is its name in the model, empty if that has none such.
 
-    ``shape`` is the memory's; with ``channels_last`` it is NHWC of the model's NCHW.
+    ``shape`` and ``dtype`` are the memory's; with ``channels_last`` it is NHWC of the model's NCHW.  What
+    lies in the processor's memory beside a GPU's (``host``) is shown ``mirror`` bytes behind the arena's
+    start.
     """
 
     step: int
@@ -28,10 +30,14 @@ class Write:
     tensor: str = ""
     shape: tuple[int, ...] = ()
     channels_last: bool = False
+    dtype: str = ""
+    mirror: int = 0
 
     def dump(self, after: int | None = None) -> Dump:
         """The order to copy it once ``after`` has run, its own step unless given."""
-        return Dump(self.step if after is None else after, self.kind, self.index, self.offset, self.nbytes)
+        kind = "arena" if self.kind == "host" else self.kind
+        step = self.step if after is None else after
+        return Dump(step, kind, self.index, self.mirror + self.offset, self.nbytes)
 
     def overlaps(self, kind: str, index: int, start: int, stop: int) -> bool:
         """Whether it touches these bytes."""
@@ -64,8 +70,9 @@ class Steps:
     def __init__(self, manifest: Mapping[str, Any]) -> None:
         self.calls: Sequence[Mapping[str, Any]] = manifest["calls"]
         outputs = manifest["outputs"]
+        mirror = _aligned(int(manifest.get("device", {}).get("arena_bytes", 0)))
         self.writes: list[list[Write]] = [
-            [_write(step, position, entry, outputs) for position, entry in enumerate(call["writes"])]
+            [_write(step, position, entry, outputs, mirror) for position, entry in enumerate(call["writes"])]
             for step, call in enumerate(self.calls)
         ]
 
@@ -101,7 +108,7 @@ class Steps:
 
     def _writers(self, step: int, read: Mapping[str, Any]) -> list[Write]:
         """The newest writes before ``step`` that the bytes read come from."""
-        if read["kind"] not in ("arena", "output"):
+        if read["kind"] not in ("arena", "output", "host"):
             return []
         found = []
         wanted = [(int(read["offset"]), int(read["offset"]) + int(read["bytes"]))]
@@ -122,7 +129,22 @@ def _without(part: tuple[int, int], write: Write) -> list[tuple[int, int]]:
     return [(low, high) for low, high in rest if low < high]
 
 
-def _write(step: int, position: int, entry: Mapping[str, Any], outputs: Sequence[Mapping[str, Any]]) -> Write:
+def _aligned(nbytes: int) -> int:
+    """Where the processor's memory follows the arena in what an observer sees."""
+    return -(-nbytes // MIRROR_ALIGNMENT) * MIRROR_ALIGNMENT
+
+
+MIRROR_ALIGNMENT = 256
+"""``DCC_UP`` of the CUDA runtime."""
+
+
+def _write(
+    step: int,
+    position: int,
+    entry: Mapping[str, Any],
+    outputs: Sequence[Mapping[str, Any]],
+    mirror: int = 0,
+) -> Write:
     place = Write(
         step,
         position,
@@ -136,7 +158,8 @@ def _write(step: int, position: int, entry: Mapping[str, Any], outputs: Sequence
         output = outputs[place.index]
         if place.offset == 0 and place.nbytes == output["bytes"]:
             tensor, shape = str(output["name"]), tuple(output["shape"])
-    values = {**vars(place), "tensor": tensor, "shape": shape}
+    values = {**vars(place), "tensor": tensor, "shape": shape, "dtype": str(entry.get("dtype", ""))}
+    values["mirror"] = mirror if place.kind == "host" else 0
     return Write(**{**values, "channels_last": entry.get("layout") == "channels last"})
 
 

@@ -27,6 +27,7 @@ from deploycc.identifiers import suggest_library_name
 from deploycc.lint_targets import is_external
 from deploycc.memory_use import Arena
 from deploycc.ranges import Extent, one_shape_only
+from deploycc.tolerances import precision_text
 from deploycc.types import Package
 
 
@@ -254,6 +255,8 @@ def summary(package: Package, seconds: float) -> list[str]:
             f"{what} {kib(size)}" for what, size in zip(("code", "weights", "arena"), sizes, strict=True)
         ),
     ]
+    if cost := precision_text(manifest):
+        lines.append(f"  {cost}")
     if memory["arena"] == "smallest":
         lines.append(f"  {trade(memory)}")
     variants = manifest.get("variants", [manifest])

@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from deploycc.chip_facts import ChipFacts, chips_told
 from deploycc.cli.handing_over import refuse_other_folders
 from deploycc.cli.memory_table import memory_lines
 from deploycc.cli.plan_table import kernel_lines, plan_lines
@@ -19,8 +20,9 @@ from deploycc.diagnostics import one_line
 from deploycc.packaging import inspect
 from deploycc.packaging.listings import kernel_symbol, read_listing
 from deploycc.packaging.variants import parted, view_of
+from deploycc.running.chips import number_of_chip, view_of_chip
 
-_TOO_LONG = ("calls", "files")
+_TOO_LONG = ("calls", "files", "chips", "device")
 """Parts of a manifest with an entry for each step or file: as they are in ``--json`` only."""
 
 
@@ -34,6 +36,7 @@ Examples:
 )
 @click.argument("package", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="The manifest as it is.")
+@click.option("--chip", metavar="CHIP", help="Of a package for GPUs: the plan for this chip (sm_87).")
 @click.option("--kernel", type=click.IntRange(min=0), metavar="N", help="Only the kernel of this number.")
 @click.option("--asm", "kind", flag_value="asm", help="With --kernel: its assembly.")
 @click.option("--ir", "kind", flag_value="ir", help="With --kernel: its LLVM IR, optimised.")
@@ -48,7 +51,12 @@ Examples:
     help="Where build --dump-dir left the kernels, if not built with --keep-kernels.",
 )
 def inspect_command(
-    package: Path, as_json: bool, kernel: int | None, kind: str | None, dump_dir: Path | None
+    package: Path,
+    as_json: bool,
+    chip: str | None,
+    kernel: int | None,
+    kind: str | None,
+    dump_dir: Path | None,
 ) -> None:
     """Show what is in PACKAGE: inputs, outputs, target, sizes, operators, needed libraries, memory, plan.
 
@@ -76,6 +84,15 @@ def inspect_command(
         click.echo(json.dumps(manifest, indent=2))
     else:
         shown = {key: value for key, value in manifest.items() if key not in _TOO_LONG}
+        chips = chips_told(manifest)
+        if chips:
+            shown["target"] = {key: value for key, value in shown["target"].items() if key != "gpus"}
+            shown["chips"] = [_short_chip(one) for one in chips]
+            chosen = 0 if chip is None else number_of_chip(manifest, chip, folder.name)
+            manifest = view_of_chip(manifest, chosen)
+            kernels = {one.function: one for one in chips[chosen].kernels}
+        elif chip is not None:
+            number_of_chip(manifest, chip, folder.name)
         if "variants" in shown:
             shown["variants"] = [_short(number, one) for number, one in enumerate(shown["variants"])]
         click.echo(
@@ -87,11 +104,29 @@ def inspect_command(
                         "",
                         *memory_lines(manifest),
                         "",
-                        *plan_lines(manifest["calls"], _width()),
+                        *plan_lines(manifest["calls"], _width(), kernels if chips else None),
                     ),
                 )
             )
         )
+
+
+def _short_chip(chip: ChipFacts) -> dict[str, Any]:
+    """What a line tells of a chip; all of it is in ``--json``."""
+    return {
+        "chip": f"{chip.arch} ({chip.name})",
+        "code": list(chip.code),
+        "steps": chip.steps,
+        "launches": chip.launches,
+        "on_the_processor": chip.on_processor,
+        "copies": chip.copies,
+        "kernels": len(chip.kernels),
+        "most_registers": max((one.registers for one in chip.kernels), default=0),
+        "most_shared_bytes": max((one.shared_bytes for one in chip.kernels), default=0),
+        "arena_bytes": chip.arena_bytes,
+        "weights_bytes": chip.weights_bytes,
+        "host_bytes": chip.host_bytes,
+    }
 
 
 def _short(number: int, variant: Mapping[str, Any]) -> dict[str, Any]:
@@ -128,5 +163,6 @@ def _plain(value: object) -> str:
         return " ".join(f"{key} {_plain(inner)}" for key, inner in value.items())
     if isinstance(value, list):
         extents = all(isinstance(item, int) for item in value)
-        return ("x" if extents else ", ").join(map(str, value)) or "-"
+        shown = (_plain(item) if isinstance(item, dict) else str(item) for item in value)
+        return ("x" if extents else ", ").join(shown) or "-"
     return "-" if value is None or value == "" else str(value)

@@ -16,7 +16,15 @@ def memory_lines(manifest: Mapping[str, Any]) -> Iterator[str]:
     """The lines of ``inspect`` about memory; none for a manifest without what steps read and write."""
     calls = manifest["calls"]
     use = memory_use(manifest)
-    yield f"memory of a handle: {_handles(use)}"
+    device = manifest.get("device")
+    if device is None:
+        yield f"memory of a handle: {_handles(use)}"
+    else:
+        yield (
+            f"memory of the GPU: arena {size(device['arena_bytes'])} a handle, weights "
+            f"{size(device['weights_bytes'])} for all handles; of the processor for its steps "
+            f"{size(device['host_bytes'])} a handle, beside inputs and outputs in both"
+        )
     bound = f", lower bound {size(use.lower_bound_bytes)}" if use.lower_bound_bytes else ""
     yield f"  arena {size(use.arena_bytes)} ({use.arena_mode}){bound}"
     if use.arena_mode == "smallest":

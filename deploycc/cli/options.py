@@ -77,6 +77,15 @@ def limits_of(stage_seconds: float, memory_mib: int) -> Limits:
     return replace(_DEFAULTS, stage_seconds=stage_seconds, memory_bytes=memory_mib << 20)
 
 
+def chip_option(command: Command) -> Command:
+    """``--chip sm_87`` as ``chip``: which chip of a package for GPUs is emulated."""
+    return click.option(
+        "--chip",
+        metavar="CHIP",
+        help="Of a package for GPUs: run the PTX for this chip (sm_87) on the processor.",
+    )(command)
+
+
 def op_dir_option(command: Command) -> Command:
     """``--op-dir DIR``, any number of times, as ``op_dirs``."""
     return click.option(
@@ -93,9 +102,10 @@ def precision_option(command: Command) -> Command:
     return click.option(
         "--precision",
         type=click.Choice(PRECISIONS),
+        metavar="PRECISION",
         default="fp32",
         show_default=True,
-        help="How a GPU multiplies, and with fp16 and bf16 stores; sums are fp32: docs/cuda.md.",
+        help="fp32, tf32, fp16 or bf16: how a GPU multiplies, and with the last two stores; docs/cuda.md.",
     )(command)
 
 

@@ -5,14 +5,28 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from deploycc.chip_facts import runs_on
+from deploycc.device_types import TO_DEVICE, TO_HOST, KernelFacts
 from deploycc.packaging.listings import number_of
 from deploycc.reporting.names import shortened_list
 
 _HEADINGS = (
-    *("step", "kernel", "layout", "MFLOP", "kcycles", "share", "measured"),
+    *(
+        "step",
+        "kernel",
+        "layout",
+        "MFLOP",
+        "kcycles",
+        "share",
+        "measured",
+        "on",
+        "launch",
+        "registers",
+        "shared",
+    ),
     *("schedule", "operators", "nodes"),
 )
-_NUMBERS = frozenset({"step", "kernel", "MFLOP", "kcycles", "share", "measured"})
+_NUMBERS = frozenset({"step", "kernel", "MFLOP", "kcycles", "share", "measured", "registers", "shared"})
 _WORDS = frozenset({"schedule", "operators", "nodes"})
 """Columns at the end that give way where the terminal is narrow."""
 _NARROWEST = 16
@@ -23,15 +37,20 @@ _NODES_AT_MOST = 72
 _BETWEEN = " + "
 
 
-def plan_lines(calls: Sequence[Mapping[str, Any]], width: int | None) -> list[str]:
+def plan_lines(
+    calls: Sequence[Mapping[str, Any]], width: int | None, kernels: Mapping[str, KernelFacts] | None = None
+) -> list[str]:
     """One line a step under a headline, at most ``width`` characters long where that is given.
 
     Cycles are the static estimate for one core and ``share`` is of their sum; ``measured`` is the time that
-    the tuning record which decided has (a column only where there is one).
+    the tuning record which decided has (a column only where there is one).  ``kernels`` are what is known of
+    a GPU's kernels, by name: the most of those of a step is shown, of one thread and one block.
     """
     total = sum(float(call.get("cycles", 0)) for call in calls)
     rows = [_row(number, call, total) for number, call in enumerate(calls)]
-    optional = ("measured", "nodes")
+    if kernels is not None:
+        rows = [row | _on_gpu(call, kernels) for row, call in zip(rows, calls, strict=True)]
+    optional = ("measured", "nodes", *_OF_GPUS)
     shown = [name for name in _HEADINGS if name not in optional or any(row[name] for row in rows)]
     widths = {
         name: max(len(name), *(len(row[name]) for row in rows)) if rows else len(name) for name in shown
@@ -51,15 +70,44 @@ def _row(number: int, call: Mapping[str, Any], total: float) -> dict[str, str]:
     return {
         "step": str(number),
         "kernel": "copy" if kernel is None else str(kernel),
+        "launch": "",
         "layout": ">".join(dict.fromkeys(call.get("layouts", ()))),
         "MFLOP": "" if flops is None else _figure(flops / 1e6),
         "kcycles": "" if cycles is None else _figure(cycles / 1e3),
         "share": "" if cycles is None or not total else f"{100 * cycles / total:.1f}%",
         "measured": "" if measured is None else f"{_figure(measured)} us",
+        **dict.fromkeys(_OF_GPUS, ""),
         "schedule": " ".join([call["schedule"], *knobs]),
         "operators": " ".join(call["operators"]),
         "nodes": _BETWEEN.join(call.get("nodes", ())),
     }
+
+
+_OF_GPUS = ("on", "launch", "registers", "shared")
+
+
+def _on_gpu(call: Mapping[str, Any], kernels: Mapping[str, KernelFacts]) -> dict[str, str]:
+    launches = call.get("launches", ())
+    known = [kernels[launch["function"]] for launch in launches if launch["function"] in kernels]
+    dynamic = max((launch["shared_bytes"] for launch in launches), default=0)
+    shared = max((one.shared_bytes for one in known), default=0) + dynamic
+    return {
+        "on": runs_on(call),
+        "launch": _launch(call),
+        "registers": str(max((one.registers for one in known), default="")),
+        "shared": f"{shared / 1024:.1f} KiB" if shared else "",
+    }
+
+
+def _launch(call: Mapping[str, Any]) -> str:
+    """Blocks and threads of a GPU's step; of another one how it moves bytes, if it does."""
+    if call["symbol"] in ("memcpy", TO_DEVICE, TO_HOST):
+        return str(call["symbol"]).replace("_", " ").replace("memcpy", "copy")
+    launches = [
+        "x".join(map(str, one["grid"])) + " of " + "x".join(map(str, one["block"]))
+        for one in call.get("launches", ())
+    ]
+    return "; ".join(launches)
 
 
 def _figure(value: float) -> str:
@@ -97,7 +145,8 @@ def _totals(calls: Sequence[Mapping[str, Any]], total: float) -> list[str]:
     kernels = {call["symbol"] for call in calls if number_of(call["symbol"]) is not None}
     flops = sum(call.get("flops", 0) for call in calls)
     work = f"{_figure(flops / 1e6)} MFLOP in products"
-    estimate = f"{_figure(total / 1e6)} Mcycles of one core by the static estimate"
+    of = "the GPU" if any("launches" in call for call in calls) else "one core"
+    estimate = f"{_figure(total / 1e6)} Mcycles of {of} by the static estimate"
     return [f"{len(calls)} steps, {len(kernels)} kernels, {work}, {estimate}"]
 
 

@@ -12,6 +12,7 @@ from typing import Literal
 import click
 
 from deploycc.cli.handing_over import refuse_other_folders
+from deploycc.cli.options import chip_option
 
 
 @click.command(
@@ -24,7 +25,8 @@ Examples:
   deploycc profile det-arm64 --runner qemu-aarch64-static --runs 5
 
 The trace opens in https://ui.perfetto.dev and in chrome://tracing. Packages of another machine run
-in its emulator if there is one here, whose times are not those of a device.""",
+in its emulator if there is one here, whose times are not those of a device. Of a package for GPUs
+nothing is timed without one: its layers get what the chip's description allows at best.""",
 )
 @click.argument("package", type=click.Path(path_type=Path))
 @click.option(
@@ -32,6 +34,7 @@ in its emulator if there is one here, whose times are not those of a device.""",
     metavar="COMMAND",
     help="Where it runs: an emulator's command, or 'ssh HOST'; here if not given.",
 )
+@chip_option
 @click.option(
     "--threads",
     type=click.IntRange(1, 1024),
@@ -79,6 +82,7 @@ in its emulator if there is one here, whose times are not those of a device.""",
 def profile_command(
     package: Path,
     runner: str | None,
+    chip: str | None,
     threads: int,
     runs: int | None,
     inputs: str,
@@ -99,7 +103,14 @@ def profile_command(
 
     refuse_other_folders(package)
     result = profile(
-        package, runner, threads=threads, runs=runs, inputs=inputs, ceilings=ceilings, trace=trace
+        package,
+        runner,
+        threads=threads,
+        runs=runs,
+        inputs=inputs,
+        ceilings=ceilings,
+        trace=trace,
+        chip=chip,
     )
     text = json.dumps(profile_to_json(result), indent=2)
     if json_file not in (None, "-"):

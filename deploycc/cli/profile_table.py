@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Literal
 
+from deploycc.call_types import COPIES
 from deploycc.diagnostics import printable
 from deploycc.profiling import why
 from deploycc.result_types import Ceilings, Layer, Profile
 
-_HEADINGS = ("step", "us", "spread", "share", "GFLOP/s", "roof", "KiB", "layout", "schedule", "nodes", "why")
-_NUMBERS = frozenset({"step", "us", "spread", "share", "GFLOP/s", "roof", "KiB"})
+_HEADINGS = (
+    "step",
+    "us",
+    "spread",
+    "share",
+    "GFLOP/s",
+    "roof",
+    "KiB",
+    "layout",
+    "on",
+    "launches",
+    "schedule",
+    "nodes",
+    "why",
+)
+_NUMBERS = frozenset({"step", "us", "spread", "share", "GFLOP/s", "roof", "KiB", "launches"})
 _WORDS = ("schedule", "nodes", "why")
 """Columns that give way where the terminal is narrow."""
 _NARROWEST = 10
@@ -43,14 +59,18 @@ def _row(layer: Layer, ceilings: Ceilings | None) -> dict[str, str]:
     spread = (layer.high_us - layer.low_us) / layer.time_us if layer.time_us > 0 else 0.0
     return {
         "step": str(layer.step),
-        "us": _figure(layer.time_us),
-        "spread": f"{spread:.0%}",
+        "us": "" if layer.estimated and not layer.time_us else _figure(layer.time_us),
+        "spread": "" if layer.estimated else f"{spread:.0%}",
         "share": f"{layer.share:.1%}",
-        "GFLOP/s": _figure(layer.flops / layer.time_us / 1e3) if layer.flops and layer.time_us > 0 else "",
+        "GFLOP/s": _figure(layer.flops / layer.time_us / 1e3)
+        if layer.flops and layer.time_us > 0 and not layer.estimated
+        else "",
         "roof": "" if layer.roofline is None else f"{layer.roofline:.0%}",
         "KiB": _figure(layer.nbytes / 1024),
         "layout": layer.layout,
-        "schedule": " ".join([layer.schedule or ("copy" if layer.symbol == "memcpy" else "none"), *knobs]),
+        "on": layer.runs_on,
+        "launches": str(layer.launches or ""),
+        "schedule": " ".join([layer.schedule or ("copy" if layer.symbol in COPIES else "none"), *knobs]),
         "nodes": _nodes(layer),
         "why": why(layer, ceilings),
     }
@@ -68,12 +88,14 @@ def _tail(name: str) -> str:
 
 def _summary(profile: Profile) -> list[str]:
     total = sum(layer.time_us for layer in profile.layers)
+    if profile.method == "estimates":
+        return _estimates(profile, total)
     covered = f" ({total / profile.whole_us:.1%})" if profile.whole_us > 0 else ""
     steps, runs = _count(len(profile.layers), "step"), _count(profile.runs, "run")
     threads = _count(profile.threads, "thread")
     how = {
         "observer": f"an observer, with which a run takes {_figure(profile.timed_us)} us",
-        "timers": "the package's own timers",
+        "timers": "events of the GPU's driver" if profile.chip else "the package's own timers",
     }
     lines = [
         f"{steps}: {_figure(total)} us of {_figure(profile.whole_us)} us{covered}",
@@ -89,6 +111,22 @@ def _summary(profile: Profile) -> list[str]:
     ceilings = profile.ceilings
     at_most = f"{_figure(ceilings.gflops)} GFLOP/s, {_figure(ceilings.gbs)} GB/s"
     return [*lines, f"at most {at_most}: {ceilings.source}"]
+
+
+def _estimates(profile: Profile, total: float) -> list[str]:
+    """What is said of a package for GPUs that nothing was timed of."""
+    on = Counter(layer.runs_on for layer in profile.layers)
+    launches = sum(layer.launches for layer in profile.layers)
+    beside = f", {on['processor']} on the processor" if on["processor"] else ""
+    beside += f", {on['copy']} to or from it" if on["copy"] else ""
+    assert profile.ceilings is not None
+    at_most = f"{_figure(profile.ceilings.gflops)} GFLOP/s, {_figure(profile.ceilings.gbs)} GB/s"
+    return [
+        f"{_count(on['gpu'], 'step')} on the GPU ({_count(launches, 'kernel')} launched){beside}",
+        f"{profile.place}: nothing was timed",
+        f"{_figure(total)} us is the least that the GPU's steps can take, by what they compute and move",
+        f"at most {at_most}: {profile.ceilings.source}",
+    ]
 
 
 def _count(number: int, what: str) -> str:

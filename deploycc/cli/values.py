@@ -8,6 +8,7 @@ from typing import ClassVar, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
+from deploycc.gpu_targets import ARCHITECTURES, CUDA, gpu_names
 from deploycc.lint_targets import external, external_names
 from deploycc.ranges import Extent, extent_of
 from deploycc.targets import target_names
@@ -93,8 +94,13 @@ class TargetOption(click.ParamType[str]):
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
         """Names of targets, or files."""
-        names = [CompletionItem(name) for name in target_names() if name.startswith(incomplete)]
+        known = (*target_names(), *_with_chips())
+        names = [CompletionItem(name) for name in known if name.startswith(incomplete)]
         return names or [CompletionItem(incomplete, type="file")]
+
+
+def _with_chips() -> list[str]:
+    return [f"{CUDA}:{chip}" for chip in (*ARCHITECTURES, *gpu_names())]
 
 
 class BytesOption(click.ParamType[int]):
@@ -145,7 +151,7 @@ class LintTargetOption(TargetOption):
             for family in external_names()
             for name in (family, *(f"{family}:{unit}" for unit in external(family).units))
         ]
-        names = (*target_names(), *externals)
+        names = (*target_names(), *_with_chips(), *externals)
         found = [CompletionItem(name) for name in names if name.startswith(incomplete)]
         return found or [CompletionItem(incomplete, type="file")]
 

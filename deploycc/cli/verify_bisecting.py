@@ -27,6 +27,7 @@ def bisect_and_tell(
     inputs: list[Array],
     runner: str | None,
     output: Path | None,
+    chip: str | None = None,
 ) -> None:
     """Search, and print what was found.
 
@@ -43,7 +44,7 @@ def bisect_and_tell(
         )
     from deploycc.bisect import bisect  # it loads numpy, which other commands do without
 
-    found = bisect(package, model, inputs, runner=runner, output=output)
+    found = bisect(package, model, inputs, runner=runner, output=output, chip=chip)
     for line in lines(found):
         click.echo(line)
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import click
 
 from deploycc.cli.handing_over import refuse_other_folders
-from deploycc.cli.options import limit_options, limits_of, op_dir_option
+from deploycc.cli.options import chip_option, limit_options, limits_of, op_dir_option
 from deploycc.cli.progress import Progress
 from deploycc.diagnostics import exit_code, printable, render
-from deploycc.running import variants_of
+from deploycc.running import chips_to_run, variants_of
 from deploycc.text_file import write_text
 from deploycc.types import Diagnostic
 from deploycc.verify import Verified, failures, verify_package
@@ -45,10 +45,12 @@ Examples:
   deploycc verify det-arm64 --model det.onnx --inputs image.npz --runner "ssh pi@raspberrypi"
   deploycc verify det-arm64 --runner "qemu-aarch64-static" --tolerance 1e-3 --json -
   deploycc verify det-arm64 --model det.onnx --bisect --reduced first-wrong
+  deploycc verify det-cuda --chip sm_75
 
 Without --model the golden inputs and outputs in the package are compared, with it random inputs.
 A package for another machine runs under qemu where that is installed; --runner "ssh [OPTIONS] HOST"
-copies it to a device and runs it there.
+copies it to a device and runs it there. Without a GPU the PTX of a package for GPUs runs on the
+processor, which says whether it is right and not how fast it is.
 
 Exit codes: 0 every output within its tolerance, 1 not so, or the package fails, 2 wrong usage or broken
 input, 70 a fault of deploycc.""",
@@ -70,6 +72,7 @@ input, 70 a fault of deploycc.""",
     metavar="COMMAND",
     help="An emulator with its options, or ssh with its options and a host.",
 )
+@chip_option
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of random inputs.")
 @click.option(
     "--samples", type=click.IntRange(min=1), default=1, show_default=True, help="Sets of random inputs."
@@ -105,6 +108,7 @@ def verify_command(
     model: Path | None,
     inputs: str | None,
     runner: str | None,
+    chip: str | None,
     seed: int,
     samples: int,
     tolerances: tuple[tuple[str, float], ...],
@@ -128,7 +132,8 @@ def verify_command(
     refuse_other_folders(package)
     verified_all: list[Verified] = []
     wrong_all: list[Diagnostic] = []
-    for opened in variants_of(package):
+    turns = [(one, c) for one in variants_of(package) for c in chips_to_run(one, runner, chip)]
+    for opened, of_chip in turns:
         progress = Progress(quiet=quiet)
         try:
             verified = verify_package(
@@ -143,6 +148,7 @@ def verify_command(
                 op_dirs=op_dirs,
                 limits=limits_of(stage_seconds, memory_mib),
                 on_event=progress,
+                chip=of_chip,
             )
         finally:
             progress.close()
@@ -157,7 +163,7 @@ def verify_command(
         if bisect and wrong:
             from deploycc.cli.verify_bisecting import bisect_and_tell
 
-            bisect_and_tell(opened, model, verified.inputs, runner, reduced)
+            bisect_and_tell(opened, model, verified.inputs, runner, reduced, of_chip)
     _write_json(verified_all, json_file)
     sys.exit(exit_code(wrong_all))
 
@@ -171,7 +177,7 @@ def _tell(verified: Verified, *, as_json: bool, quiet: bool) -> None:
 
 
 def _write_json(verified: list[Verified], json_file: Path | None) -> None:
-    """One result, or a list with one for each variant."""
+    """One result, or a list with one for each variant and emulated chip."""
     if json_file is None:
         return
     texts = [json_report(one.verification) for one in verified]

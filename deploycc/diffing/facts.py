@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any
 
+from deploycc.chip_facts import chips_told
 from deploycc.diffing.types import Fact, Size
 
 _MEMORY = {
@@ -27,6 +28,7 @@ def facts_of(a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[Fact, ...]:
             ("interface", _interface),
             ("model", _model),
             ("target", _target),
+            ("GPU chips", _chips),
             ("versions", _versions),
         )
         for name, values in _beside(dict(tell(a)), dict(tell(b)))
@@ -68,7 +70,24 @@ def _model(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _target(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for key, value in manifest["target"].items():
+        if key == "gpus":
+            continue
         yield key.replace("_", " "), " ".join(value) if isinstance(value, list) else str(value)
+
+
+def _chips(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for chip in chips_told(manifest):
+        yield chip.arch, chip.name
+        yield f"{chip.arch} code", ", ".join(chip.code)
+        yield f"{chip.arch} steps on the GPU", str(chip.on_gpu)
+        yield f"{chip.arch} steps on the processor", str(chip.on_processor)
+        yield f"{chip.arch} kernels launched", str(chip.launches)
+        yield f"{chip.arch} arena", f"{chip.arena_bytes} bytes"
+        yield f"{chip.arch} registers at most", str(max((k.registers for k in chip.kernels), default=0))
+        yield (
+            f"{chip.arch} shared memory at most",
+            f"{max((k.shared_bytes for k in chip.kernels), default=0)} bytes",
+        )
 
 
 def _versions(manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
+from deploycc.chip_facts import runs_on
 from deploycc.diffing.matching import match
 from deploycc.diffing.types import Change, Layer, Step
 
@@ -14,10 +15,11 @@ _LAYOUTS = re.compile(r", (?:data|out)_layout='[^']*'")
 
 def steps_of(manifest: Mapping[str, Any]) -> tuple[Step, ...]:
     """The plan of a package.  Older manifests have no nodes and tensors; nor have their steps then."""
-    return tuple(_step(number, call) for number, call in enumerate(manifest["calls"]))
+    on_gpu = bool(manifest["target"].get("gpus"))
+    return tuple(_step(number, call, on_gpu) for number, call in enumerate(manifest["calls"]))
 
 
-def _step(number: int, call: Mapping[str, Any]) -> Step:
+def _step(number: int, call: Mapping[str, Any], on_gpu: bool) -> Step:
     named = [place for place in call.get("writes", ()) if "tensor" in place]
     return Step(
         number=number,
@@ -32,6 +34,8 @@ def _step(number: int, call: Mapping[str, Any]) -> Step:
         flops=call.get("flops", 0),
         nbytes=sum(place["bytes"] for place in call.get("writes", ())),
         cycles=call.get("cycles"),
+        runs_on=runs_on(call) if on_gpu else "",
+        launches=len(call.get("launches", ())),
     )
 
 
@@ -58,6 +62,8 @@ def changes_of(a: Step, b: Step) -> Iterator[Change]:
         for name in sorted({*a.knobs, *b.knobs}):
             yield from _if_other(name, str(a.knobs.get(name, "")), str(b.knobs.get(name, "")))
     yield from _if_other("layouts", a.layouts, b.layouts)
+    yield from _if_other("on", a.runs_on, b.runs_on)
+    yield from _if_other("launches", str(a.launches), str(b.launches))
     if a.tensors == b.tensors:
         yield from _if_other("result in memory", ", ".join(a.memory), ", ".join(b.memory))
     else:

@@ -61,7 +61,8 @@ class Step:
     ``nodes`` are those of the model, ``tensors`` the model's that it writes, ``memory`` their layouts
     (``row-major``, ``channels last``), ``layouts`` a convolution's (``NCHW>NHWC``).  ``operator`` is the
     product's sizes, empty for other kernels.  ``nbytes`` is what it writes, ``cycles`` the static estimate
-    for one core, ``None`` where there is none.
+    for one core, ``None`` where there is none.  Of a package for GPUs ``runs_on`` is ``gpu``, ``processor``
+    or ``copy``, and ``launches`` counts kernels.
     """
 
     number: int
@@ -76,6 +77,8 @@ class Step:
     flops: int
     nbytes: int
     cycles: float | None
+    runs_on: str = ""
+    launches: int = 0
 
 
 @dataclass(frozen=True)

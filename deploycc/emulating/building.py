@@ -26,18 +26,23 @@ _FLAGS = (
 )
 
 
-def build_module(ptx: str, *, checks: bool = True) -> Path:
+def build_module(ptx: str, *, checks: bool = True, races: bool = False, machine: str = "") -> Path:
     """The shared library that runs the kernels of ``ptx`` on this machine's processor.
+
+    ``machine`` is another processor to run them on, as ``platform.machine()`` calls it there.
 
     With ``checks`` it finds accesses outside shared memory and, where somebody tells what device memory
     there is, outside that, and shows what reads memory that was never written: shared and local memory
     start as NaN, asynchronous copies are done as late as the kernel allows.  Misaligned accesses, barriers
     that not all threads reach and lanes that wait for each other in vain are always found.
 
+    With ``races`` a kernel fails where two threads of a block use one byte of shared memory, one of them
+    writes another value than was there, and no barrier is between them.  It is several times as slow.
+
     It is kept in ``deploycc.resources.cache_directory()``.  Raises ``DeployccError``: DC880 for PTX that is
     not understood, DC883 on a machine that it does not run on, DC710 to DC712 of the compiler.
     """
-    machine = platform.machine()
+    machine = machine or platform.machine()
     if machine not in _TRIPLES or platform.system() != "Linux":
         raise DeployccError(
             Diagnostic(
@@ -47,16 +52,17 @@ def build_module(ptx: str, *, checks: bool = True) -> Path:
                 need=f"Linux on {' or '.join(_TRIPLES)}",
             )
         )
-    store = cache_directory() / "emulated" / f"{_key(ptx, machine, checks)}.so"
+    flags = (*_FLAGS, f"-DDCC_CHECKS={int(checks)}", f"-DDCC_RACES={int(races)}")
+    store = cache_directory() / "emulated" / f"{_key(ptx, machine, flags)}.so"
     if store.is_file():
         return store
     done = translate_module(ptx)
     store.parent.mkdir(parents=True, exist_ok=True)
     where = Path(tempfile.mkdtemp(prefix=f".{store.stem}-", dir=store.parent))
     try:
-        compiler = zig_compiler(_TRIPLES[machine], "native", where)
-        flags = (*_FLAGS, f"-DDCC_CHECKS={int(checks)}")
-        runtime = _build_runtime(compiler, flags, store.parent / f"runtime-{_key('', machine, checks)}")
+        own = machine == platform.machine()
+        compiler = zig_compiler(_TRIPLES[machine], "native" if own else "", where)
+        runtime = _build_runtime(compiler, flags, store.parent / f"runtime-{_key('', machine, flags)}")
         files = {"module_table.c": "-O0"}
         for path in _RUNTIME.glob("*.h"):
             shutil.copy(path, where)
@@ -115,13 +121,14 @@ def _compile(compiler: Compiler, where: Path, flags: tuple[str, ...], files: dic
         return sorted(pool.map(compile_one, order))
 
 
-def _key(ptx: str, machine: str, checks: bool) -> str:
+def _key(ptx: str, machine: str, flags: tuple[str, ...]) -> str:
     digest = hashlib.sha256(ptx.encode())
     sources = [*sorted(_RUNTIME.iterdir()), *sorted(Path(__file__).resolve().parent.glob("*.py"))]
     for path in sources:
         if path.is_file():
             digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
-    digest.update(f"{machine} {checks} {_processor()}".encode())
+    own = _processor() if machine == platform.machine() else ""
+    digest.update(f"{machine} {flags} {own}".encode())
     return digest.hexdigest()[:32]
 
 

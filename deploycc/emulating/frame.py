@@ -11,6 +11,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from deploycc.emulating.grouping import Group
 from deploycc.emulating.syntax import WIDTHS, Instruction, Variable, refusal
 
 STORAGE = {
@@ -68,7 +69,8 @@ class Frame:
     """Names of a kernel as they are met, and what was declared for it.
 
     ``shared`` are offsets of the shared variables, ``module`` the variables outside functions,
-    ``parameters`` the offsets in the parameter block.  ``together`` is set by what makes fibers necessary,
+    ``parameters`` the offsets in the parameter block, ``lists`` those of ``.branchtargets``, ``groups`` the
+    accesses that are checked together.  ``together`` is set by what makes fibers necessary,
     ``copies`` by asynchronous copies.
     """
 
@@ -81,6 +83,7 @@ class Frame:
     register_count: int = 0
     local_bytes: int = 0
     lists: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    groups: dict[int, Group | None] = field(default_factory=dict)
     _scopes: list[dict[str, tuple[str, str]]] = field(default_factory=lambda: [{}])
     _scope_count: int = 0
     _temporaries: int = 0
@@ -166,8 +169,8 @@ class Frame:
         found = self.find(text)
         if found is not None and found[1] == "pred":
             return found[0]
-        if text in ("0", "1"):
-            return text
+        if re.fullmatch(r"-?\d+", text):  # the compiler writes -1 for true
+            return str(int(text != "0"))
         raise refusal(instruction.line, f"not a predicate: {text}", got=str(instruction))
 
     def assign(self, instruction: Instruction, text: str, expression: str, kind: str) -> str:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from deploycc.emulating.frame import Frame, Handler, c_type
+from deploycc.emulating.grouping import SPACES, Group, space_of
 from deploycc.emulating.integers import INTEGER_TYPES, halves, unknown
 from deploycc.emulating.syntax import WIDTHS, Instruction, refusal
 
 HANDLERS: dict[str, Handler] = {}
 
-_SPACES = ("param", "shared", "local", "const", "global")
 _SHARED = ("shared", "shared@cta")
 _IGNORED = {
     *("nc", "volatile", "relaxed", "acquire", "release", "acq_rel", "weak", "cta", "gpu", "sys", "cluster"),
@@ -17,20 +17,12 @@ _IGNORED = {
 """Caching, ordering and scopes: one thread of the host does everything, in order."""
 
 
-def _space(i: Instruction) -> str:
-    for part in i.parts[1:]:
-        space = part.split("@")[0]
-        if space in _SPACES:
-            return space
-    return "generic"
-
-
 def _check_parts(i: Instruction, known: set[str]) -> None:
     for part in i.parts[1:]:
         if (
             part not in _IGNORED | known
             and part not in WIDTHS
-            and part.split("@")[0] not in (*_SPACES, "L1", "L2")
+            and part.split("@")[0] not in (*SPACES, "L1", "L2")
         ):
             raise unknown(i)
 
@@ -48,14 +40,37 @@ def access(frame: Frame, i: Instruction, text: str, space: str, size: int) -> tu
         # A register holds the address that `mov` took of a parameter, a name is an offset.
         base = "P" if text[1:-1].split("+")[0] in frame.parameters else "(const uint8_t *)0"
         return f"const uint8_t *{name} = {base} + {address};", name
-    checks = f"DCC_ALIGNED({name}_a, {size}, {i.line}); " if size > 1 else ""
+    checks = _checks(frame, i, text, space, size)
     if space == "shared":
-        checks += f"DCC_IN_SHARED({name}_a, {size}, {i.line}); "
-        start = f"uint32_t {name}_a = {address}; "
-        return f"{start}{checks}uint8_t *{name} = S + {name}_a;", name
-    if space == "global":
-        checks += f"DCC_IN_GLOBAL({name}_a, {size}, {i.line}); "
-    return f"uint64_t {name}_a = {address}; {checks}uint8_t *{name} = (uint8_t *)(uintptr_t){name}_a;", name
+        return f"{checks} uint8_t *{name} = S + {address};", name
+    return f"{checks} uint8_t *{name} = (uint8_t *)(uintptr_t)({address});", name
+
+
+def _checks(frame: Frame, i: Instruction, text: str, space: str, size: int) -> str:
+    """Statements that check an access, with all that are grouped with it, or nothing where it was."""
+    group = frame.groups.get(id(i)) if id(i) in frame.groups else Group("", 0, size, 0, size)
+    if group is None:
+        return ""
+    start = frame.address(i, f"[{group.base}+{group.low}]" if group.base else text, space)
+    name = frame.temporary()
+    checks = f"uint{32 if space == 'shared' else 64}_t {name} = {start};"
+    if group.width > 1:
+        checks += f" DCC_ALIGNED({name} + {group.widest - group.low}, {group.width}, {i.line});"
+    if space in ("shared", "global"):
+        checks += f" DCC_IN_{space.upper()}({name}, {group.high - group.low}, {i.line});"
+    return checks
+
+
+def _noted(
+    space: str, pointer: str, start: int, size: int, i: Instruction, *, value: str = "", atomic: bool = False
+) -> str:
+    """What tells of an access of shared memory: a read, or a write of the variable ``value``."""
+    if space not in ("shared", "generic"):
+        return ""
+    offset = f"(uint64_t)({pointer} + {start} - S)"
+    if not value:
+        return f"DCC_READS({offset}, {size}, {i.line});"
+    return f"DCC_WRITES({offset}, &{value}, {size}, {'true' if atomic else 'false'}, {i.line});"
 
 
 def memory_type(kind: str) -> str:
@@ -66,7 +81,7 @@ def memory_type(kind: str) -> str:
 
 
 def _load(frame: Frame, i: Instruction) -> str:
-    kind, space = i.parts[-1], _space(i)
+    kind, space = i.parts[-1], space_of(i)
     _check_parts(i, {"v2", "v4"})
     if kind not in WIDTHS or len(i.operands) < 2:
         raise unknown(i)
@@ -79,13 +94,14 @@ def _load(frame: Frame, i: Instruction) -> str:
     for number, name in enumerate(names):
         got = frame.temporary()
         place = f"{pointer} + {number * WIDTHS[kind]}"
+        loads.append(_noted(space, pointer, number * WIDTHS[kind], WIDTHS[kind], i))
         loads.append(f"dcc_{memory_type(kind)} {got} = DCC_LOAD({memory_type(kind)}, {place});")
         writes.append(frame.assign(i, name, got, kind))
     return f"{{ {start} {' '.join(loads)} {' '.join(writes)} }}"
 
 
 def _store(frame: Frame, i: Instruction) -> str:
-    kind, space = i.parts[-1], _space(i)
+    kind, space = i.parts[-1], space_of(i)
     _check_parts(i, {"v2", "v4"})
     if kind not in WIDTHS or len(i.operands) < 2:
         raise unknown(i)
@@ -99,10 +115,14 @@ def _store(frame: Frame, i: Instruction) -> str:
     if len(values) != count:
         raise unknown(i)
     start, pointer = access(frame, i, i.operands[0], space, count * WIDTHS[kind])
-    stores = [
-        f"DCC_STORE({memory_type(kind)}, {pointer} + {number * WIDTHS[kind]}, {frame.value(i, text, kind)});"
-        for number, text in enumerate(values)
-    ]
+    form, stores = memory_type(kind), list[str]()
+    for number, text in enumerate(values):
+        value = frame.temporary()
+        stores += [
+            f"dcc_{form} {value} = {frame.value(i, text, kind)};",
+            _noted(space, pointer, number * WIDTHS[kind], WIDTHS[kind], i, value=value),
+            f"DCC_STORE({form}, {pointer} + {number * WIDTHS[kind]}, {value});",
+        ]
     return f"{{ {start} {' '.join(stores)} }}"
 
 
@@ -176,14 +196,15 @@ def _atomic(frame: Frame, i: Instruction) -> str:
     texts = i.operands if i.name == "red" else i.operands[1:]
     if kind not in WIDTHS or not operation or len(texts) != (3 if operation == "cas" else 2):
         raise unknown(i)
-    start, pointer = access(frame, i, texts[0], _space(i), WIDTHS[kind])
+    start, pointer = access(frame, i, texts[0], space_of(i), WIDTHS[kind])
     values = [frame.value(i, text, kind) for text in texts[1:]]
     old, form = frame.temporary(), memory_type(kind)
-    update = _updated(i, operation, kind, old, values)
+    update, new = _updated(i, operation, kind, old, values), frame.temporary()
     result = "" if i.name == "red" else frame.assign(i, i.operands[0], old, kind)
     return (
-        f"{{ {start} dcc_{form} {old} = DCC_LOAD({form}, {pointer}); "
-        f"DCC_STORE({form}, {pointer}, {update}); {result} }}"
+        f"{{ {start} dcc_{form} {old} = DCC_LOAD({form}, {pointer}), {new} = {update}; "
+        f"{_noted(space_of(i), pointer, 0, WIDTHS[kind], i, value=new, atomic=True)} "
+        f"DCC_STORE({form}, {pointer}, {new}); {result} }}"
     )
 
 
@@ -198,9 +219,9 @@ def _copy(frame: Frame, i: Instruction) -> str:
     if "commit_group" in i.parts:
         return "T->copy_group++;"
     if "wait_all" in i.parts:
-        return "T->copy_group++; dcc_wait_for_copies(T, 0);"
+        return "T->copy_group++; dcc_wait_for_copies(B, T, 0);"
     if "wait_group" in i.parts:
-        return f"dcc_wait_for_copies(T, {frame.value(i, i.operands[0], 'u32')});"
+        return f"dcc_wait_for_copies(B, T, {frame.value(i, i.operands[0], 'u32')});"
     size = int(i.operands[2], 0) if len(i.operands) > 2 and i.operands[2].isdigit() else 0
     if size not in (4, 8, 16) or not any(part in _SHARED for part in i.parts) or "ignore-src" in i.parts:
         raise unknown(i)
@@ -220,7 +241,7 @@ def _copy(frame: Frame, i: Instruction) -> str:
         f"{{ {to_start} uint64_t {from_name} = {source}; uint32_t {read_name} = {read}; "
         f"DCC_ALIGNED({from_name}, {size}, {i.line}); "
         f"if ({read_name}) DCC_IN_GLOBAL({from_name}, {read_name}, {i.line}); "
-        f"DCC_COPY({to}, {from_name}, {size}, {read_name}); }}"
+        f"DCC_COPY({to}, {from_name}, {size}, {read_name}, {i.line}); }}"
     )
 
 

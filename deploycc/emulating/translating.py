@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from deploycc.emulating import control, conversions, floats, integers, memory
 from deploycc.emulating.frame import Frame, Handler, module_name
+from deploycc.emulating.grouping import group_accesses
 from deploycc.emulating.integers import unknown
 from deploycc.emulating.syntax import (
     WIDTHS,
@@ -165,6 +166,7 @@ def _translate_entry(
     parameters, parameter_offsets, parameter_sizes, parameter_bytes = _place_parameters(entry)
     frame = Frame(shared=shared, module=by_name, parameters=parameters)
     frame.lists = {s.name: s.targets for s in entry.body if isinstance(s, Label) and s.targets}
+    frame.groups = group_accesses(entry.body)
     lines = _translate_body(frame, entry)
     name = re.sub(r"\W", lambda match: f"_{ord(match.group()):x}_", entry.name)
     offsets = ", ".join(map(str, parameter_offsets)) or "0"

@@ -35,6 +35,8 @@ def _gpu(plan: Plan) -> dict[str, Any]:
     assert plan.gpu is not None
     return {
         "arch": plan.gpu.arch,
+        "bytes_per_second": plan.gpu.bytes_per_second,
+        "flops": dict(plan.gpu.flops),
         "images": [
             {
                 "arch": image.arch,
@@ -45,6 +47,7 @@ def _gpu(plan: Plan) -> dict[str, Any]:
             for image in plan.images
         ],
         "name": plan.gpu.name,
+        "processors": plan.gpu.processors,
     }
 
 

@@ -24,6 +24,7 @@ from deploycc.types import (
     Launch,
     Model,
     Plan,
+    Precision,
     Result,
     Target,
 )
@@ -182,6 +183,25 @@ def golden_table(golden: Golden, folder: str) -> dict[str, Any]:
     }
 
 
+def precision_table(precision: Precision, golden: Golden) -> dict[str, Any]:
+    """How a GPU stores tensors and multiplies, and what that costs each output on the golden inputs."""
+    half = {"fp16": "float16", "bf16": "bfloat16"}.get(precision, "float32")
+    return {
+        "error": [
+            {
+                "finite": error.finite,
+                "max_abs": float(f"{error.max_abs:.2e}"),
+                "max_scaled": float(f"{error.max_scaled:.2e}"),
+                "rms": float(f"{error.rms:.2e}"),
+            }
+            for error in golden.rounding
+        ],
+        "name": precision,
+        "products": "tf32" if precision == "tf32" else half,
+        "storage": half,
+    }
+
+
 def files_of(root: Path) -> dict[str, Any]:
     """Every file under ``root`` with its size and hash, links with where they lead."""
     found: dict[str, Any] = {}
@@ -233,6 +253,7 @@ def manifest_of(
         "name": interface.name,
         "operators": dict(operators),
         "outputs": [tensor_entry(t, interface.precision) for t in interface.outputs],
+        **({"precision": precision_table(request.target.precision, golden)} if request.target.gpus else {}),
         "schema_version": SCHEMA_VERSION,
         "target": _target(request.target),
         "versions": dict(versions),

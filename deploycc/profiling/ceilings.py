@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from deploycc.gpu_targets import peak_of
 from deploycc.packaging.toolchain import call, zig_compiler
 from deploycc.result_types import Ceilings
 from deploycc.running import Place
@@ -48,8 +49,10 @@ def target_ceilings(manifest: Mapping[str, Any]) -> Ceilings:
 
     Raises ``DeployccError``: DC842 where it tells none, and what ``load_target`` raises.
     """
+    if manifest["target"].get("gpus"):
+        return chip_ceilings(manifest)
     name = manifest["target"]["name"]
-    peak = load_target(name).peak
+    peak = peak_of(load_target(name))
     if peak is None:
         raise DeployccError(
             Diagnostic(
@@ -61,6 +64,31 @@ def target_ceilings(manifest: Mapping[str, Any]) -> Ceilings:
         )
     return Ceilings(
         peak.flops / 1e9, peak.bytes_per_second / 1e9, f"the description of target {name}, all its cores"
+    )
+
+
+def chip_ceilings(manifest: Mapping[str, Any]) -> Ceilings:
+    """What the description of a package's GPU chip says: its peak at the package's precision, its memory.
+
+    Raises ``DeployccError`` (DC842) for a package that does not tell it.
+    """
+    target = manifest["target"]
+    chip = target["gpus"][int(manifest.get("chip", 0))]
+    flops, precision = chip.get("flops", {}), str(target.get("precision", "fp32"))
+    peak = flops.get(precision) or flops.get("fp32")
+    if not peak or not chip.get("bytes_per_second"):
+        raise DeployccError(
+            Diagnostic(
+                "DC842",
+                f"the package does not tell what the chip {chip['name']} can do at most",
+                need="a package whose manifest has the chip's peak and bandwidth",
+                help="build the model again",
+            )
+        )
+    return Ceilings(
+        peak / 1e9,
+        chip["bytes_per_second"] / 1e9,
+        f"the description of {chip['name']} ({chip['arch']}), {precision}",
     )
 
 

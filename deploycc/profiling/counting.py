@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from deploycc.call_types import COPIES
+
 MOVES = frozenset(
     "reshape transpose permute_dims concat split strided_slice dynamic_strided_slice expand_dims squeeze "
     "flatten take gather_elements gather_nd scatter_elements scatter_nd pad tile repeat flip broadcast_to "
@@ -25,7 +27,7 @@ _REDUCTIONS = frozenset("mean sum max min prod".split())
 
 def moves_only(symbol: str, operators: Sequence[str]) -> bool:
     """Whether a step copies: one of the plan's own, or a kernel of operators without arithmetic."""
-    return symbol == "memcpy" or (bool(operators) and all(name in MOVES for name in operators))
+    return symbol in COPIES or (bool(operators) and all(name in MOVES for name in operators))
 
 
 def flops_of(call: Mapping[str, Any]) -> int:

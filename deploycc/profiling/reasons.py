@@ -21,6 +21,12 @@ def why(layer: Layer, ceilings: Ceilings | None) -> str:
 
     From the layer's own facts and the ceilings; without ceilings only what shows without them.
     """
+    if layer.runs_on == "copy":
+        return "between the GPU's memory and the processor's"
+    if layer.runs_on == "processor":
+        return "on the processor: the GPU has no kernel for it"
+    if layer.estimated:
+        return _bound(layer, ceilings)
     if moves_only(layer.symbol, layer.operators):
         return f"copies: {_rate(layer)}"
     if layer.schedule in ("", "none"):
@@ -45,6 +51,15 @@ def why(layer: Layer, ceilings: Ceilings | None) -> str:
         return f"bound by arithmetic: {share}"
     shape = _shape(layer) if layer.operator else "a function counts as one operation"
     return f"{share}: {shape}" if shape else share
+
+
+def _bound(layer: Layer, ceilings: Ceilings | None) -> str:
+    """Of a layer that was not timed: which of the two lines of the roofline it meets first."""
+    if ceilings is None:
+        return "not timed"
+    memory = layer.nbytes / bandwidth(ceilings, layer.nbytes) >= layer.flops / ceilings.gflops
+    what = "memory" if memory else "arithmetic"
+    return f"an estimate, not timed: at best bound by {what}"
 
 
 def _shape(layer: Layer) -> str:

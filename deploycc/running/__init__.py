@@ -5,6 +5,7 @@ inputs, and a program (``driver.c``) that does what ``Orders`` say.  ``places`` 
 the folder and the conversation with the program.
 """
 
+from deploycc.running.devices import chips_to_run, is_emulated, place_for
 from deploycc.running.orders import Dump, Orders
 from deploycc.running.places import Place, place_of
 from deploycc.running.session import Measured, Package, Session, open_package, run, variants_of
@@ -16,7 +17,10 @@ __all__ = [
     "Package",
     "Place",
     "Session",
+    "chips_to_run",
+    "is_emulated",
     "open_package",
+    "place_for",
     "place_of",
     "run",
     "variants_of",

@@ -14,6 +14,9 @@
  *                         the library's own timers, which time the first run after they are set to 0
  *   seconds S             fewer runs with their steps, but five, once they took so long together
  *   variant N             of a package for several shapes (VARIANTS); the first unless told
+ *   device                of a package for GPUs (GPUS): runs on the GPU's memory, in a stream of their own
+ *   plain                 of the same: steps launched one by one, not as a graph
+ *   probe                 of the same: only tell which GPU it runs on, with no inputs
  *   serve                 then read numbers from standard input, a line each: so many runs, their times told
  *
  * FOLDER/input_I.bin are the inputs, raw.  Written are FOLDER/output_I.bin (the last run's), dump.bin (the
@@ -106,7 +109,7 @@ typedef struct dump {
 
 static struct {
     char library[4096];
-    int threads, warmup, runs, steps, serve;
+    int threads, warmup, runs, steps, serve, device, plain, probe;
     unsigned variant;
     double seconds;
     size_t cpu_count, dump_count;
@@ -154,6 +157,12 @@ static void read_orders(void) {
             orders.steps = 1;
         } else if (strcmp(word, "serve") == 0) {
             orders.serve = 1;
+        } else if (strcmp(word, "device") == 0) {
+            orders.device = 1;
+        } else if (strcmp(word, "plain") == 0) {
+            orders.plain = 1;
+        } else if (strcmp(word, "probe") == 0) {
+            orders.probe = 1;
         } else if (strcmp(word, "variant") == 0) {
             orders.variant = (unsigned)atoi(values);
         } else if (strcmp(word, "dump") == 0) {
@@ -239,16 +248,28 @@ static void *find(void *library, const char *symbol) {
 #else
 #define VARIANT_FUNCTIONS(DO) DO(step_count); DO(input_info); DO(output_info);
 #endif
+#ifdef GPUS
+#define GPU_FUNCTIONS(DO) \
+    DO(chip); DO(chip_step_count); DO(device_info); DO(device_malloc); DO(device_free); DO(copy_to_device); \
+    DO(copy_from_device); DO(run_async); DO(stream_create); DO(stream_destroy); DO(stream_synchronize); \
+    DO(synchronize);
+#else
+#define GPU_FUNCTIONS(DO)
+#endif
 #define FUNCTIONS(DO) \
     DO(create); DO(destroy); DO(run); DO(observe); DO(threads); DO(input_count); DO(output_count); DO(last_error); \
-    TIMER_FUNCTIONS(DO) VARIANT_FUNCTIONS(DO)
+    TIMER_FUNCTIONS(DO) VARIANT_FUNCTIONS(DO) GPU_FUNCTIONS(DO)
 FUNCTIONS(BIND)
 #ifdef VARIANTS
 #define STEP_COUNT() call_variant_step_count(orders.variant)
 #define INPUT_INFO(index) call_variant_input_info(orders.variant, index)
 #define OUTPUT_INFO(index) call_variant_output_info(orders.variant, index)
 #else
+#ifdef GPUS
+#define STEP_COUNT() call_chip_step_count(call_chip(handle))
+#else
 #define STEP_COUNT() call_step_count()
+#endif
 #define INPUT_INFO(index) call_input_info(index)
 #define OUTPUT_INFO(index) call_output_info(index)
 #endif
@@ -256,9 +277,55 @@ FUNCTIONS(BIND)
 static MODEL(handle) *handle;
 static const void *inputs[256];
 
+#ifdef GPUS
+static void *device_inputs[256], *device_outputs[256], *stream;
+
+static void expect(int status, const char *what) {
+    if (status != 0) {
+        fail(what, call_last_error(handle));
+    }
+}
+
+static void to_device(void) {
+    for (uint32_t i = 0; i < call_input_count(); i++) {
+        expect(call_device_malloc(handle, INPUT_INFO(i)->bytes, &device_inputs[i]), "device_malloc");
+        expect(call_copy_to_device(handle, device_inputs[i], inputs[i], INPUT_INFO(i)->bytes), "copy_to_device");
+    }
+    for (uint32_t i = 0; i < call_output_count(); i++) {
+        expect(call_device_malloc(handle, OUTPUT_INFO(i)->bytes, &device_outputs[i]), "device_malloc");
+        expect(call_copy_to_device(handle, device_outputs[i], outputs[i], OUTPUT_INFO(i)->bytes), "copy_to_device");
+    }
+    expect(call_stream_create(handle, &stream), "stream_create");
+}
+
+static void from_device(void) {
+    for (uint32_t i = 0; i < call_output_count(); i++) {
+        expect(call_copy_from_device(handle, outputs[i], device_outputs[i], OUTPUT_INFO(i)->bytes),
+               "copy_from_device");
+        expect(call_device_free(handle, device_outputs[i]), "device_free");
+    }
+    for (uint32_t i = 0; i < call_input_count(); i++) {
+        expect(call_device_free(handle, device_inputs[i]), "device_free");
+    }
+    expect(call_stream_destroy(handle, stream), "stream_destroy");
+}
+
+static void run_on_device(void) {
+    expect(call_run_async(handle, (const void *const *)device_inputs, device_outputs, stream), "run_async");
+    expect(call_stream_synchronize(handle, stream), "stream_synchronize");
+    expect(call_synchronize(handle), "synchronize");
+}
+#endif
+
 static double run_once(void) {
     const double before = now_us();
     step_start = now_ns();
+#ifdef GPUS
+    if (orders.device) {
+        run_on_device();
+        return now_us() - before;
+    }
+#endif
     if (call_run(handle, inputs, outputs) != 0) {
         fail("run", call_last_error(handle));
     }
@@ -370,6 +437,9 @@ static void load(void) {
         options.cpus = orders.cpus + (orders.cpu_count > 1);
         options.cpu_count = orders.cpu_count > 1 ? orders.cpu_count - 1 : 1;
     }
+#ifdef GPUS
+    options.graph = !orders.plain;
+#endif
     if (call_create(&options, &handle) != 0) {
         fail("create", call_last_error(NULL));
     }
@@ -381,6 +451,16 @@ static void load(void) {
     const double created = now_us();
     printf("{\"load_us\": %.3f, \"create_us\": %.3f, \"idle_kib\": %ld, \"threads\": %d}\n", loaded - start,
            created - loaded, idle, (int)call_threads(handle));
+#ifdef GPUS
+    MODEL(gpu) gpu;
+    if (call_device_info(options.device, &gpu) != 0) {
+        fail("device_info", call_last_error(NULL));
+    }
+    for (char *letter = gpu.name; *letter != '\0'; letter++) {
+        *letter = *letter < ' ' || *letter == '"' || *letter == '\\' ? ' ' : *letter;
+    }
+    printf("{\"chip\": %u, \"gpu\": \"%s\", \"code\": \"%s\"}\n", (unsigned)call_chip(handle), gpu.name, gpu.kernels);
+#endif
 }
 
 int main(int count, char **words) {
@@ -390,6 +470,10 @@ int main(int count, char **words) {
     }
     read_orders();
     load();
+    if (orders.probe) {
+        call_destroy(handle);
+        return 0;
+    }
     if (call_input_count() > 256 || call_output_count() > 256) {
         fail("tensors", "more than 256");
     }
@@ -402,6 +486,11 @@ int main(int count, char **words) {
     for (uint32_t i = 0; i < call_output_count(); i++) {
         outputs[i] = room(OUTPUT_INFO(i)->bytes);
     }
+#ifdef GPUS
+    if (orders.device) {
+        to_device();
+    }
+#endif
     if (orders.dump_count > 0) {
         dump_file = fopen("dump.bin", "wb");
         if (dump_file == NULL || call_observe(handle, copy_out, NULL) != 0) {
@@ -424,6 +513,11 @@ int main(int count, char **words) {
         tell_runs(atoi(line));
     }
     printf("{\"peak_kib\": %ld}\n", peak_kib());
+#ifdef GPUS
+    if (orders.device) {
+        from_device();
+    }
+#endif
     for (uint32_t i = 0; i < call_output_count(); i++) {
         snprintf(path, sizeof path, "output_%u.bin", (unsigned)i);
         whole_file(path, outputs[i], OUTPUT_INFO(i)->bytes, 1);

@@ -25,6 +25,10 @@ class Orders:
     whose steps are timed, by the package's own timers where it has them; with ``seconds`` above 0 there
     are fewer runs, but five, once they took so long together.  With ``serve`` the program then waits to be
     asked for more (``Session.ask``).
+
+    Of a package for GPUs: with ``device`` its runs read and write the GPU's memory, in a stream of their own;
+    with ``plain`` their steps are launched one by one, not as a graph; with ``probe`` nothing is run, the
+    program only tells which GPU it would be.
     """
 
     threads: int = 1
@@ -35,6 +39,9 @@ class Orders:
     seconds: float = 0.0
     serve: bool = False
     dumps: tuple[Dump, ...] = ()
+    device: bool = False
+    plain: bool = False
+    probe: bool = False
 
     def text(self, library: str) -> str:
         """``orders.txt``; ``library`` is the shared library's path, empty where it is linked in."""
@@ -44,6 +51,7 @@ class Orders:
             lines.append(f"cpus {' '.join(map(str, self.cpus))}")
         lines += [f"seconds {self.seconds:g}"] * (self.seconds > 0)
         lines += ["steps"] * self.steps + ["serve"] * self.serve
+        lines += ["device"] * self.device + ["plain"] * self.plain + ["probe"] * self.probe
         lines += [
             f"dump {dump.step} {dump.kind} {dump.index} {dump.offset} {dump.nbytes}"
             for dump in self.ordered_dumps()

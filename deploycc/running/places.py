@@ -72,7 +72,7 @@ def place_of(runner: str | None, manifest: Mapping[str, Any]) -> Place:
         words = shlex.split(runner) if runner else []
     except ValueError as error:
         raise _not_found(runner or "", str(error)) from None
-    processor = manifest["target"]["llvm_triple"].split("-")[0]
+    processor = processor_of(manifest)
     if not words:
         if _PROCESSORS.get(platform.machine()) == processor:
             return _Local(())
@@ -154,15 +154,34 @@ def _no_library(words: list[str], processor: str, got: str, remedy: str) -> Depl
     )
 
 
+def processor_of(manifest: Mapping[str, Any]) -> str:
+    """The processor that a package is for, as ``platform.machine()`` of such a machine says."""
+    return str(manifest["target"]["llvm_triple"]).split("-")[0]
+
+
+def is_remote(place: Place) -> bool:
+    """Whether it is a device behind ``ssh``."""
+    return isinstance(place, _Ssh)
+
+
+def with_environment(place: Place, environment: Mapping[str, str], shown: str) -> Place:
+    """``place``, which is of this machine, with these variables for what runs there, under another name."""
+    if not isinstance(place, _Local):
+        raise TypeError(f"{place.shown} is another machine")
+    return _Local(place.prefix, shown, environment)
+
+
 class _Local:
     """This machine, ``prefix`` before the program."""
 
-    def __init__(self, prefix: tuple[str, ...]) -> None:
-        self.prefix = prefix
-        self.shown = shlex.join(prefix) if prefix else "this machine"
+    def __init__(
+        self, prefix: tuple[str, ...], shown: str = "", environment: Mapping[str, str] | None = None
+    ) -> None:
+        self.prefix, self.environment = prefix, dict(environment or {})
+        self.shown = shown or (shlex.join(prefix) if prefix else "this machine")
 
     def start(self, folder: Path) -> subprocess.Popen[str]:
-        return _popen([*self.prefix, str(folder / "driver"), str(folder)])
+        return _popen([*self.prefix, str(folder / "driver"), str(folder)], self.environment)
 
     def fetch(self, folder: Path) -> None:
         pass
@@ -276,7 +295,7 @@ def _nobodys(member: tarfile.TarInfo) -> tarfile.TarInfo:
     return member
 
 
-def _popen(command: list[str]) -> subprocess.Popen[str]:
+def _popen(command: list[str], environment: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
     """With a session of its own: what the command starts can then be ended with it."""
     return subprocess.Popen(
         command,
@@ -286,4 +305,5 @@ def _popen(command: list[str]) -> subprocess.Popen[str]:
         text=True,
         errors="replace",
         start_new_session=True,
+        env={**os.environ, **environment} if environment else None,
     )

@@ -12,6 +12,7 @@ from typing import Any
 
 from deploycc.packaging.toolchain import call, zig_compiler
 from deploycc.resources import cache_directory
+from deploycc.running.chips import is_for_gpus
 from deploycc.types import DeployccError, Diagnostic
 
 SOURCE = Path(__file__).with_name("driver.c")
@@ -43,6 +44,7 @@ def driver_for(package: Path, manifest: Mapping[str, Any]) -> Path:
     dynamic = ["-dynamic"] if target["libc"] == "musl" and not linked else []
     besides = ["-DTIMED"] if manifest["interface"].get("profile") else []
     besides += ["-DVARIANTS"] if "variant" in manifest else []
+    besides += ["-DGPUS"] if is_for_gpus(manifest) else []
     digest = hashlib.sha256("\0".join((target["linker_triple"], name, *_FLAGS, *dynamic, *besides)).encode())
     for path in (SOURCE, header, *([archive] if linked else [])):
         digest.update(path.read_bytes())
@@ -64,7 +66,7 @@ def driver_for(package: Path, manifest: Mapping[str, Any]) -> Path:
             "-I.",
             SOURCE.name,
         ]
-        arguments += ["-DLINKED", archive.name, "-lm", "-lpthread"] if linked else ["-ldl"]
+        arguments += ["-DLINKED", archive.name, "-lm", "-lpthread", "-ldl"] if linked else ["-ldl"]
         call(compiler, [*arguments, "-o", "driver"], scratch, "compile the program that runs a package")
         os.replace(scratch / "driver", made)
     finally:

@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from deploycc.packaging.manifest import inspect, read_manifest
 from deploycc.packaging.variants import count_of, parted, view_of
+from deploycc.running.chips import arch_of
 from deploycc.running.orders import Dump, Orders
 from deploycc.running.places import Place
 from deploycc.running.program import driver_for
@@ -36,7 +37,8 @@ LIMIT_SECONDS = 900.0
 class Package:
     """A package folder whose files were checked against its manifest.
 
-    Of one for several shapes it is one variant, and the manifest is as if there were no other.
+    Of one for several shapes it is one variant, and the manifest is as if there were no other; of one for
+    several GPU chips it is one chip, the first unless told.
     """
 
     path: Path
@@ -51,6 +53,11 @@ class Package:
     def variant(self) -> int | None:
         """Which variant it is of a package for several shapes."""
         return self.manifest.get("variant")
+
+    @property
+    def chip(self) -> str:
+        """The architecture (``sm_90``) whose steps the manifest's ``calls`` are; empty without a GPU."""
+        return arch_of(self.manifest)
 
     @property
     def reference(self) -> str:
@@ -86,6 +93,21 @@ class Measured:
     observed_us: list[float] = field(default_factory=list)
     step_ns: npt.NDArray[np.uint64] | None = None
     timer_ns: float = 0.0
+    gpu: str = ""
+    """The GPU's own name, of a package for GPUs."""
+
+
+@dataclass(frozen=True)
+class Probed:
+    """Which GPU a package for GPUs runs on at a place.
+
+    ``gpu`` is its own name, ``chip`` the number of that of the package's chips whose kernels it gets, and
+    ``code`` says in which form: ``cubin sm_90``, ``ptx sm_90``.
+    """
+
+    gpu: str
+    chip: int
+    code: str
 
 
 def open_package(path: str | Path) -> Package:
@@ -120,6 +142,12 @@ def run(
     """
     with Session(package, place, inputs, orders, limit) as session:
         return session.finish()
+
+
+def probe(package: Package, place: Place, limit: float = LIMIT_SECONDS) -> Probed:
+    """Which GPU the package finds at ``place``.  Raises ``DeployccError`` as ``run`` does."""
+    with Session(package, place, (), Orders(probe=True), limit) as session:
+        return session.probed()
 
 
 class Session:
@@ -182,6 +210,12 @@ class Session:
             self._line()
         return list(self._line(served=True)["run_us"])
 
+    def probed(self) -> Probed:
+        """The GPU, once it is told.  Raises ``DeployccError`` (DC805)."""
+        while "chip" not in self._told:
+            self._line()
+        return Probed(str(self._told["gpu"]), int(self._told["chip"]), str(self._told["code"]))
+
     def finish(self) -> Measured:
         """What it told, once it has ended.  Raises ``DeployccError`` (DC805)."""
         assert self._process is not None
@@ -212,6 +246,7 @@ class Session:
             **{key: told[key] for key in ("idle_kib", "peak_kib", "threads")},
             observed_us=told.get("observed_us", []),
             timer_ns=told.get("timer_ns", 0.0),
+            gpu=told.get("gpu", ""),
         )
 
     # ---- the folder ----
@@ -223,7 +258,8 @@ class Session:
         for path in shared:
             if not path.is_symlink():
                 shutil.copy(path, folder / path.name)
-        for number, (array, tensor) in enumerate(zip(self._inputs, manifest["inputs"], strict=True)):
+        tensors = () if self.orders.probe else manifest["inputs"]
+        for number, (array, tensor) in enumerate(zip(self._inputs, tensors, strict=True)):
             if array.dtype.name != tensor["dtype"] or list(array.shape) != tensor["shape"]:
                 raise ValueError(f"input {number} is {array.dtype}{list(array.shape)}")
             (folder / f"input_{number}.bin").write_bytes(_little(array).tobytes())

@@ -17,6 +17,7 @@ from deploycc.scheduling.cutting import cut_deep_expressions
 from deploycc.scheduling.joining import join_runs
 from deploycc.scheduling.legalize import fused_operators, legalize
 from deploycc.scheduling.library import Schedule, Selection, load_schedules, select
+from deploycc.scheduling.precision import stored_in
 from deploycc.scheduling.recorded import MeasuredCycles, load_records, select_recorded
 from deploycc.scheduling.recurrent import write_recurrent_layers
 from deploycc.tracing import origins
@@ -81,6 +82,7 @@ def schedule_with(
         module = relax.backend.DispatchSortScan()(program.module)
     module = write_recurrent_layers(module, target)
     module, fused, found = _fuse(legalize(join_runs(module), by_operator), program)
+    module, fused = stored_in(module, target.precision, fused, found)
     unscheduled = {
         variable.name_hint: function
         for variable, function in module.functions.items()

@@ -12,8 +12,9 @@ from deploycc.tvm_api import ir, structural_map, tirx
 _FUNCTIONS = frozenset(
     f"tirx.{name}"
     for name in (
-        "acos acosh asin asinh atan atan2 atanh ceil copysign cos cosh erf exp exp10 exp2 fabs floor fmod hypot "
-        "ldexp log log10 log1p log2 nearbyint nextafter pow round rsqrt sigmoid sin sinh sqrt tan tanh trunc"
+        "acos acosh asin asinh atan atan2 atanh ceil copysign cos cosh erf exp exp10 exp2 fabs floor fmod "
+        "hypot ldexp log log10 log1p log2 nearbyint nextafter pow round rsqrt sigmoid sin sinh sqrt tan "
+        "tanh trunc"
     ).split()
 )
 _HALVES = ("float16", "bfloat16")

@@ -21,8 +21,6 @@ def load_records(paths: Sequence[Path], target: Target, schedules: Sequence[Sche
 
     Raises ``DeployccError`` (DC601, DC602) for a file that cannot be used.
     """
-    if target.gpus:  # a processor's times say nothing of a GPU
-        paths = ()
     versions = {schedule.name: schedule.version for schedule in schedules}
     return Records([read(path)[0] for path in paths], target, versions, VERSION)
 

@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from deploycc.build import tasks_of
+from deploycc.build import laid_out, tasks_of
 from deploycc.records import databases
 from deploycc.request import request_from_json
 from deploycc.resources import data_dir
 from deploycc.trace import Trace
 from deploycc.tuning.runner import Effort, Job, Measurement, Runner
-from deploycc.types import Golden, Model
+from deploycc.tuning.workload import PRECISION_TOLERANCE
+from deploycc.types import TO_DEVICE, TO_HOST, BuildRequest, Golden, Model, Plan, Program
 
 Event = dict[str, Any]
 
@@ -27,13 +28,23 @@ WHOLE = Effort(batches=15, batch_seconds=0.03)
 """How long whole networks are compared."""
 TOLERANCE = 1e-3
 """Largest error of a whole network for its time to count, as a share of each output's largest value."""
+_ROUNDINGS = 10.0
+"""Roundings of a precision add up through a network."""
+_UNTIMED = {"status": "failed", "unit": "seconds", "value": None, "note": ""}
 
 
 def tasks_in_child(message: dict[str, Any], emit: Callable[[Event], None]) -> dict[str, Any]:
     """The network's operators: ``{"tasks": [[repr, uses], ...]}``, in program order."""
     request = request_from_json(message["request"])
-    _, _, program = tasks_of(request, Trace(request.dump_dir, emit))
+    trace = Trace(request.dump_dir, emit)
+    program = _laid_out(request, trace)[1]
     return {"tasks": [[repr(task.func), task.uses] for task in program.tasks]}
+
+
+def _laid_out(request: BuildRequest, trace: Trace) -> tuple[Model, Program]:
+    """The model, and its program with layouts chosen for the target, which has one chip at most."""
+    model, _, program = tasks_of(request, trace)
+    return model, laid_out(program, request, request.target, trace) if request.target.gpus else program
 
 
 def compare_in_child(message: dict[str, Any], emit: Callable[[Event], None]) -> dict[str, Any]:
@@ -41,7 +52,7 @@ def compare_in_child(message: dict[str, Any], emit: Callable[[Event], None]) -> 
 
     ``{"same": true}`` where both are the same code.
     """
-    from deploycc.planning import plan
+    from deploycc.planning import plan, plan_chips
     from deploycc.reference import golden
     from deploycc.scheduling import choose
 
@@ -49,21 +60,29 @@ def compare_in_child(message: dict[str, Any], emit: Callable[[Event], None]) -> 
     target = request.target
     trace = Trace(request.dump_dir, emit)
     directories = (data_dir("schedules"), *request.schedule_dirs)
-    plans = []
+    plans: list[Plan] = []
     for records in ((), request.records):
         # Records also decide the layouts, so each has a whole line of its own.
         one = replace(request, records=records)
-        model, _, program = tasks_of(one, trace)
+        model, program = _laid_out(one, trace)
         program = trace("schedule", choose, program, target, directories, databases(one))
-        plans.append(trace("plan", plan, program, target))
-    if plans[0].kernels == plans[1].kernels and plans[0].calls == plans[1].calls:
+        if target.gpus:
+            plans += trace("plan", plan_chips, (program,), target)
+        else:
+            plans.append(trace("plan", plan, program, target))
+    alike = ("kernels", "calls", "images")
+    if all(getattr(plans[0], name) == getattr(plans[1], name) for name in alike):
         return {"same": True}
+    if any(call.symbol in (TO_DEVICE, TO_HOST) for one in plans for call in one.calls):
+        # Only a package does what the processor has to do in between.
+        return {"same": False, "untuned": _UNTIMED, "tuned": _UNTIMED}
     reference = trace("golden", golden, model, request.seed)
     inputs, expected = _arrays(model, reference)
     module, _, name = message["runner"].partition(":")
     runner: Runner = getattr(importlib.import_module(module), name)(target)
     try:
-        jobs = [Job(made, inputs, expected, TOLERANCE) for made in plans]
+        most = max(TOLERANCE, _ROUNDINGS * PRECISION_TOLERANCE[target.precision])
+        jobs = [Job(made, inputs, expected, most) for made in plans]
         before, after = runner.measure(jobs, WHOLE)
     finally:
         runner.close()

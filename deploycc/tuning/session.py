@@ -103,7 +103,7 @@ class Session:
         on_event: Callable[[dict[str, Any]], None] | None = None,
     ) -> None:
         self.target, self.database = target, database
-        self._schedules: Sequence[Schedule] = load_schedules(schedule_dirs)
+        self._schedules: Sequence[Schedule] = load_schedules(schedule_dirs, target)
         self._versions = {schedule.name: schedule.version for schedule in self._schedules}
         self._on_event = on_event or (lambda event: None)
         self._seed = seed

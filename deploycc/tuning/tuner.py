@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +28,9 @@ Event = dict[str, Any]
 
 LOCAL = "deploycc.tuning.local:LocalRunner"
 EMULATED = "deploycc.tuning.emulated:EmulatedRunner"
+ON_GPU = "deploycc.tuning.device:DeviceRunner"
+MOST_GPU_WORKERS = 8
+"""Workers compile side by side, and each has the driver's memory for itself; one at a time measures."""
 
 _WORTH_PARTS = {"seconds": 20.0, "trials": 100.0}
 _FIRST_PART = 0.7
@@ -89,8 +95,8 @@ def tune(
     ``workers`` processes measure, one a core; all cores unless given.
     ``on_event`` gets the stages of reading and ``Session.snapshot`` in the calling thread.
 
-    Raises ``DeployccError`` for everything that is wrong with the input or the machine (DC600 to DC603 are
-    the tuner's own), and ``InternalError`` for faults of ours.
+    Raises ``DeployccError`` for everything that is wrong with the input or the machine (DC600 to DC603 and
+    DC623 to DC625 are the tuner's own), and ``InternalError`` for faults of ours.
     """
     parts = _parts(parse_budget(budget))
     request = resolve_request(
@@ -106,6 +112,10 @@ def tune(
     )
     if request.buckets:
         raise DeployccError(several_at_once("tuning", request.buckets))
+    named: tuple[Diagnostic, ...] = ()
+    if request.target.gpus:
+        request, named = for_gpu_here(request)
+        workers = min(workers or len(free_cores(MOST_GPU_WORKERS)) or 1, MOST_GPU_WORKERS)
     path = default_database(request.target.name) if database is None else Path(database).absolute()
     runner = runner_for(request.target)
     command = reproduce_command(request, target)
@@ -143,7 +153,7 @@ def tune(
         replaced=replaced,
         seconds=seconds,
         unit=unit,
-        diagnostics=_notes(session),
+        diagnostics=(*named, *_notes(session)),
     )
     if not compare:
         return result
@@ -194,6 +204,8 @@ def runner_for(target: Target) -> str:
 
     Raises ``DeployccError`` (DC600) when neither can.
     """
+    if target.gpus:
+        return ON_GPU
     if runs_here(target):
         return LOCAL
     if target.emulator:
@@ -207,6 +219,62 @@ def runner_for(target: Target) -> str:
             help="tune on such a machine and bring the records here: deploycc tune --merge FILE",
         )
     )
+
+
+def for_gpu_here(request: BuildRequest) -> tuple[BuildRequest, tuple[Diagnostic, ...]]:
+    """``request`` for that chip of its target alone that this machine has, and what is to be said of others.
+
+    Raises ``DeployccError``: DC623 without a GPU, DC624 where it is none of the target's.
+    """
+    from deploycc.tuning.device import no_gpu
+
+    here = devices_here()
+    target = request.target
+    if not here:
+        raise no_gpu(target, "")
+    # Candidates are run on the driver's first one.
+    arch, processors, name = here[0]
+    for gpu in target.gpus:
+        if (gpu.arch, gpu.processors) == (arch, processors):
+            break
+    else:
+        chips = ", ".join(f"{one.name} ({one.arch}, {one.processors} processors)" for one in target.gpus)
+        raise DeployccError(
+            Diagnostic(
+                "DC624",
+                f"the GPU of this machine is none that {target.name} is for",
+                got=f"{name}: {arch}, {processors} processors",
+                need=chips,
+                help="name the chip that is here: --target cuda:CHIP; 'deploycc targets' lists those with a "
+                "description, and a new one is a TOML file (docs/new-target.md)",
+            )
+        )
+    others = [one.name for one in target.gpus if one is not gpu]
+    said = Diagnostic(
+        "DC625",
+        f"tuned for {gpu.name} alone, the GPU of this machine",
+        got=f"also for {', '.join(others)}",
+        help="tune on a machine with each of the others, and merge the records",
+        severity="info",
+    )
+    return replace(request, target=target.for_gpu(gpu)), (said,) if others else ()
+
+
+def devices_here() -> tuple[tuple[str, int, str], ...]:
+    """Architecture, number of processors and name of each GPU; asked in a process of its own."""
+    script = (
+        "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from deploycc.cuda_driver import devices; "
+        "print(json.dumps([[d.arch, d.processors, d.name] for d in devices()]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", script, json.dumps(sys.path)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    found = json.loads(done.stdout) if done.returncode == 0 else []
+    return tuple((str(arch), int(processors), str(name)) for arch, processors, name in found)
 
 
 def runs_here(target: Target) -> bool:

@@ -29,7 +29,7 @@ from deploycc.records import candidate_key, operator_of
 from deploycc.request import target_from_json
 from deploycc.scheduling.library import Schedule, load_schedules
 from deploycc.tuning.runner import Effort, Job, Measurement, Runner
-from deploycc.tuning.workload import TOLERANCE, NotScheduled, Workload
+from deploycc.tuning.workload import NotScheduled, Workload, tolerance_of
 from deploycc.types import DeployccError, Target
 
 TOGETHER = -1
@@ -90,7 +90,7 @@ class Worker:
         expected = self._expected(text, workload)
         if path.exists():
             # Written by a worker of this session into a folder that is this user's alone.
-            tolerance = TOLERANCE[workload.operator.dtype]
+            tolerance = tolerance_of(workload.operator, self._target)
             return Job(pickle.loads(path.read_bytes()), (workload.arrays[0],), (expected,), tolerance)  # noqa: S301
         if schedule not in self._by_name:
             raise NotScheduled(f"there is no schedule {schedule}")
@@ -155,7 +155,7 @@ def worker_main(request_fd: int, answer_fd: int, parent: int) -> None:
             if start["core"] is not None:
                 os.sched_setaffinity(0, {start["core"]})
             target = target_from_json(start["target"])
-            schedules = load_schedules([Path(folder) for folder in start["schedule_dirs"]])
+            schedules = load_schedules([Path(folder) for folder in start["schedule_dirs"]], target)
             module, _, name = start["runner"].partition(":")
             runner = getattr(importlib.import_module(module), name)(target)
             assert runner is not None

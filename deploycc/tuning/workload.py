@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from deploycc.operators import Conv2d, Knobs, Operator, Skip
-from deploycc.planning import plan
+from deploycc.planning import plan, plan_chips
 from deploycc.relax_graph import constant, describe, static_shape
 from deploycc.scheduling import schedule_with
 from deploycc.scheduling.library import Schedule, Selection
@@ -25,11 +25,18 @@ from deploycc.tvm_api import relax
 from deploycc.types import Program, Target, Task, TensorInfo
 
 TOLERANCE = {"float32": 1e-4, "float16": 2e-3, "int16": 0.0}
+PRECISION_TOLERANCE = {"fp32": 0.0, "tf32": 4e-3, "fp16": 4e-3, "bf16": 3e-2}
 """Largest error of a candidate as a share of the largest expected value, by the operator's type.
 
 Products of integers are exact; float16 keeps 11 bits (half a unit is 2.4e-4 of the value), and weights that
-a schedule transforms are rounded once more.
+a schedule transforms are rounded once more.  A GPU that computes in less than single precision rounds both
+factors and the result, to 10 bits of mantissa (tf32, fp16) or 7 (bf16).
 """
+
+
+def tolerance_of(operator: Operator, target: Target) -> float:
+    """What a candidate for ``operator`` may be off by on ``target``."""
+    return max(TOLERANCE[operator.dtype], PRECISION_TOLERANCE[target.precision] if target.gpus else 0.0)
 
 
 class NotScheduled(Exception):
@@ -141,7 +148,8 @@ class Workload:
         failures = [c.skipped[schedule.name] for c in program.choices if schedule.name in c.skipped]
         if not any(choice.schedule == schedule.name for choice in program.choices):
             raise NotScheduled("; ".join(failures) or "it got no kernel")
-        return Job(plan(program, target), (self.arrays[0],), (expected,), TOLERANCE[self.operator.dtype])
+        made = plan_chips((program,), target)[0] if target.gpus else plan(program, target)
+        return Job(made, (self.arrays[0],), (expected,), tolerance_of(self.operator, target))
 
 
 def flops(operator: Operator) -> float:

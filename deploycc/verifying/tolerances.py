@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from deploycc.tolerances import RELATIVE_TOLERANCE, SHARP
+from deploycc.call_types import COPIES
+from deploycc.tolerances import RELATIVE_TOLERANCE, SHARP, precision_tolerance
 from deploycc.types import DeployccError, Diagnostic
 
 UNIT_ROUNDOFF: Mapping[str, float] = {
@@ -92,7 +93,7 @@ def _without(piece: tuple[int, int, float], start: int, end: int) -> list[tuple[
 
 
 def _step_roundings(call: Mapping[str, Any]) -> float:
-    if call["symbol"] == "memcpy":
+    if call["symbol"] in COPIES:
         return 0.0
     write_bytes = max(1, sum(int(write["bytes"]) for write in call["writes"]))
     read_bytes = sum(int(read["bytes"]) for read in call["reads"] if read["kind"] != "constant")
@@ -109,8 +110,10 @@ def output_tolerances(
     """The tolerance of each output: from ``overrides`` (by output's name, ``""`` for all), else by depth.
 
     ``own_error`` is by output how far the reference may be off, ``computed_in`` the coarsest float type that
-    the network computes in, where they are known.
+    the network computes in, where they are known.  A GPU's package that computes in less than single
+    precision states a bound of its own (``tolerance`` of each output).
     """
+    precision = manifest.get("precision", {"name": "fp32", "error": []})
     found = []
     for number, (tensor, roundings) in enumerate(
         zip(manifest["outputs"], output_roundings(manifest), strict=True)
@@ -119,6 +122,9 @@ def output_tolerances(
         if dtype in UNIT_ROUNDOFF and UNIT_ROUNDOFF.get(computed_in, 0.0) > UNIT_ROUNDOFF[dtype]:
             dtype = computed_in
         allowed = widened(depth_tolerance(dtype, roundings), dtype, own_error[number] if own_error else 0.0)
+        if precision["name"] != "fp32" and str(tensor["dtype"]) in UNIT_ROUNDOFF:
+            measured = precision["error"][number]["max_scaled"] if precision["error"] else 0.0
+            allowed += precision_tolerance(precision["name"], measured)
         found.append(overrides.get(tensor["name"], overrides.get("", allowed)))
     return found
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 from deploycc.operators import Match, Skip
 from deploycc.scheduling.kernel import Kernel
 from deploycc.scheduling.written.device_threads import device_cycles
-from deploycc.scheduling.written.device_transposes import write_tiles
+from deploycc.scheduling.written.device_transposing import write_tiles
 from deploycc.scheduling.written.strided_kernel import StridedKernel
 
 KNOBS = {"threads": (128, 256)}

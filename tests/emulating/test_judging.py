@@ -266,3 +266,108 @@ def test_launches_that_do_not_fit(module: EmulatedModule) -> None:
         with pytest.raises(DeployccError) as caught:
             module.launch(name, (1,), (32,), 0, arguments)
         assert caught.value.diagnostics[0].code == "DC882"
+
+
+RACES = r"""
+extern "C" __global__ void no_barrier_of_warps(float* y, const float* x) {
+  __shared__ float s[64];
+  s[threadIdx.x] = x[threadIdx.x];
+  y[threadIdx.x] = s[threadIdx.x ^ 32];
+}
+extern "C" __global__ void no_second_barrier(float* y, const float* x) {
+  __shared__ float s[64];
+  float sum = 0;
+  for (int k = 0; k < 4; k++) {
+    s[threadIdx.x] = x[k * 64 + threadIdx.x];
+    __syncthreads();
+    sum += s[63 - threadIdx.x];
+  }
+  y[threadIdx.x] = sum;
+}
+extern "C" __global__ void two_writers(float* y, const float* x) {
+  __shared__ float s[32];
+  s[threadIdx.x / 2] = x[threadIdx.x];
+  __syncthreads();
+  y[threadIdx.x] = s[threadIdx.x / 2];
+}
+extern "C" __global__ void right(float* y, const float* x) {
+  __shared__ float s[64], total;
+  __shared__ unsigned char flags[64];
+  __shared__ int count;
+  if (threadIdx.x == 0) count = 0, total = 0;
+  for (int k = 0; k < 4; k++) {
+    s[threadIdx.x] = x[k * 64 + threadIdx.x];
+    flags[threadIdx.x] = threadIdx.x;
+    __syncthreads();
+    atomicAdd(&count, 1); atomicAdd(&total, s[threadIdx.x ^ 33]);
+    y[threadIdx.x] = s[63 - threadIdx.x] + flags[threadIdx.x ^ 1];
+    __syncthreads();
+  }
+  s[threadIdx.x] = x[threadIdx.x];
+  __syncwarp();
+  y[threadIdx.x] = s[threadIdx.x ^ 5] + count + total;
+}
+extern "C" __global__ void not_even_a_warp(float* y, const float* x) {
+  __shared__ float s[64];
+  s[threadIdx.x] = x[threadIdx.x];
+  y[threadIdx.x] = s[threadIdx.x ^ 5];
+}
+extern "C" __global__ void copied_too_early(float* y, const float* x, int n) {
+  __shared__ __align__(16) float s[64];
+  unsigned to = (unsigned)__cvta_generic_to_shared(s + threadIdx.x * 4);
+  for (int k = 0; k < 3; k++) {
+    if (threadIdx.x < 16)
+      asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" :: "r"(to), "l"(x + k * 64 + threadIdx.x * 4));
+    asm volatile("cp.async.commit_group; cp.async.wait_group 0;");
+    __syncthreads();
+    y[threadIdx.x] = s[63 - threadIdx.x];
+    if (k < n) __syncthreads();
+  }
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def races() -> EmulatedModule:
+    return EmulatedModule(build_module(ptx_of(RACES), races=True))
+
+
+def some_rows(seed: int) -> np.ndarray:
+    """Four rows of 64, at an address that is a multiple of 16."""
+    space = np.random.default_rng(seed).standard_normal(260, dtype=np.float32)
+    return space[(-space.ctypes.data // 4) % 4 :][:256]
+
+
+@pytest.mark.parametrize("seed", [0, 5])
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("no_barrier_of_warps", "of shared memory"),
+        ("no_second_barrier", "of shared memory"),
+        ("two_writers", "writes over byte"),
+        ("not_even_a_warp", "of shared memory"),
+    ],
+)
+def test_races_in_shared_memory_are_found_in_any_order(
+    races: EmulatedModule, name: str, what: str, seed: int
+) -> None:
+    x = some_rows(30 + seed)
+    text = failure(races, name, (2,), (64,), 0, [np.zeros(64, np.float32), x], seed=seed)
+    assert "race: " in text
+    assert what in text
+    assert "at line" in text
+
+
+@pytest.mark.parametrize("seed", [0, 6, 7])
+def test_kernels_without_races(races: EmulatedModule, seed: int) -> None:
+    x, y = some_rows(40 + seed), np.zeros(64, np.float32)
+    races.launch("right", (3,), (64,), 0, [y, x], seed=seed)
+    want = x[:64][np.arange(64) ^ 5] + 256 + x.sum(dtype=np.float64)
+    np.testing.assert_allclose(y, want, rtol=1e-4)
+
+
+def test_copies_into_what_others_still_read(races: EmulatedModule) -> None:
+    x, y = some_rows(50), np.zeros(64, np.float32)
+    races.launch("copied_too_early", (1,), (64,), 0, [y, x, np.int32(3)])
+    np.testing.assert_array_equal(y, x[128:192][::-1])
+    assert "race: " in failure(races, "copied_too_early", (1,), (64,), 0, [y, x, np.int32(0)])

@@ -54,7 +54,7 @@ def target_of(engine: str, unit: str = "", version: str = "") -> LintTarget:
         return load_lint_target("x86-64")
     for name in external_names():
         family = external(name)
-        if family.engine == engine and (not unit or unit in family.units):
+        if family.engine == engine and (unit in family.units if unit else not family.unit):
             return load_lint_target(name + (f":{unit}" if unit else "") + (f"@{version}" if version else ""))
     return LintTarget(name=engine, family=engine, unit=unit, version=version, engine=engine)
 

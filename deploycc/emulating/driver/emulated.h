@@ -1,4 +1,5 @@
 /* A libcuda.so.1 without a GPU: what the files of the emulated driver share.
+ * docs/cuda-runtime.md has the variables of the environment that it reads.
  *
  * Memory of the device is memory of the process, with guard zones around each block.  Work in streams is put off until
  * somebody waits for it, so that a wait that is missing is seen.  Kernels are functions that were translated from
@@ -78,6 +79,8 @@ extern int64_t emulated_live[LIVE_KINDS];
 int emulated_is_device(cu_address address, size_t bytes);
 /* 1 if the address is in a block, or just behind one. */
 int emulated_is_known(cu_address address);
+/* What translated kernels ask before they touch memory: 1 where all of it is in one block. */
+int emulated_may_touch(const void *address, uint64_t bytes);
 /* Looks at all guard zones; breaks the context where one was written to. */
 void emulated_check_guards(const char *when);
 

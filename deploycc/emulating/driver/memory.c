@@ -22,6 +22,7 @@ typedef struct block {
 
 static block *blocks;
 static size_t used;
+static uint64_t changes; /* of the list */
 
 static cu_result take(size_t bytes, int is_device, void **memory) {
     block *made = malloc(sizeof *made);
@@ -43,6 +44,7 @@ static cu_result take(size_t bytes, int is_device, void **memory) {
     made->next = blocks;
     blocks = made;
     used += is_device ? bytes : 0;
+    changes++;
     emulated_live[is_device ? LIVE_MEMORY : LIVE_HOST_MEMORY]++;
     *memory = made->start;
     return CU_OK;
@@ -82,6 +84,7 @@ static cu_result give(const void *memory, int is_device) {
     check(found, "when it was freed");
     *link = found->next;
     used -= is_device ? found->bytes : 0;
+    changes++;
     emulated_live[is_device ? LIVE_MEMORY : LIVE_HOST_MEMORY]--;
     free(found->start - GUARD);
     free(found);
@@ -105,6 +108,19 @@ int emulated_is_device(cu_address address, size_t bytes) {
 
 int emulated_is_known(cu_address address) {
     return block_of(address, 0) != NULL;
+}
+
+int emulated_may_touch(const void *address, uint64_t bytes) {
+    static const block *last; /* most accesses are to where the one before was */
+    static uint64_t seen;     /* of which state of the list */
+    if (last != NULL && seen == changes && address >= (const void *)last->start
+        && bytes <= (uint64_t)(last->start + last->bytes - (const unsigned char *)address)
+        && (const unsigned char *)address <= last->start + last->bytes) {
+        return 1;
+    }
+    last = block_of((cu_address)(uintptr_t)address, (size_t)bytes);
+    seen = changes;
+    return last != NULL;
 }
 
 EXPORT cu_result cuMemAlloc_v2(cu_address *address, size_t bytes) {

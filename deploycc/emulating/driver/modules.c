@@ -20,11 +20,17 @@ struct CUmod_st {
 
 static const dcc_emulated_module *translated[MOST_TRANSLATED];
 static size_t translated_count;
-static int looked;
+static char *looked_at;
 
+/* A process that gets other kernels as it goes on (a tuner) sets the variable anew. */
 static void load_translated(void) {
-    const char *at = looked ? NULL : getenv("DEPLOYCC_EMULATED_KERNELS");
-    looked = 1;
+    const char *at = getenv("DEPLOYCC_EMULATED_KERNELS");
+    if (looked_at != NULL && strcmp(looked_at, at == NULL ? "" : at) == 0) {
+        return;
+    }
+    free(looked_at);
+    looked_at = strdup(at == NULL ? "" : at);
+    translated_count = 0;
     while (at != NULL && *at != '\0') {
         const size_t length = strcspn(at, ":");
         char path[4096];
@@ -41,6 +47,12 @@ static void load_translated(void) {
             abort();
         }
         translated[translated_count++] = module;
+        /* It may ask about each access to memory, if it was made to (deploycc/emulating/runtime/emulated.h). */
+        const char *unchecked = getenv("DEPLOYCC_EMULATED_CHECK");
+        int (**check)(const void *, uint64_t) = dlsym(library, "dcc_emulated_check");
+        if (check != NULL && (unchecked == NULL || strcmp(unchecked, "0") != 0)) {
+            *check = emulated_may_touch;
+        }
     }
 }
 

@@ -102,6 +102,7 @@ typedef struct Memory {
     size_t stack_bytes;
     dcc_thread *threads;
     dcc_copy *copies;
+    dcc_byte *bytes;
     dcc_block *block;
     uint16_t *order;
 } Memory;
@@ -150,6 +151,7 @@ static bool stacks_held(const Memory *memory, uint64_t threads)
 
 static void run_block(const dcc_launch *launch, dcc_block *block, Memory *memory)
 {
+    block->epoch++;
 #if DCC_CHECKS
     memset(block->shared, 0xff, block->shared_bytes); /* NaN in every type of floats */
 #endif
@@ -169,6 +171,7 @@ static void free_memory(Memory *m)
     free(m->threads);
     free(m->copies);
     free(m->order);
+    free(m->bytes);
     free(m->block);
 }
 
@@ -194,6 +197,10 @@ int32_t dcc_run(const dcc_launch *launch, const uint32_t grid[3], const uint32_t
     m.shared = aligned_alloc(1024, (shared + 2047) & ~1023u);
     m.order = calloc(threads, sizeof *m.order);
     bool ok = m.block && m.shared && m.order;
+#if DCC_RACES
+    m.bytes = calloc(shared + 1, sizeof *m.bytes);
+    ok = ok && m.bytes;
+#endif
     if (launch->thread) {
         m.threads = calloc(threads, sizeof *m.threads);
         if (launch->copies) m.copies = calloc(threads * DCC_COPIES, sizeof *m.copies);
@@ -210,6 +217,7 @@ int32_t dcc_run(const dcc_launch *launch, const uint32_t grid[3], const uint32_t
     dcc_block *b = m.block;
     b->shared = m.shared;
     b->shared_bytes = shared;
+    b->bytes = m.bytes;
     b->dynamic_bytes = dynamic_shared_bytes;
     b->parameters = parameters;
     memcpy(b->nctaid, grid, sizeof b->nctaid);

@@ -56,7 +56,7 @@ typedef const char *(*dcc_operation)(dcc_block *block, dcc_thread *lanes, uint32
 typedef struct dcc_copy {
     uint8_t *to;
     const uint8_t *from;
-    uint32_t bytes, read, group;
+    uint32_t bytes, read, group, line;
 } dcc_copy;
 
 enum { DCC_COPIES = 128 };
@@ -79,7 +79,18 @@ struct dcc_thread {
 
 typedef struct dcc_warp {
     uint32_t present, waiting; /* lanes that have not returned; lanes at an operation */
+    uint32_t epoch;            /* how often lanes waited for each other */
 } dcc_warp;
+
+typedef struct dcc_access {
+    uint32_t epoch, warp_epoch, line;
+    uint16_t thread;
+    bool atomic;
+} dcc_access;
+
+typedef struct dcc_byte {
+    dcc_access write, reads[2];
+} dcc_byte;
 
 typedef struct dcc_barrier {
     uint32_t arrived, expected, all, any, count;
@@ -104,6 +115,8 @@ struct dcc_block {
     uint16_t ready[1024];
     uint32_t first_ready, ready_count;
     uint64_t random;
+    dcc_byte *bytes; /* of shared memory, where races are looked for */
+    uint32_t epoch;  /* barriers of the launch so far, and blocks */
     void (*thread)(dcc_block *block, dcc_thread *thread);
 };
 
@@ -143,8 +156,8 @@ void dcc_arrive_at_barrier(dcc_block *block, dcc_thread *thread, uint32_t barrie
 void dcc_together(dcc_block *block, dcc_thread *thread, dcc_operation operation, uint32_t mask, bool aligned,
                   uint32_t line);
 void dcc_copy_later(dcc_block *block, dcc_thread *thread, uint8_t *to, uint64_t from, uint32_t bytes,
-                    uint32_t read);
-void dcc_wait_for_copies(dcc_thread *thread, uint32_t groups_left);
+                    uint32_t read, uint32_t line);
+void dcc_wait_for_copies(dcc_block *block, dcc_thread *thread, uint32_t groups_left);
 uint64_t dcc_random(uint64_t *state);
 
 /* ---- memory ---- */

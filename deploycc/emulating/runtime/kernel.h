@@ -3,13 +3,14 @@
 #define DCC_KERNEL_H
 
 #include "emulated.h"
+#include "races.h"
 
 #if DCC_CHECKS
 #define DCC_UNSET(array) memset(array, 0xff, sizeof array)
-#define DCC_COPY(to, from, bytes, read) dcc_copy_later(B, T, to, from, bytes, read)
+#define DCC_COPY(to, from, bytes, read, line) dcc_copy_later(B, T, to, from, bytes, read, line)
 #else
 #define DCC_UNSET(array) ((void)0)
-#define DCC_COPY(to, from, bytes, read)                                                            \
+#define DCC_COPY(to, from, bytes, read, line)                                                            \
     do {                                                                                            \
         memcpy(to, (const void *)(uintptr_t)(from), (read) < (bytes) ? (read) : (bytes));           \
         if ((read) < (bytes)) memset(to + (read), 0, (bytes) - (read));                             \

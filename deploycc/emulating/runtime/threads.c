@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "fibers.h"
+#include "races.h"
 
 static _Noreturn void fail_stuck(dcc_block *block)
 {
@@ -81,6 +82,7 @@ static void release_barrier(dcc_block *block, uint32_t number)
     barrier->out_any = barrier->any;
     barrier->out_count = barrier->count;
     barrier->arrived = barrier->expected = 0;
+    block->epoch++;
 }
 
 static void arrive(dcc_block *block, uint32_t number, uint32_t count, bool predicate)
@@ -140,6 +142,7 @@ static bool try_operation(dcc_block *block, dcc_thread *thread)
     const char *wrong = thread->operation(block, lanes, mask);
     if (wrong) dcc_fail_thread(block, thread, wrong);
     warp->waiting &= ~mask;
+    warp->epoch++;
     return true;
 }
 
@@ -184,9 +187,15 @@ static void release_those_left(dcc_block *block, dcc_thread *thread)
 
 /* ---- asynchronous copies: done as late as the kernel allows ---- */
 
-static void copy_first(dcc_thread *thread)
+static void copy_first(dcc_block *block, dcc_thread *thread)
 {
     const dcc_copy *copy = &thread->copies[thread->first_copy];
+    (void)block;
+#if DCC_RACES
+    uint8_t value[16] = {0};
+    memcpy(value, copy->from, copy->read);
+    dcc_note_write(block, thread->number, (uint64_t)(copy->to - block->shared), value, copy->bytes, false, copy->line);
+#endif
     memcpy(copy->to, copy->from, copy->read);
     memset(copy->to + copy->read, 0, copy->bytes - copy->read);
     thread->first_copy = (thread->first_copy + 1) % DCC_COPIES;
@@ -194,19 +203,30 @@ static void copy_first(dcc_thread *thread)
 }
 
 void dcc_copy_later(dcc_block *block, dcc_thread *thread, uint8_t *to, uint64_t from, uint32_t bytes,
-                    uint32_t read)
+                    uint32_t read, uint32_t line)
 {
-    (void)block;
-    if (thread->copy_count == DCC_COPIES) copy_first(thread);
+    if (thread->copy_count == DCC_COPIES) copy_first(block, thread);
+#if DCC_RACES
+    uint8_t value[16];
+    memset(value, 0xff, sizeof value);
+    dcc_note_write(block, thread->number, (uint64_t)(to - block->shared), value, bytes, false, line);
+#endif
     memset(to, 0xff, bytes);
     thread->copies[(thread->first_copy + thread->copy_count++) % DCC_COPIES] =
-        (dcc_copy){to, (const uint8_t *)(uintptr_t)from, bytes, read < bytes ? read : bytes, thread->copy_group};
+        (dcc_copy){to, (const uint8_t *)(uintptr_t)from, bytes, read < bytes ? read : bytes, thread->copy_group, line};
 }
 
-void dcc_wait_for_copies(dcc_thread *thread, uint32_t groups_left)
+void dcc_wait_for_copies(dcc_block *block, dcc_thread *thread, uint32_t groups_left)
 {
     while (thread->copy_count && thread->copies[thread->first_copy].group + groups_left < thread->copy_group)
-        copy_first(thread);
+        copy_first(block, thread);
+}
+
+void dcc_thread_position(const dcc_block *block, uint32_t thread, uint32_t at[3])
+{
+    at[0] = thread % block->ntid[0];
+    at[1] = thread / block->ntid[0] % block->ntid[1];
+    at[2] = thread / block->ntid[0] / block->ntid[1];
 }
 
 static void thread_main(void *argument, void *argument2)
@@ -235,15 +255,13 @@ void dcc_run_fibers(dcc_block *block, uint8_t *stacks, size_t stack_bytes)
     block->live = n;
     for (uint32_t w = 0; w * 32 < n; w++) {
         uint32_t lanes = n - w * 32;
-        block->warps[w] = (dcc_warp){lanes >= 32 ? UINT32_MAX : (1u << lanes) - 1, 0};
+        block->warps[w] = (dcc_warp){lanes >= 32 ? UINT32_MAX : (1u << lanes) - 1, 0, 0};
     }
     for (uint32_t i = 0; i < n; i++) {
         dcc_thread *t = &block->all[i];
         t->number = i;
         t->lane = i % 32;
-        t->tid[0] = i % block->ntid[0];
-        t->tid[1] = i / block->ntid[0] % block->ntid[1];
-        t->tid[2] = i / block->ntid[0] / block->ntid[1];
+        dcc_thread_position(block, i, t->tid);
         t->first_copy = t->copy_count = t->copy_group = 0;
         t->stack_pointer = dcc_fiber(stacks + (i + 1) * stack_bytes, thread_main, block, t);
         make_ready(block, t);

@@ -1,6 +1,7 @@
 #include "warps.h"
 
 #include "arithmetic.h"
+#include "races.h"
 
 /* ---- shuffles ---- */
 
@@ -110,6 +111,10 @@ static const char *load_matrices(dcc_block *block, dcc_thread *lanes, uint32_t c
             uint64_t offset = lanes[matrix * 8 + row].address;
             if (offset & 15) return "ldmatrix: a row that is not aligned to 16 bytes";
             if (offset + 16 > block->shared_bytes) return "ldmatrix: a row outside shared memory";
+#if DCC_RACES
+            const dcc_thread *reader = &lanes[matrix * 8 + row];
+            dcc_note_read(block, reader->number, offset, 16, reader->place);
+#endif
             memcpy(elements[row], block->shared + offset, 16);
         }
         for (uint32_t lane = 0; lane < 32; lane++) {

@@ -12,6 +12,7 @@ from deploycc.reporting.html.page import Section
 from deploycc.reporting.package_result import PackageResult
 from deploycc.reporting.package_summary import nodes_text, operators_text
 from deploycc.reporting.quantities import nbytes, plural, share
+from deploycc.tolerances import precision_text
 
 _SHOWN = 12
 
@@ -102,6 +103,7 @@ def interface(result: PackageResult) -> Section:
         ("SONAME", result.library.soname),
         ("needs", ", ".join(library["needed"]) or "no library"),
         ("C library", target["libc"]),
+        *([("precision", precision_text(manifest))] if precision_text(manifest) else []),
         ("glibc", _glibc(library, floor)),
         (
             "C interface",

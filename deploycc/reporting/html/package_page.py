@@ -5,6 +5,7 @@ from __future__ import annotations
 from deploycc.reporting.html.arena_map import arena_map
 from deploycc.reporting.html.chart import facts
 from deploycc.reporting.html.checked import benchmark, verification
+from deploycc.reporting.html.chips import chips
 from deploycc.reporting.html.graphs import graphs
 from deploycc.reporting.html.layer_bars import layers
 from deploycc.reporting.html.overview import overview
@@ -35,6 +36,7 @@ def package_sections(result: PackageResult) -> list[Section]:
         overview(result),
         layers(result),
         roofline(result),
+        chips(result),
         arena_map(result),
         verification(result),
         benchmark(result),
