@@ -19,6 +19,7 @@ from tests.schedules.device_kernels import (
     differences,
     kernels_of,
     scheduled_for,
+    stored_as,
     with_knobs,
 )
 from tests.schedules.test_rows import one
@@ -137,8 +138,8 @@ def test_any_knobs(name: str, cases: Sequence[Case]) -> None:
 
 def _possible(name: str, knobs: Any) -> bool:
     if name == "batched_matmul":
-        return 32 <= knobs["rows"] * knobs["columns"] // knobs["each"] ** 2 <= 512
-    return name != "windows" or knobs["lanes"] == 1 or knobs["vector"] == 1
+        return bool(32 <= knobs["rows"] * knobs["columns"] // knobs["each"] ** 2 <= 512)
+    return bool(name != "windows" or knobs["lanes"] == 1 or knobs["vector"] == 1)
 
 
 def test_launches_and_registers() -> None:
@@ -180,6 +181,33 @@ def test_four_elements_a_thread_where_operands_allow() -> None:
         (kernel,) = kernels([case])
         made = with_knobs(kernel, ALL["elementwise"], {"vector": 4})
         assert ("*(float4*)(" in cuda_source([("k", made.scheduled)], CHIP)) is wide, case
+
+
+HALF = [
+    one("Softmax", 5, 56, axis=-1),
+    test_rows.layer_norm(3, 5, 31),
+    one("Transpose", 2, 37, 45, perm=[0, 2, 1]),
+    one("MaxPool", 1, 8, 9, 11, kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1]),
+    one("GlobalAveragePool", 1, 7, 13, 17),
+    test_batched_matmul.product((2, 17, 24), (2, 24, 19)),
+    broadcast((2, 8, 5, 12), (8, 1, 1)),
+    one("ArgMax", 3, 77, axis=1),
+]
+
+
+def test_operands_stored_in_half() -> None:
+    made = [stored_as(kernel, "bfloat16") for kernel in kernels(HALF)]
+    compiled = compile_device_kernels([(kernel.name, kernel.scheduled) for kernel in made], CHIP, "t")
+    assert not [fact for fact in compiled.facts if fact.local_bytes]
+    chosen = [stored_as(kernel, "float16") for kernel in kernels(HALF[:1])]
+    assert differences(chosen, SEED % 1000) == {}
+
+
+@pytest.mark.slow
+def test_operands_of_every_kind_stored_in_half() -> None:
+    made = [stored_as(kernel, "float16") for kernel in kernels([*HALF, *ELEMENTWISE])]
+    assert not [kernel for kernel in made if kernel.choice.schedule == "plain"]
+    assert differences(made, SEED % 1000) == {}
 
 
 def test_results_do_not_depend_on_the_order_of_threads() -> None:
