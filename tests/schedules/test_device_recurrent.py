@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from deploycc.gpu_limits import MOST_STEPS
 from tests.lowering.test_recurrent import FORMS, PLAIN, Layer, check, every_activation
 from tests.planning.cuda.chips import SM_75, target_of
 
@@ -24,8 +25,8 @@ def test_a_launch_a_step_and_one_before() -> None:
     assert not [fact for fact in plan.kernel_facts if fact.local_bytes]
 
 
-def test_more_steps_than_launches_should_be_run_on_the_processor() -> None:
-    plan = check([Layer("RNN", 2100, 1, 1, 2, results="h")], CUDA)
+def test_more_steps_than_a_list_of_launches_bears_are_the_processors() -> None:
+    plan = check([Layer("RNN", MOST_STEPS + 1, 1, 1, 2, results="h")], CUDA)
     (layer,) = [call for call in plan.calls if call.schedule == "recurrent"]
     assert not layer.launches
 

@@ -6,11 +6,15 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 
+from deploycc.gpu_limits import LONGEST_SCAN
+from deploycc.planning import plan_chips
 from deploycc.planning.cuda.kernels import compile_device_kernels, cuda_source
 from deploycc.scheduling.library import load_schedules
 from deploycc.scheduling.written.writing import NotWritable
+from tests.planning.harness import run_plan
 from tests.schedules import test_batched_matmul, test_pool_and_resize, test_rows
 from tests.schedules.device_kernels import (
     CHIP,
@@ -24,7 +28,7 @@ from tests.schedules.device_kernels import (
 )
 from tests.schedules.test_rows import one
 from tests.schedules.test_transpose import SHAPES
-from tests.scheduling.graphs import SCHEDULES, SEED, Case, Graph, build
+from tests.scheduling.graphs import SCHEDULES, SEED, Case, Graph, build, reference, wrong
 
 ONE = CUDA.for_gpu(CHIP)
 ALL = {schedule.name: schedule for schedule in load_schedules([SCHEDULES], ONE)}
@@ -208,6 +212,31 @@ def test_operands_of_every_kind_stored_in_half() -> None:
     made = [stored_as(kernel, "float16") for kernel in kernels([*HALF, *ELEMENTWISE])]
     assert not [kernel for kernel in made if kernel.choice.schedule == "plain"]
     assert differences(made, SEED % 1000) == {}
+
+
+def running_sum(*shape: int, axis: int, **attributes: Any) -> Case:
+    """CumSum."""
+
+    def make(graph: Graph) -> str:
+        places = graph.constant(np.array(axis, np.int64))
+        return str(graph.add("CumSum", graph.input(*shape), places, **attributes))
+
+    return Case(f"cumsum{shape} {axis} {attributes}", make)
+
+
+def test_running_sums() -> None:
+    """Those of thousands of elements are the processor's."""
+    built = build(
+        [
+            running_sum(3, 77, axis=1),
+            running_sum(2, 5, 9, axis=-2, exclusive=1),
+            running_sum(2, LONGEST_SCAN + 1, axis=1),
+        ]
+    )
+    (made,) = plan_chips([scheduled_for(built.model)], CUDA)
+    assert sum(bool(call.launches) for call in made.calls) == 2
+    got = run_plan(made, built.feeds, CUDA)
+    assert not wrong(built, got, reference(built.model.proto, built.feeds))
 
 
 def test_results_do_not_depend_on_the_order_of_threads() -> None:
