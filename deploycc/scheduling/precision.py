@@ -14,7 +14,7 @@ import ml_dtypes
 import numpy as np
 
 from deploycc.relax_graph import constant, constant_value
-from deploycc.scheduling.kernel import child_blocks
+from deploycc.scheduling.kernel import WRITTEN, child_blocks
 from deploycc.scheduling.placing import runs_on_host
 from deploycc.scheduling.primitives import is_reduction
 from deploycc.tvm_api import ir, relax, s_tir, structural_map, tirx
@@ -101,7 +101,7 @@ class _Tensors:
         if _named(value, "relax.call_tir"):
             function = self.module[value.args[0].name_hint]
             given = [key for field in value.args[1].fields for key in self._of(field)]
-            if runs_on_host(function):
+            if runs_on_host(function) or WRITTEN in (function.attrs or ()):
                 self.pinned.update((*given, *outs))
             elif JOINED in (function.attrs or {}) or relax.analysis.has_reshape_pattern(function):
                 for key in (*given, *outs):
