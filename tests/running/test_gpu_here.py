@@ -19,6 +19,7 @@ from deploycc.report import report
 from deploycc.running import Package, chips_to_run, open_package, place_for
 from deploycc.running.chips import library_of, ptx_of
 from deploycc.timing.schedule import Effort
+from deploycc.types import DeployccError
 from deploycc.verify import verify
 
 pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="packages of this test are for x86-64")
@@ -77,6 +78,20 @@ def test_a_package_is_timed_as_a_whole(timed: Package, gpu_here: Callable[[Packa
     [found] = bench(timed.path, effort=Effort(launches=1, seconds=0.05))
     assert found.place == "this machine"
     assert found.ours.median_us > 0
+
+
+def test_a_device_behind_ssh(
+    timed: Package, fake_ssh: Path, gpu_here: Callable[[Package, int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner = f"{fake_ssh} device"
+    with pytest.raises(DeployccError, match=r"DC805") as caught:
+        verify(timed.path, runner=runner)  # no driver there
+    assert "the NVIDIA driver is not installed here" in caught.value.diagnostics[0].got
+    gpu_here(timed, 1)
+    monkeypatch.setattr("deploycc.running.devices.gpu_count", lambda: 0)  # here is none, and there is one
+    found = verify(timed.path, runner=runner)
+    assert found.ok
+    assert found.place == f"{runner}, Emulated GPU 0 (sm_90)"
 
 
 def test_a_page_has_no_times_where_nothing_was_timed(
