@@ -141,6 +141,8 @@ def test_parsing() -> None:
     assert module.target == "sm_80"
     (entry,) = module.entries
     assert (entry.name, entry.max_threads, [p.name for p in entry.parameters]) == ("k", 0, ["k_param_0"])
+    newer = text.replace(".param .u64 k_param_0", ".param .u64 .ptr .global .align 1 k_param_0")
+    assert parse(newer).entries[0].parameters == entry.parameters
     assert split_operands("{%f1, %f2}, [%rd1+4], %p1|%p2") == ("{%f1,%f2}", "[%rd1+4]", "%p1|%p2")
 
 
