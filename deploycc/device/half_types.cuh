@@ -7,7 +7,7 @@ using half4 = four_halves<__half>;
 using nv_bfloat164 = four_halves<__nv_bfloat16>;
 
 inline __device__ half4 make_half4(__half x, __half y, __half z, __half w) { return {x, y, z, w}; }
-inline __device__ nv_bfloat164 make_bfloat164(__nv_bfloat16 x, __nv_bfloat16 y, __nv_bfloat16 z,
+inline __device__ nv_bfloat164 make_nv_bfloat164(__nv_bfloat16 x, __nv_bfloat16 y, __nv_bfloat16 z,
                                                               __nv_bfloat16 w) {
   return {x, y, z, w};
 }

@@ -1,9 +1,9 @@
 """What a layout costs where no schedule of an operator's own answers: cycles of one core.
 
-The figures are of kernels that ``schedules/`` gave on an AVX-512 server core (``python -m
-benchmarks.layouts`` measures them anew).  They only have to rank two layouts of one operator and to weigh
-them against transposes; convolutions bring their own estimates.  Operators that are not named cost the
-same in both (elementwise ones are fused behind their producer in either).
+For a GPU ``gpu_costs`` answers.  The figures are of kernels that ``schedules/`` gave on an AVX-512 server core
+(``python -m benchmarks.layouts`` measures them anew).  They only have to rank two layouts of one operator and
+to weigh them against transposes; convolutions bring their own estimates.  Operators that are not named cost
+the same in both (elementwise ones are fused behind their producer in either).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import math
 from typing import Any
 
 from deploycc.contiguous import CUTS, joins_runs, regions_of
+from deploycc.layout import gpu_costs
 from deploycc.layout.rules import AXIS_IN_NHWC, TO_NHWC
 from deploycc.relax_graph import static_shape
 from deploycc.types import Target
@@ -56,6 +57,8 @@ REDUCTIONS = frozenset(
 
 def transpose_cycles(shape: Shape, target: Target) -> float:
     """Cycles of a transpose of an NCHW float32 tensor; none where only extents of 1 change places."""
+    if target.gpu is not None:
+        return gpu_costs.transpose_cycles(shape, target.gpu)
     _, channels, height, width = shape
     if channels == 1 or height * width == 1:
         return 0.0
@@ -64,13 +67,17 @@ def transpose_cycles(shape: Shape, target: Target) -> float:
     return TRANSPOSE_CALL + elements * (TRANSPOSE if cached else TRANSPOSE_FROM_MEMORY)
 
 
-def apart_cycles(shape: Shape) -> float:
+def apart_cycles(shape: Shape, target: Target) -> float:
     """Cycles of not being fused behind a producer of another layout."""
+    if target.gpu is not None:
+        return gpu_costs.apart_cycles(shape, target.gpu)
     return TRANSPOSE_CALL + APART * math.prod(shape)
 
 
 def operator_cycles(call: Any, target: Target) -> tuple[float, float]:
     """Cycles of a call (in NCHW) that has a layout rule: in NCHW, in NHWC."""
+    if target.gpu is not None:
+        return gpu_costs.operator_cycles(call, target.gpu)
     name = getattr(call.op, "name", "")
     if name in ("relax.nn.max_pool2d", "relax.nn.avg_pool2d"):
         return _pool(static_shape(call.args[0]), static_shape(call), call.attrs, target)

@@ -205,7 +205,7 @@ class Graph:
         for operand in trial.read:
             self._reads(operand, label)
             if is_elementwise(call) and operand in self.images and self.images[operand].made != self.fixed:
-                apart = apart_cycles(static_shape(operand))
+                apart = apart_cycles(static_shape(operand), self.target)
                 self.problem.pair(self.images[operand].made, label, (0.0, apart, apart, 0.0))
         self._made(var, label)
         self.rules[var] = (label, rewrite)

@@ -68,6 +68,7 @@ class _Tensors:
         self.parents: dict[Key, Key] = {}
         self.pinned: set[Key] = set()
         self.constants: dict[Key, Any] = {}
+        self.factors: set[Key] = set()
         self.findings: list[Diagnostic] = []
 
     def read(self) -> None:
@@ -89,7 +90,7 @@ class _Tensors:
         pinned = {self._root(key) for key in self.pinned}
         found: set[Key] = set()
         for root, members in classes.items():
-            alone = all(key in self.constants for key in members)
+            alone = all(key in self.constants and key not in self.factors for key in members)
             values = [self.constants[key] for key in members if key in self.constants]
             if root not in pinned and all(self._fits(value, alone) for value in values):
                 found.update(members)
@@ -120,6 +121,7 @@ class _Tensors:
         factors = _factors(function)
         for key, parameter in zip(keys, function.params, strict=True):
             if key in self.constants and any(parameter.same_as(factor) for factor in factors):
+                self.factors.add(key)
                 self._check(self.constants[key], variable)
 
     def _of(self, expression: Any) -> list[Key]:
@@ -156,7 +158,7 @@ class _Tensors:
         self.pinned.update(self._of(expression))
 
     def _fits(self, value: Any, alone: bool) -> bool:
-        """Whether a constant is stored in half; vectors (biases, scales) are too small to be worth it."""
+        """Whether a constant is stored in half; of vectors (biases, scales) only factors of products are."""
         if alone and sum(extent > 1 for extent in value.shape) < 2:
             return False
         return _largest(value) <= _LARGEST[self.half]

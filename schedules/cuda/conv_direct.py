@@ -9,16 +9,9 @@ Inputs and weights come from the first cache, which neighbouring threads share.
 
 from __future__ import annotations
 
+from deploycc.gpu_cycles import START_CYCLES, bytes_cycles, launch_cycles
 from deploycc.operators import Conv2d, Match, Skip
-from deploycc.scheduling.written.device_costs import (
-    LEVEL_2_BYTES,
-    MEMORY_CYCLES,
-    START_CYCLES,
-    bytes_cycles,
-    item_bytes,
-    lanes,
-    launch_cycles,
-)
+from deploycc.scheduling.written.device_costs import LEVEL_2_BYTES, MEMORY_CYCLES, item_bytes, lanes
 from deploycc.scheduling.written.device_direct import DirectCut, write_direct
 from deploycc.scheduling.written.device_product import Product
 

@@ -11,15 +11,9 @@ neighbouring pixels share comes from registers.
 
 from __future__ import annotations
 
+from deploycc.gpu_cycles import START_CYCLES, bytes_cycles, launch_cycles
 from deploycc.operators import Conv2d, Match, Skip
-from deploycc.scheduling.written.device_costs import (
-    MEMORY_CYCLES,
-    START_CYCLES,
-    bytes_cycles,
-    item_bytes,
-    lanes,
-    launch_cycles,
-)
+from deploycc.scheduling.written.device_costs import MEMORY_CYCLES, item_bytes, lanes
 from deploycc.scheduling.written.device_depthwise import DepthwiseCut, write_depthwise
 from deploycc.scheduling.written.device_product import Product
 
@@ -55,11 +49,12 @@ def cost(match, knobs):
     instructions = cut.across * (reads * 6.0 + held * 2.0 + multiplies) + cut.pixels * cut.vector * 4.0 + 40
     warps = cut.threads / 32
     resident = min(16, gpu.threads_per_processor // cut.threads, 65536 // (registers * cut.threads))
-    waves, together = 0.0, -(-cut.blocks // gpu.processors)
+    together = -(-cut.blocks // gpu.processors)
     cycles_of_read = 1.5 * cut.vector  # a warp's 128 bytes in a cycle or two, for each element of a vector
     each = warps * max(instructions * 128 / lanes(gpu) / 3.0, cut.across * (reads + held) * cycles_of_read)
     waves = -(-together // resident)
-    waiting = MEMORY_CYCLES * (1.0 + 0.3 * cut.across if cut.unrolled else 0.1 * cut.across * cut.along)
+    exposed = 0.3 * cut.across if cut.unrolled else 0.1 * cut.across * cut.along
+    waiting = MEMORY_CYCLES * (1.0 + exposed) + instructions
     compute = max(together * each, waves * waiting)
     item = item_bytes(conv.dtype)
     read = conv.batch * conv.height * conv.width * conv.in_channels

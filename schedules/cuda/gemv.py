@@ -12,14 +12,9 @@ after column, and a warp reads 512 bytes in a row.
 
 from __future__ import annotations
 
+from deploycc.gpu_cycles import START_CYCLES, bytes_cycles, launch_cycles
 from deploycc.operators import Conv2d, Match, MatMul, Skip
-from deploycc.scheduling.written.device_costs import (
-    MEMORY_CYCLES,
-    START_CYCLES,
-    bytes_cycles,
-    item_bytes,
-    launch_cycles,
-)
+from deploycc.scheduling.written.device_costs import MEMORY_CYCLES, item_bytes
 from deploycc.scheduling.written.device_product import Product
 from deploycc.scheduling.written.device_vectors import LANES, VectorCut, write_vectors
 

@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import functools
 
+from deploycc.gpu_cycles import START_CYCLES, bytes_cycles, launch_cycles
 from deploycc.operators import Knobs
 from deploycc.scheduling.written.device_product import Cut, Product
 from deploycc.types import Gpu
 
-LAUNCH_SECONDS = 2.5e-6
-"""From the end of a small kernel to the start of the next in a stream, launched one by one."""
-START_CYCLES = 1000.0
-"""Of a block before its first step and after its last: addresses, first loads, results on their way."""
 MEMORY_CYCLES = 600.0
 """From a load that misses the first cache to its value, and the barrier behind it (level-2 cache of sm_75 to
 sm_90: 200 to 270 cycles, device memory 450 to 600)."""
@@ -28,8 +25,6 @@ EFFICIENCY = 0.75
 """Share of a processor's issue slots that a good kernel uses."""
 BLOCKS_PER_PROCESSOR = 16
 """The least of all chips (CUDA C++ Programming Guide, compute capabilities 7.5 to 9.0: 16 to 32)."""
-MEMORY_EFFICIENCY = 0.8
-"""Share of the data sheet's bytes a second that a kernel reaches."""
 STATIC_SHARED = 48 << 10
 """Bytes of shared memory of a block that a kernel has without asking for more."""
 SPILL_FREE_REGISTERS = 232
@@ -40,19 +35,9 @@ SCRATCH_BYTES = 256 << 20
 """The most that the sums of slices may take."""
 
 
-def launch_cycles(gpu: Gpu) -> float:
-    """Cycles of one launch."""
-    return LAUNCH_SECONDS * gpu.clock_hz
-
-
 def lanes(gpu: Gpu) -> float:
     """Multiply-adds of fp32 that a processor does in a cycle: 64 on sm_75 and sm_80, 128 on others."""
     return max(32.0, gpu.flops["fp32"] / (2 * gpu.clock_hz * gpu.processors))
-
-
-def bytes_cycles(amount: float, gpu: Gpu) -> float:
-    """Cycles in which the device's memory moves that many bytes."""
-    return amount / (gpu.bytes_per_second * MEMORY_EFFICIENCY) * gpu.clock_hz
 
 
 def item_bytes(dtype: str) -> int:
@@ -152,7 +137,7 @@ def _round_cycles(cut: Cut, blocks: int, gpu: Gpu) -> float:
     serve = blocks * warps * (2.0 * loads + 4.0 * (cut.image_loads + cut.weight_loads))
     tile = cut.split * cut.depth * (cut.block_rows + cut.block_columns)
     feed = blocks * tile * item_bytes(product.operator.dtype) / LEVEL_2_BYTES
-    waiting = MEMORY_CYCLES + SHARED_CYCLES * cut.depth / 8
+    waiting = MEMORY_CYCLES + SHARED_CYCLES * cut.depth / 8 + moves
     once = START_CYCLES + blocks * warps * results * 0.6
     if cut.split > 1:
         once += 100.0 + 2.0 * results * cut.split
