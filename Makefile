@@ -16,7 +16,7 @@ export ZIG_GLOBAL_CACHE_DIR ?= $(CACHE)/zig
 .DEFAULT_GOAL := help
 .PHONY: help demo conformance test test-all test-torch lint type fmt golden docs bench bench-convs bench-drawn
 .PHONY: bench-agreement bench-profiles bench-dense bench-arm bench-untuned bench-budgets faults performance table
-.PHONY: records test-docs fuzz-runtime million-runs fuzz random-graphs kills clean
+.PHONY: bench-gpu test-gpu records test-docs fuzz-runtime million-runs fuzz random-graphs kills clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -60,6 +60,10 @@ test-docs: $(STAMP) ## the commands of all pages, also of those that take long
 
 test-torch: $(TORCH) ## the tests that need PyTorch
 	.cache/torch-venv/bin/python -m pytest -q tests/exporting tests/networks/test_exported_modules.py tests/networks/test_split_modules.py
+
+# The tests themselves need no torch.  They are skipped, and say so, where there is no GPU.
+test-gpu: $(STAMP) ## the tests that need a GPU and its driver
+	$(RUN) pytest -q -m gpu tests/gpu
 
 conformance: $(STAMP) ## lint beside the truth over ONNX's node tests; writes docs/conformance.md (half an hour)
 	$(RUN) tests.conformance.run --write
@@ -123,6 +127,9 @@ bench-untuned: $(STAMP) ## the networks tuned, with all records but their own, a
 
 bench-budgets: $(STAMP) ## PP-OCR detection tuned for 60 s and for 20 minutes, both from an empty database
 	$(RUN) benchmarks.budgets $(BENCH)
+
+bench-gpu: $(TORCH) ## networks and convolutions on a GPU beside PyTorch (BENCH="--target cuda:h200 --precision fp16")
+	.cache/torch-venv/bin/python -m benchmarks.gpu $(BENCH)
 
 bench-dense: $(PEERS) ## the ten dense convolutions as a share of the core's peak
 	$(MEASURE) benchmarks.dense $(BENCH)

@@ -191,3 +191,9 @@ def _ceilings(
     if is_for_gpus(package.manifest):
         return device_ceilings(package.manifest, place)
     return measured_ceilings(package.manifest, place, threads)
+
+
+def schema() -> dict[str, Any]:
+    """The JSON schema of ``profile_to_json``'s table."""
+    path = Path(__file__).parent / "reporting" / "schemas" / "profile-1.schema.json"
+    return dict(json.loads(path.read_text(encoding="utf-8")))

@@ -19,6 +19,7 @@ from deploycc.linting import lint
 from deploycc.planning.cuda import nvrtc
 from deploycc.policy.applying import Policy, apply_policy
 from deploycc.policy.file import Ignore
+from deploycc.profiling.ceilings import target_ceilings
 from deploycc.reporting.summary import headline
 from deploycc.request import (
     lint_target_from_json,
@@ -149,3 +150,19 @@ def test_memory_is_that_of_the_chip() -> None:
     found = [d for d in lint(model(SORTED, 18), small).diagnostics if d.code in ("DC531", "DC532")]
     assert found
     assert all("Jetson Orin Nano Series data sheet" in d.source for d in found)
+
+
+def test_the_command_says_what_a_package_runs_on(tmp_path: Path) -> None:
+    write_small_net(tmp_path / "model.onnx")
+    command = [sys.executable, "-m", "deploycc", "build", "model.onnx", "--target", "cuda:sm_75,h200"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=240)
+    assert done.returncode == 0, done.stderr
+    assert "model-cuda-sm_75-h200: model for cuda-sm_75-h200, built in" in done.stdout
+    assert "  kernels for t4 (sm_75), h200 (sm_90); newer GPUs compile its PTX" in done.stdout.splitlines()
+
+
+def test_ceilings_are_those_of_the_chip_at_the_packages_precision() -> None:
+    half = target_ceilings({"target": {"name": "cuda-sm_75-h200", "precision": "fp16"}})
+    assert (half.gflops, half.gbs) == pytest.approx((65e3, 320.0))
+    assert half.source.endswith("cuda-sm_75-h200, its weakest chip at fp16")
+    assert target_ceilings({"target": {"name": "h200", "precision": "fp32"}}).gflops == pytest.approx(66.9e3)

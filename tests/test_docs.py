@@ -26,7 +26,7 @@ LONG = {"README.md", "ci-lint.md"}
 
 SLOW = {
     *("bench.md", "bisect.md", "diff.md", "new-target.md", "profile.md", "report.md", "several-networks.md"),
-    *("split.md", "variants.md", "verify.md"),
+    *("cuda.md", "split.md", "variants.md", "verify.md"),
 }
 """Pages whose commands take longest; ``make test-docs`` runs them."""
 

@@ -37,9 +37,10 @@ def scaled_error(expected: Array, got: Array) -> float:
     return error / magnitude if magnitude and math.isfinite(error) else math.inf
 
 
-def compared(name: str, expected: Array, got: Array) -> TensorDifference:
-    """All measures, with the dtype's own tolerance."""
-    return difference(name, expected, got, tolerance_of(expected))
+def compared(name: str, expected: Array, got: Array, coarsest: float = 0.0) -> TensorDifference:
+    """All measures, with the dtype's own tolerance, of floats ``coarsest`` where that is more."""
+    own = tolerance_of(expected)
+    return difference(name, expected, got, max(own, coarsest) if own else own)
 
 
 def finite(value: float) -> float:

@@ -89,8 +89,9 @@ class Search:
     def output_differences(self) -> tuple[TensorDifference, ...]:
         """The package's outputs beside the model's."""
         names = [str(tensor["name"]) for tensor in self.watched.package.manifest["outputs"]]
+        slack = self.watched.precision_tolerance
         return tuple(
-            compared(name, want, got)
+            compared(name, want, got, slack)
             for name, want, got in zip(names, self.expected, self.outputs, strict=True)
         )
 

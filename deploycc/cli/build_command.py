@@ -268,6 +268,9 @@ def summary(package: Package, seconds: float) -> list[str]:
             ]
             which = f"variant {number} " if len(variants) > 1 else ""
             lines.append(f"  {which}{role} {', '.join(tensors)}")
+    if gpus := manifest["target"].get("gpus"):
+        chips = ", ".join(f"{gpu['name']} ({gpu['arch']})" for gpu in gpus)
+        lines.append(f"  kernels for {chips}; newer GPUs compile its PTX")
     if library["needed"]:
         glibc = f" (glibc {library['highest_glibc']} or newer)" if library["highest_glibc"] else ""
         lines.append(f"  needs {', '.join(library['needed'])}{glibc}")

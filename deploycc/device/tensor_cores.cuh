@@ -141,13 +141,15 @@ __device__ __forceinline__ uint32_t rounded_to_tf32(uint32_t bits) {
 // ---- the left factor ----
 
 // Surroundings of the pixels of a convolution's result, of one group: factor (ky, kx, c) of row (n, y, x).
-template <int PIXELS, int HEIGHT, int WIDTH, int CHANNELS, int GROUP_CHANNELS, int KERNEL_Y, int KERNEL_X,
+// The image has its channels last, or, PLANAR, first.
+template <bool PLANAR, int PIXELS, int HEIGHT, int WIDTH, int CHANNELS, int GROUP_CHANNELS, int KERNEL_Y, int KERNEL_X,
           int STRIDE_Y, int STRIDE_X, int DILATION_Y, int DILATION_X, int TOP, int LEFT, int OUT_HEIGHT,
           int OUT_WIDTH>
 struct Surroundings {
     static constexpr int inner = KERNEL_Y * KERNEL_X * GROUP_CHANNELS;
-    static constexpr int run = GROUP_CHANNELS;  // factors one behind the other in memory
+    static constexpr int run = PLANAR ? 1 : GROUP_CHANNELS;  // factors one behind the other in memory
     static constexpr int aligned_to = CHANNELS;
+    static constexpr int of_pixel = PLANAR ? 1 : CHANNELS, of_channel = PLANAR ? HEIGHT * WIDTH : 1;
     static constexpr bool padded = TOP > 0 || LEFT > 0 ||
                                    (OUT_HEIGHT - 1) * STRIDE_Y - TOP + (KERNEL_Y - 1) * DILATION_Y >= HEIGHT ||
                                    (OUT_WIDTH - 1) * STRIDE_X - LEFT + (KERNEL_X - 1) * DILATION_X >= WIDTH;
@@ -165,14 +167,15 @@ struct Surroundings {
     static __device__ __forceinline__ Row row(int pixel, int group) {
         const int n = pixel / (OUT_HEIGHT * OUT_WIDTH), rest = pixel % (OUT_HEIGHT * OUT_WIDTH);
         const int y = rest / OUT_WIDTH * STRIDE_Y - TOP, x = rest % OUT_WIDTH * STRIDE_X - LEFT;
-        const int place = ((n * HEIGHT + y) * WIDTH + x) * CHANNELS + group * GROUP_CHANNELS;
+        const int place = n * HEIGHT * WIDTH * CHANNELS + (y * WIDTH + x) * of_pixel +
+                          group * GROUP_CHANNELS * of_channel;
         if (pixel >= PIXELS) return {0, -(1 << 24), 0};
         return {place, y, x};
     }
     static __device__ __forceinline__ Factor factor(int k) {
         const int tap = k / GROUP_CHANNELS, c = k % GROUP_CHANNELS;
         const int y = tap / KERNEL_X * DILATION_Y, x = tap % KERNEL_X * DILATION_X;
-        return {(y * WIDTH + x) * CHANNELS + c, y, x, k < inner};
+        return {(y * WIDTH + x) * of_pixel + c * of_channel, y, x, k < inner};
     }
     // Whether the factor is one of memory; it is 0 otherwise.
     static __device__ __forceinline__ bool inside(const Row &row, const Factor &factor) {

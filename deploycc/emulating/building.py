@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import platform
 import shutil
 import tempfile
@@ -18,6 +19,9 @@ _RUNTIME = Path(__file__).resolve().parent / "runtime"
 _TRIPLES = {"x86_64": "x86_64-linux-gnu.2.28", "aarch64": "aarch64-linux-gnu.2.28"}
 _HUGE = 400_000
 """Characters of a kernel's C above which it is compiled with little optimisation."""
+
+RACES = "DEPLOYCC_EMULATED_RACES"
+"""Environment variable: 1 for modules that find races in shared memory."""
 
 _FLAGS = (
     *("-std=gnu11", "-g0", "-fPIC", "-fvisibility=hidden", "-w"),
@@ -38,11 +42,13 @@ def build_module(ptx: str, *, checks: bool = True, races: bool = False, machine:
 
     With ``races`` a kernel fails where two threads of a block use one byte of shared memory, one of them
     writes another value than was there, and no barrier is between them.  It is several times as slow.
+    ``DEPLOYCC_EMULATED_RACES=1`` in the environment asks for it too, for whole packages.
 
     It is kept in ``deploycc.resources.cache_directory()``.  Raises ``DeployccError``: DC880 for PTX that is
     not understood, DC883 on a machine that it does not run on, DC710 to DC712 of the compiler.
     """
     machine = machine or platform.machine()
+    races = races or os.environ.get(RACES, "0") != "0"
     if machine not in _TRIPLES or platform.system() != "Linux":
         raise DeployccError(
             Diagnostic(

@@ -198,6 +198,19 @@ def _dot(frame: Frame, i: Instruction) -> str:
     return frame.assign(i, i.operands[0], f"dcc_dot4({a}, {b}, {signs}, {c})", "s32")
 
 
+def _dot_of_two(frame: Frame, i: Instruction) -> str:
+    """dp2a: two halves of the first operand by two bytes of the second, added to the third."""
+    a_kind, b_kind = i.parts[-2:]
+    a, b, c = _operands(frame, i, "b32", "b32", "s32")
+    first = 0 if i.parts[1] == "lo" else 16
+    half = "int16_t" if _signed(a_kind) else "uint16_t"
+    byte = "int8_t" if _signed(b_kind) else "uint8_t"
+    terms = [
+        f"(int32_t)({half})({a} >> {16 * n}) * (int32_t)({byte})({b} >> {first + 8 * n})" for n in (0, 1)
+    ]
+    return frame.assign(i, i.operands[0], f"({c} + {terms[0]} + {terms[1]})", "s32")
+
+
 def _select(frame: Frame, i: Instruction) -> str:
     kind = last_type(i)
     a, b, p = _operands(frame, i, kind, kind, "pred")
@@ -323,6 +336,7 @@ HANDLERS |= {
     "lop3": _lop3,
     "sad": _sad,
     "dp4a": _dot,
+    "dp2a": _dot_of_two,
     "selp": _select,
     "slct": _select_by_sign,
     "setp": _set_predicate,

@@ -120,8 +120,10 @@ _LINE_DIRECTIVE = re.compile(r"\.(?:version|target|address_size|file|loc)\b[^\n]
 _FUNCTION = re.compile(r"((?:\.(?:visible|extern|weak)\s+)*)\.(entry|func)\b([^{;]*)([{;])")
 _VARIABLE = re.compile(
     r"(?:\.(?:visible|extern|weak|common)\s+)*\.(?P<space>param|shared|local|const|global)\b"
-    r"(?P<attributes>(?:\s*\.(?:align\s+\d+|ptr|global|shared|const|local|attribute\s*\([^)]*\)))*)"
-    r"\s*\.(?P<type>[a-z]+\d+(?:x2)?)\s+(?P<name>[A-Za-z_$%][\w$]*)\s*"
+    r"(?P<attributes>(?:\s*\.(?:align\s+\d+|attribute\s*\([^)]*\)))*)"
+    r"\s*\.(?P<type>[a-z]+\d+(?:x2)?)"
+    r"(?P<pointee>\s*\.ptr(?:\s*\.(?:global|shared|const|local))?(?:\s*\.align\s+\d+)?)?"
+    r"\s+(?P<name>[A-Za-z_$%][\w$]*)\s*"
     r"(?P<extents>(?:\[\s*\d*\s*\]\s*)*)\s*(?:=\s*(?P<values>.*))?$",
     re.S,
 )
@@ -283,8 +285,7 @@ def _parse_variable(text: str, line: int) -> Variable:
     for extent in re.findall(r"\[\s*(\d*)\s*\]", match.group("extents")):
         count *= int(extent) if extent else 0
     given = re.search(r"\.align\s+(\d+)", match.group("attributes"))
-    # The alignment of a parameter's pointee (`.ptr .align 16`) is not the parameter's own.
-    align = int(given.group(1)) if given and ".ptr" not in match.group("attributes") else WIDTHS[kind]
+    align = int(given.group(1)) if given else WIDTHS[kind]
     values = tuple(re.sub(r"[{}\s]", "", match.group("values") or "").split(","))
     values = () if values == ("",) else values
     return Variable(match.group("space"), match.group("name"), kind, count, align, values)

@@ -14,6 +14,7 @@ from onnx import NodeProto
 
 from deploycc.banded import band_of
 from deploycc.custom_operators import CFunction, installed
+from deploycc.gpu_limits import LONGEST_SCAN, MOST_STEPS
 from deploycc.linting.costs import extents
 from deploycc.linting.evaluation import NodeFacts
 from deploycc.onnx_graph import GraphView
@@ -29,7 +30,7 @@ _SAMPLES = "it reads at places that the network computes"
 _WRITES = "it writes at places that the network computes, the later ones over the earlier"
 
 _ALWAYS = {
-    **dict.fromkeys(("LSTM", "GRU", "RNN", "CumSum", "CumProd"), _STEPS),
+    "CumProd": _STEPS,
     **dict.fromkeys(("TopK", "Unique"), _SORTS),
     **dict.fromkeys(("NonZero", "Compress"), _COUNTS),
     **dict.fromkeys(("GridSample", "RoiAlign", "MaxRoiPool", "DeformConv"), _SAMPLES),
@@ -76,6 +77,20 @@ def _product(node: NodeProto, view: GraphView) -> str:
     return ""
 
 
+def _layer(node: NodeProto, view: GraphView) -> str:
+    facts, shape = NodeFacts(node, view), extents(node.input[0], view)
+    if shape is None:
+        return ""
+    return _STEPS if shape[1 if facts.attr("layout") else 0] > MOST_STEPS else ""
+
+
+def _running_sum(node: NodeProto, view: GraphView) -> str:
+    shape, axis = extents(node.input[0], view), view.constant(node.input[1])
+    if shape is None or axis is None:
+        return ""
+    return _STEPS if shape[int(axis.item())] > LONGEST_SCAN else ""
+
+
 def _transform(node: NodeProto, view: GraphView) -> str:
     facts = NodeFacts(node, view)
     shape = extents(node.input[0], view)
@@ -118,6 +133,8 @@ _SOMETIMES: Mapping[str, Callable[[NodeProto, GraphView], str]] = {
     "MaxPool": _max_pool,
     "Resize": _resize,
     "MatMul": _product,
+    **dict.fromkeys(("LSTM", "GRU", "RNN"), _layer),
+    "CumSum": _running_sum,
     "DFT": _transform,
     "STFT": _frames,
 }

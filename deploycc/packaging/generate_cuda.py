@@ -26,7 +26,8 @@ _LAST_STATUSES = """\
 
 _OPTION_MEMBERS = """\
     int32_t device;       /* which GPU, as the driver numbers them */
-    int32_t graph;        /* 1: a run is one launch of a CUDA graph; 0: its steps are launched one by one */
+    int32_t graph;        /* 1: a run is one launch of a CUDA graph; 2: the same, and steps that do not depend
+                             on one another may run side by side; 0: steps are launched one by one */
 """
 
 _HEADER = """\

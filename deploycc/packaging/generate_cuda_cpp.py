@@ -8,7 +8,8 @@ from deploycc.templates import fill
 _OPTION = """\
     /// Which GPU, as the driver numbers them.
     ::std::int32_t device = 0;
-    /// 1: a run is one launch of a CUDA graph; 0: its steps are launched one by one.
+    /// 1: a run is one launch of a CUDA graph; 2: the same, and steps that do not depend on one another may
+    /// run side by side; 0: steps are launched one by one.
     ::std::int32_t graph = 1;
 """
 

@@ -415,8 +415,9 @@ def _kind(call: Call, host: Mapping[str, str]) -> tuple[str, str]:
 
 def _image(image: Image, symbol: str) -> str:
     digits = "".join(letter for letter in image.arch if letter.isdigit())
-    name = string_literal(f"{image.kind} {image.arch}")
-    return f"{{{int(image.kind == 'cubin')}, {int(digits[:-1])}, {int(digits[-1])}, {name}, {symbol}}}"
+    name, is_cubin = string_literal(f"{image.kind} {image.arch}"), int(image.kind == "cubin")
+    is_exact = int(not image.arch[-1].isdigit())
+    return f"{{{is_cubin}, {is_exact}, {int(digits[:-1])}, {int(digits[-1])}, {name}, {symbol}}}"
 
 
 def _chip(chip: int, plan: Plan) -> str:

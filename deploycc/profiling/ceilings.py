@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from deploycc.gpu_targets import peak_of
+from deploycc.gpu_targets import peak_of, with_precision
 from deploycc.packaging.toolchain import call, zig_compiler
 from deploycc.result_types import Ceilings
 from deploycc.running import Place
@@ -45,14 +45,15 @@ def bandwidth(ceilings: Ceilings, nbytes: int) -> float:
 
 
 def target_ceilings(manifest: Mapping[str, Any]) -> Ceilings:
-    """Those that the package's target tells (``[peak]``), which are of all its cores.
+    """Those that the package's target tells (``[peak]``), which are of all its cores, or of its weakest GPU.
 
     Raises ``DeployccError``: DC842 where it tells none, and what ``load_target`` raises.
     """
     if manifest["target"].get("gpus"):
         return chip_ceilings(manifest)
     name = manifest["target"]["name"]
-    peak = peak_of(load_target(name))
+    target = with_precision(load_target(name), manifest["target"].get("precision", "fp32"))
+    peak = peak_of(target)
     if peak is None:
         raise DeployccError(
             Diagnostic(
@@ -62,8 +63,9 @@ def target_ceilings(manifest: Mapping[str, Any]) -> Ceilings:
                 help="leave --ceilings out: they are measured where the package runs",
             )
         )
+    whose = f"its weakest chip at {target.precision}" if target.gpus else "all its cores"
     return Ceilings(
-        peak.flops / 1e9, peak.bytes_per_second / 1e9, f"the description of target {name}, all its cores"
+        peak.flops / 1e9, peak.bytes_per_second / 1e9, f"the description of target {name}, {whose}"
     )
 
 

@@ -97,88 +97,7 @@ static void whole_file(const char *path, void *data, size_t bytes, int writing) 
     }
 }
 
-/* ---- orders ---- */
-
-#define MOST_CPUS 256
-
-typedef struct dump {
-    unsigned step, index;
-    char kind[16];
-    unsigned long long offset, bytes;
-} dump;
-
-static struct {
-    char library[4096];
-    int threads, warmup, runs, steps, serve, device, plain, probe;
-    unsigned variant;
-    double seconds;
-    size_t cpu_count, dump_count;
-    int32_t cpus[MOST_CPUS];
-    dump *dumps;
-} orders = {.threads = 1};
-
-static void read_dump(const char *values) {
-    dump *grown = realloc(orders.dumps, (orders.dump_count + 1) * sizeof *grown);
-    if (grown == NULL) {
-        fail("memory", "too many dumps");
-    }
-    orders.dumps = grown;
-    dump *next = &grown[orders.dump_count++];
-    if (sscanf(values, "%u %15s %u %llu %llu", &next->step, next->kind, &next->index, &next->offset, &next->bytes)
-        != 5) {
-        fail("orders.txt", values);
-    }
-}
-
-static void read_orders(void) {
-    char line[8192], word[32];
-    FILE *file = fopen("orders.txt", "r");
-    if (file == NULL) {
-        fail("orders.txt", "cannot be opened");
-    }
-    while (fgets(line, sizeof line, file) != NULL) {
-        int used = 0;
-        line[strcspn(line, "\n")] = '\0';
-        if (sscanf(line, "%31s %n", word, &used) != 1) {
-            continue;
-        }
-        const char *values = line + used;
-        if (strcmp(word, "library") == 0) {
-            snprintf(orders.library, sizeof orders.library, "%s", values);
-        } else if (strcmp(word, "threads") == 0) {
-            orders.threads = atoi(values);
-        } else if (strcmp(word, "warmup") == 0) {
-            orders.warmup = atoi(values);
-        } else if (strcmp(word, "runs") == 0) {
-            orders.runs = atoi(values);
-        } else if (strcmp(word, "seconds") == 0) {
-            orders.seconds = atof(values);
-        } else if (strcmp(word, "steps") == 0) {
-            orders.steps = 1;
-        } else if (strcmp(word, "serve") == 0) {
-            orders.serve = 1;
-        } else if (strcmp(word, "device") == 0) {
-            orders.device = 1;
-        } else if (strcmp(word, "plain") == 0) {
-            orders.plain = 1;
-        } else if (strcmp(word, "probe") == 0) {
-            orders.probe = 1;
-        } else if (strcmp(word, "variant") == 0) {
-            orders.variant = (unsigned)atoi(values);
-        } else if (strcmp(word, "dump") == 0) {
-            read_dump(values);
-        } else if (strcmp(word, "cpus") == 0) {
-            char *rest = (char *)(uintptr_t)values;
-            while (*rest != '\0' && orders.cpu_count < MOST_CPUS) {
-                orders.cpus[orders.cpu_count++] = (int32_t)strtol(rest, &rest, 10);
-                rest += strspn(rest, " ");
-            }
-        } else {
-            fail("orders.txt: unknown word", word);
-        }
-    }
-    fclose(file);
-}
+#include "driver_orders.h"
 
 /* ---- what watches the runs ---- */
 
@@ -278,43 +197,7 @@ static MODEL(handle) *handle;
 static const void *inputs[256];
 
 #ifdef GPUS
-static void *device_inputs[256], *device_outputs[256], *stream;
-
-static void expect(int status, const char *what) {
-    if (status != 0) {
-        fail(what, call_last_error(handle));
-    }
-}
-
-static void to_device(void) {
-    for (uint32_t i = 0; i < call_input_count(); i++) {
-        expect(call_device_malloc(handle, INPUT_INFO(i)->bytes, &device_inputs[i]), "device_malloc");
-        expect(call_copy_to_device(handle, device_inputs[i], inputs[i], INPUT_INFO(i)->bytes), "copy_to_device");
-    }
-    for (uint32_t i = 0; i < call_output_count(); i++) {
-        expect(call_device_malloc(handle, OUTPUT_INFO(i)->bytes, &device_outputs[i]), "device_malloc");
-        expect(call_copy_to_device(handle, device_outputs[i], outputs[i], OUTPUT_INFO(i)->bytes), "copy_to_device");
-    }
-    expect(call_stream_create(handle, &stream), "stream_create");
-}
-
-static void from_device(void) {
-    for (uint32_t i = 0; i < call_output_count(); i++) {
-        expect(call_copy_from_device(handle, outputs[i], device_outputs[i], OUTPUT_INFO(i)->bytes),
-               "copy_from_device");
-        expect(call_device_free(handle, device_outputs[i]), "device_free");
-    }
-    for (uint32_t i = 0; i < call_input_count(); i++) {
-        expect(call_device_free(handle, device_inputs[i]), "device_free");
-    }
-    expect(call_stream_destroy(handle, stream), "stream_destroy");
-}
-
-static void run_on_device(void) {
-    expect(call_run_async(handle, (const void *const *)device_inputs, device_outputs, stream), "run_async");
-    expect(call_stream_synchronize(handle, stream), "stream_synchronize");
-    expect(call_synchronize(handle), "synchronize");
-}
+#include "driver_gpu.h"
 #endif
 
 static double run_once(void) {
@@ -452,14 +335,7 @@ static void load(void) {
     printf("{\"load_us\": %.3f, \"create_us\": %.3f, \"idle_kib\": %ld, \"threads\": %d}\n", loaded - start,
            created - loaded, idle, (int)call_threads(handle));
 #ifdef GPUS
-    MODEL(gpu) gpu;
-    if (call_device_info(options.device, &gpu) != 0) {
-        fail("device_info", call_last_error(NULL));
-    }
-    for (char *letter = gpu.name; *letter != '\0'; letter++) {
-        *letter = *letter < ' ' || *letter == '"' || *letter == '\\' ? ' ' : *letter;
-    }
-    printf("{\"chip\": %u, \"gpu\": \"%s\", \"code\": \"%s\"}\n", (unsigned)call_chip(handle), gpu.name, gpu.kernels);
+    tell_gpu(options.device);
 #endif
 }
 

@@ -16,6 +16,7 @@ from deploycc.running.chips import is_for_gpus
 from deploycc.types import DeployccError, Diagnostic
 
 SOURCE = Path(__file__).with_name("driver.c")
+_SOURCES = (SOURCE, SOURCE.with_name("driver_gpu.h"), SOURCE.with_name("driver_orders.h"))
 
 _FLAGS = ("-std=c11", "-O2", "-g0", "-Wall", "-Wextra")
 
@@ -46,7 +47,7 @@ def driver_for(package: Path, manifest: Mapping[str, Any]) -> Path:
     besides += ["-DVARIANTS"] if "variant" in manifest else []
     besides += ["-DGPUS"] if is_for_gpus(manifest) else []
     digest = hashlib.sha256("\0".join((target["linker_triple"], name, *_FLAGS, *dynamic, *besides)).encode())
-    for path in (SOURCE, header, *([archive] if linked else [])):
+    for path in (*_SOURCES, header, *([archive] if linked else [])):
         digest.update(path.read_bytes())
     made = cache_directory() / "drivers" / f"{name}-{digest.hexdigest()[:32]}"
     if made.is_file():
@@ -54,7 +55,7 @@ def driver_for(package: Path, manifest: Mapping[str, Any]) -> Path:
     made.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=".driver-", dir=made.parent))
     try:
-        for path in (SOURCE, header, *([archive] if linked else [])):
+        for path in (*_SOURCES, header, *([archive] if linked else [])):
             shutil.copy(path, scratch / path.name)
         compiler = zig_compiler(target["linker_triple"], "", scratch)
         arguments = [

@@ -20,6 +20,7 @@ from deploycc.scheduling.library import Schedule, Selection, load_schedules, sel
 from deploycc.scheduling.precision import stored_in
 from deploycc.scheduling.recorded import MeasuredCycles, load_records, select_recorded
 from deploycc.scheduling.recurrent import write_recurrent_layers
+from deploycc.scheduling.running_sums import with_parallel_sums
 from deploycc.tracing import origins
 from deploycc.tvm_api import llvm_target, relax, tirx
 from deploycc.types import Origin, Program, Target
@@ -78,8 +79,9 @@ def schedule_with(
         for number, selection in selections.items()
     }
     by_operator = {program.tasks[number].func: selection for number, selection in selections.items()}
+    module = with_parallel_sums(program.module) if target.gpus else program.module
     with llvm_target(target):  # a sort or scan is lowered for a target, not in general
-        module = relax.backend.DispatchSortScan()(program.module)
+        module = relax.backend.DispatchSortScan()(module)
     module = write_recurrent_layers(module, target)
     module, fused, found = _fuse(legalize(join_runs(module), by_operator), program)
     module, fused = stored_in(module, target.precision, fused, found)

@@ -14,7 +14,7 @@ import ml_dtypes
 import numpy as np
 
 from deploycc.relax_graph import constant, constant_value
-from deploycc.scheduling.kernel import child_blocks
+from deploycc.scheduling.kernel import WRITTEN, child_blocks
 from deploycc.scheduling.placing import runs_on_host
 from deploycc.scheduling.primitives import is_reduction
 from deploycc.tvm_api import ir, relax, s_tir, structural_map, tirx
@@ -68,6 +68,7 @@ class _Tensors:
         self.parents: dict[Key, Key] = {}
         self.pinned: set[Key] = set()
         self.constants: dict[Key, Any] = {}
+        self.factors: set[Key] = set()
         self.findings: list[Diagnostic] = []
 
     def read(self) -> None:
@@ -89,7 +90,7 @@ class _Tensors:
         pinned = {self._root(key) for key in self.pinned}
         found: set[Key] = set()
         for root, members in classes.items():
-            alone = all(key in self.constants for key in members)
+            alone = all(key in self.constants and key not in self.factors for key in members)
             values = [self.constants[key] for key in members if key in self.constants]
             if root not in pinned and all(self._fits(value, alone) for value in values):
                 found.update(members)
@@ -100,7 +101,7 @@ class _Tensors:
         if _named(value, "relax.call_tir"):
             function = self.module[value.args[0].name_hint]
             given = [key for field in value.args[1].fields for key in self._of(field)]
-            if runs_on_host(function):
+            if runs_on_host(function) or WRITTEN in (function.attrs or ()):
                 self.pinned.update((*given, *outs))
             elif JOINED in (function.attrs or {}) or relax.analysis.has_reshape_pattern(function):
                 for key in (*given, *outs):
@@ -120,6 +121,7 @@ class _Tensors:
         factors = _factors(function)
         for key, parameter in zip(keys, function.params, strict=True):
             if key in self.constants and any(parameter.same_as(factor) for factor in factors):
+                self.factors.add(key)
                 self._check(self.constants[key], variable)
 
     def _of(self, expression: Any) -> list[Key]:
@@ -156,7 +158,7 @@ class _Tensors:
         self.pinned.update(self._of(expression))
 
     def _fits(self, value: Any, alone: bool) -> bool:
-        """Whether a constant is stored in half; vectors (biases, scales) are too small to be worth it."""
+        """Whether a constant is stored in half; of vectors (biases, scales) only factors of products are."""
         if alone and sum(extent > 1 for extent in value.shape) < 2:
             return False
         return _largest(value) <= _LARGEST[self.half]

@@ -10,10 +10,11 @@ import json
 from dataclasses import replace
 from typing import Any
 
+from deploycc.gpu_limits import MOST_STEPS
 from deploycc.recurrent_cells import RECURRENT, Cell
 from deploycc.relax_graph import constant, constant_value
 from deploycc.scheduling.kernel import DEVICE_CELL, WRITTEN
-from deploycc.scheduling.written.device_recurrent import MOST_STEPS, device_tiling
+from deploycc.scheduling.written.device_recurrent import device_tiling
 from deploycc.scheduling.written.recurrent_kernel import write_cell
 from deploycc.scheduling.written.recurrent_tiling import Tiling
 from deploycc.tvm_api import ir, relax, tirx

@@ -17,8 +17,8 @@ import math
 
 from deploycc.operators import Match, Skip
 from deploycc.scheduling.kernel import Kernel
+from deploycc.scheduling.written.device_batched_products import product_cycles, write_products
 from deploycc.scheduling.written.device_nests import NestedKernel
-from deploycc.scheduling.written.device_products import product_cycles, write_products
 from deploycc.scheduling.written.device_threads import LAUNCH_SECONDS
 
 KNOBS = {"rows": (16, 32, 64), "columns": (16, 32, 64), "each": (2, 4)}

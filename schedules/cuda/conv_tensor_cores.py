@@ -5,8 +5,9 @@
         acc[pixels, channels] += surroundings[pixels, stage] * weights[stage, channels]     # mma.sync
       y[pixels, channels] = epilogue(acc)
 
-Nothing is written out: a load finds its factor (kh, kw, c) of a pixel in the image, or a zero.  The weights
-are packed channel by channel, the sum one behind the other.
+Nothing is written out: a load finds its factor (kh, kw, c) of a pixel in the image, or a zero; of an image
+with its channels first it takes one at a time.  The weights are packed channel by channel, the sum one behind
+the other.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from deploycc.scheduling.written import tensor_tiles
 from deploycc.tvm_api import te, tirx
 
 KNOBS = tensor_tiles.KNOBS
-DTYPES = ("float32",)
 
 LEAST_CHANNELS = 16
 """Of a group: with fewer of them most of a fragment would be zeros."""
@@ -29,11 +29,9 @@ def match(task, target):
     """Say which tasks are taken."""
     if not isinstance(task, Conv2d):
         return Skip("not a convolution")
-    no = tensor_tiles.refusal(target)
+    no = tensor_tiles.refusal(target, task.dtype)
     if no is not None:
         return no
-    if (task.data_layout, task.out_layout) != ("NHWC", "NHWC"):
-        return Skip(f"reads {task.data_layout} and writes {task.out_layout}, not NHWC")
     each = task.in_channels // task.groups, task.out_channels // task.groups
     if task.groups > 1 and min(each) < LEAST_CHANNELS:
         return Skip(f"groups of {each[0]} to {each[1]} channels: fewer than {LEAST_CHANNELS}")
@@ -48,22 +46,33 @@ def product(conv):
     """The product of matrices that the convolution is, group by group."""
     inside, outside = conv.in_channels // conv.groups, conv.out_channels // conv.groups
     pixels = conv.batch * conv.out_height * conv.out_width
-    if conv.pointwise:
-        source, run = f"dcc::Rows<{pixels}, {inside}>", inside
+    planar = conv.data_layout == "NCHW"
+    if conv.pointwise and not planar:
+        source = f"dcc::Rows<{pixels}, {inside}>"
     else:
         numbers = (
-            *(pixels, conv.height, conv.width, conv.in_channels, inside, *conv.kernel, *conv.strides),
+            *(
+                str(planar).lower(),
+                pixels,
+                conv.height,
+                conv.width,
+                conv.in_channels,
+                inside,
+                *conv.kernel,
+                *conv.strides,
+            ),
             *(*conv.dilation, *conv.pads[:2], conv.out_height, conv.out_width),
         )
-        source, run = f"dcc::Surroundings<{', '.join(map(str, numbers))}>", inside
+        source = f"dcc::Surroundings<{', '.join(map(str, numbers))}>"
     return tensor_tiles.Product(
         rows=pixels,
         columns=outside,
         inner=conv.kernel[0] * conv.kernel[1] * inside,
         groups=conv.groups,
         source=source,
-        run=run,
+        run=1 if planar else inside,
         aligned_to=conv.in_channels,
+        planar=conv.out_layout == "NCHW",
         left_elements=conv.batch * conv.height * conv.width * conv.in_channels,
     )
 
@@ -92,15 +101,26 @@ def compute(match, knobs):
             row, column = y * sh + kh * dh - top, x * sw + kw * dw - left
             there = tirx.all(row >= 0, row < conv.height, column >= 0, column < conv.width)
             channel = c if conv.groups == 1 else o // outside * inside + c
-            value = tirx.if_then_else(there, data[n, row, column, channel], tirx.const(0.0, data.dtype))
-            return value * weight[o, (kh * kernel_w + kw) * inside + c]
+            at = (channel, row, column) if conv.data_layout == "NCHW" else (row, column, channel)
+            value = tirx.if_then_else(there, data[(n, *at)], tirx.const(0.0, data.dtype))
+            return value.astype("float32") * weight[o, (kh * kernel_w + kw) * inside + c].astype("float32")
 
-        return te.compute(
-            (conv.batch, conv.out_height, conv.out_width, conv.out_channels),
-            lambda n, y, x, o: te.sum(term(n, y, x, o), axis=[kh, kw, c]),
-            name="conv",
-            attrs={TASK_ANNOTATION: match.task},
-        )
+        image, attrs = (conv.out_height, conv.out_width), {TASK_ANNOTATION: match.task}
+        if conv.out_layout == "NCHW":
+            result = te.compute(
+                (conv.batch, conv.out_channels, *image),
+                lambda n, o, y, x: te.sum(term(n, y, x, o), axis=[kh, kw, c]),
+                name="conv",
+                attrs=attrs,
+            )
+        else:
+            result = te.compute(
+                (conv.batch, *image, conv.out_channels),
+                lambda n, y, x, o: te.sum(term(n, y, x, o), axis=[kh, kw, c]),
+                name="conv",
+                attrs=attrs,
+            )
+        return tensor_tiles.rounded(result, conv.dtype)
 
     return Algorithm(pads=(0, 0, 0, 0), pack=pack, define=define)
 
@@ -112,6 +132,7 @@ def apply(sch, match, knobs):
 
     def place(row, column):
         n, pixel = (0, row) if conv.batch == 1 else (row // image, row % image)
-        return n, pixel // conv.out_width, pixel % conv.out_width, column
+        y, x = pixel // conv.out_width, pixel % conv.out_width
+        return (n, column, y, x) if conv.out_layout == "NCHW" else (n, y, x, column)
 
     return tensor_tiles.write(sch, product(conv), match.target, knobs, place)

@@ -19,14 +19,13 @@ from deploycc.scheduling.written import tensor_tiles
 from deploycc.tvm_api import te
 
 KNOBS = tensor_tiles.KNOBS
-DTYPES = ("float32",)
 
 
 def match(task, target):
     """Say which tasks are taken."""
     if not isinstance(task, MatMul):
         return Skip("not a matrix product")
-    no = tensor_tiles.refusal(target)
+    no = tensor_tiles.refusal(target, task.dtype)
     if no is not None:
         return no
     if max(math.prod(task.leading) * max(task.inner, task.columns), task.inner * task.columns) >> 31:
@@ -64,12 +63,17 @@ def compute(match, knobs):
 
     def define(data, weight):
         k = te.reduce_axis((0, matmul.inner), "k")
-        return te.compute(
+
+        def term(*i):
+            return data[(*i[:-1], k)].astype("float32") * weight[i[-1], k].astype("float32")
+
+        result = te.compute(
             (*matmul.leading, matmul.columns),
-            lambda *i: te.sum(data[(*i[:-1], k)] * weight[i[-1], k], axis=[k]),
+            lambda *i: te.sum(term(*i), axis=[k]),
             name="gemm",
             attrs={TASK_ANNOTATION: match.task},
         )
+        return tensor_tiles.rounded(result, matmul.dtype)
 
     return Algorithm(pads=(0, 0, 0, 0), pack=pack, define=define)
 

@@ -366,6 +366,13 @@ def test_kernels_without_races(races: EmulatedModule, seed: int) -> None:
     np.testing.assert_allclose(y, want, rtol=1e-4)
 
 
+def test_the_environment_asks_for_races(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DEPLOYCC_EMULATED_RACES", "1")
+    assert build_module(ptx_of(RACES)) == build_module(ptx_of(RACES), races=True)
+    monkeypatch.delenv("DEPLOYCC_EMULATED_RACES")
+    assert build_module(ptx_of(RACES)) != build_module(ptx_of(RACES), races=True)
+
+
 def test_copies_into_what_others_still_read(races: EmulatedModule) -> None:
     x, y = some_rows(50), np.zeros(64, np.float32)
     races.launch("copied_too_early", (1,), (64,), 0, [y, x, np.int32(3)])

@@ -104,6 +104,8 @@ def test_instructions_that_compilers_rarely_write() -> None:
         ("ex2.approx.f32 %f1, 0f40400000; mov.b32 %r1, %f1;", 0x41000000),
         ("lg2.approx.f32 %f1, 0f41000000; mov.b32 %r1, %f1;", 0x40400000),
         ("dp4a.s32.s32 %r1, 0x01FF0203, 0x01010101, 10;", 15),
+        ("dp2a.lo.s32.u32 %r1, 0xFFFF0003, 0x0102FF05, 10;", (10 + 3 * 5 - 255) % 2**32),
+        ("dp2a.hi.u32.s32 %r1, 0xFFFF0003, 0x01FF0405, 10;", 10 - 3 + 65535),
         ("mul.lo.u16 %h1, 300, 300; cvt.u32.u16 %r1, %h1;", 90000 % 65536),
         ("mov.u32 %r1, WARP_SZ;", 32),
         ("mov.u32 %r1, 017;", 15),
@@ -141,6 +143,8 @@ def test_parsing() -> None:
     assert module.target == "sm_80"
     (entry,) = module.entries
     assert (entry.name, entry.max_threads, [p.name for p in entry.parameters]) == ("k", 0, ["k_param_0"])
+    newer = text.replace(".param .u64 k_param_0", ".param .u64 .ptr .global .align 1 k_param_0")
+    assert parse(newer).entries[0].parameters == entry.parameters
     assert split_operands("{%f1, %f2}, [%rd1+4], %p1|%p2") == ("{%f1,%f2}", "[%rd1+4]", "%p1|%p2")
 
 

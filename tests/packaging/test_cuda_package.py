@@ -121,8 +121,8 @@ def test_manifest(built_for_gpus) -> None:
     assert manifest["chips"][0]["kernels"][0]["registers"] == 10
     shown = CliRunner().invoke(inspect_command, [str(root)])
     assert shown.exit_code == 0
-    assert re.search(r"0 +0 +8x1x1 of 128x1x1 +elementwise +Mul", shown.output)
-    assert "arch sm_75, images arch sm_75 bytes" in shown.output
+    assert re.search(r"0 +0 +gpu +8x1x1 of 128x1x1 +10 +0.5 KiB +elementwise +Mul", shown.output)
+    assert "chip sm_75 (chip-sm_75), code cubin sm_75, ptx sm_75, steps 6, launches 2" in shown.output
     assert json.loads(CliRunner().invoke(inspect_command, [str(root), "--json"]).output) == manifest
 
 
@@ -315,3 +315,16 @@ def test_plans_of_chips_share_what_they_must() -> None:
             Path("not-written"),
             chips=(other,),
         )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("triple", "needs_loader"), [("2.17", True), ("2.35", False)])
+def test_arm64(tmp_path: Path, triple: str, needs_loader: bool) -> None:
+    """``dlopen`` is in libdl before glibc 2.34."""
+    linker = replace(plans.ARM64.linker, triple=f"aarch64-linux-gnu.{triple}", glibc_floor=triple)
+    request = cuda_plans.make_request(replace(plans.ARM64, linker=linker))
+    plan = cuda_plans.make_plan(host=False)
+    package(plan, request, plans.make_model(), cuda_plans.make_golden(host=False), tmp_path)
+    elf = parse((tmp_path / "lib" / "libtiny.so").read_bytes())
+    assert elf.machine == "aarch64"
+    assert ("libdl.so.2" in elf.needed) == needs_loader

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +95,7 @@ def use(apps, tmp_path: Path) -> Callable[..., Ran]:
         program: Path | None = None,
         emulated: bool = True,
         translated: bool = True,
+        leaks: bool = False,
         **environment,
     ) -> Ran:
         inputs = np.random.default_rng(seed).standard_normal((6, 1000)).astype(np.float32)
@@ -105,6 +106,7 @@ def use(apps, tmp_path: Path) -> Callable[..., Ran]:
         log.unlink(missing_ok=True)
         modules = [cuda_plans.module(), cuda_plans.module("sm_75")] if translated else []
         settings = emulated_environment(emulated_driver(), modules=modules, log=log, **environment)
+        settings["ASAN_OPTIONS"] = f"detect_leaks={int(not leaks)}"
         if not emulated:
             settings = {}
         done = subprocess.run(
@@ -149,6 +151,45 @@ def test_without_graphs(use) -> None:
     assert [line for line in ran.log if line.startswith("run kernel")] == LAUNCHES * 6
 
 
+def test_branches_wait_for_what_they_need_only(tmp_path: Path, use) -> None:
+    """Of two chains in turn; the emulated driver runs the newest node that is ready."""
+    plan = cuda_plans.make_plan(host=False)
+    scale, add_one = plan.calls[0], plan.calls[1]
+    x, w, t = scale.arguments
+    u, y, copy = replace(t, offset=8192), add_one.arguments[1], plan.calls[2].arguments[0]
+    calls = (
+        scale,
+        replace(scale, arguments=(x, w, u)),
+        replace(add_one, arguments=(u, copy)),
+        replace(add_one, arguments=(t, y)),
+        replace(scale, arguments=(x, w, t)),  # writes what the step before reads
+    )
+    root = tmp_path / "branched"
+    root.mkdir()
+    made = replace(plan, calls=calls)
+    golden = cuda_plans.make_golden(host=False)
+    package(made, cuda_plans.make_request(), plans.make_model(), golden, root)
+    program = compile_app(root)
+    orders = {}
+    for what in ("runs", "branches", "branches-async"):
+        ran = use(what, seed=18, program=program)
+        assert (ran.status, ran.errors) == (0, "")
+        expected = ran.inputs * cuda_plans.weights() + np.float32(1)
+        np.testing.assert_allclose(ran.outputs, np.stack([expected, expected], 1), rtol=1e-6)
+        names = [line.split()[2].removeprefix("sm90_") for line in ran.log if line.startswith("run kernel")]
+        orders[what] = names[:5]
+    assert orders["runs"] == ["scale", "scale", "add_one", "add_one", "scale"]
+    assert orders["branches"] == orders["branches-async"] == ["scale", "add_one", "scale", "add_one", "scale"]
+
+
+@pytest.mark.parametrize("what", ["branches", "branches-async"])
+def test_branches_with_steps_of_the_processor(use, what: str) -> None:
+    ran = use(what, seed=19)
+    assert (ran.status, ran.errors) == (0, "")
+    ran.agrees(0, 1, 2, 3, 4, 5)
+    assert ran.log[-1] == NOTHING_LEFT
+
+
 def test_a_driver_that_builds_no_graph_gets_plain_launches(use) -> None:
     ran = use("runs", seed=3, fail="cuGraphInstantiateWithFlags:1:801")
     assert (ran.status, ran.errors) == (0, "")
@@ -191,7 +232,7 @@ def test_weights_are_there_once_a_device(use) -> None:
     assert (ran.status, ran.said, ran.errors) == (0, [], "")
     ran.agrees(0, 1, 2)
     assert ran.count("cuModuleLoadDataEx") == 2
-    assert ran.count("cuMemcpyHtoD_v2") == 2
+    assert ran.count("cuMemcpyHtoDAsync_v2") == 2
     assert ran.log[-1] == NOTHING_LEFT
 
 
@@ -209,6 +250,46 @@ def test_the_image_for_the_chip(use, arch: str, chip: str, loaded: list[str]) ->
     assert chip in ran.said[0]
     assert [line.split()[1] for line in ran.log if line.startswith("cuModuleLoadDataEx")] == loaded
     ran.agrees(0, 5)
+
+
+def test_code_for_one_chip_alone(tmp_path: Path, use) -> None:
+    """``sm_90a`` runs on sm_90 alone, and a network without kernels on every GPU."""
+    plan = cuda_plans.make_plan(host=False)
+    cubin, ptx = plan.images
+    text = ptx.code.replace(b".target sm_90", b".target sm_90a")
+    exact = (replace(cubin, arch="sm_90a"), replace(ptx, arch="sm_90a", code=text))
+    copies = tuple(call for call in plan.calls if call.symbol == "memcpy")
+    for name, made in (
+        ("exact", replace(plan, images=exact)),
+        ("bare", replace(plan, images=(), calls=copies)),
+    ):
+        root = tmp_path / name
+        root.mkdir()
+        golden = cuda_plans.make_golden(host=False)
+        package(made, cuda_plans.make_request(), plans.make_model(), golden, root)
+        program = compile_app(root)
+        assert use("runs", program=program, arch="sm_90").status == 0
+        later = use("runs", program=program, arch="sm_100")
+        if name == "bare":
+            assert later.status == 0
+            np.testing.assert_array_equal(later.outputs[:, 1], later.inputs)
+        else:
+            assert later.said[0].endswith("and the library has only cubin sm_90a, ptx sm_90a")
+
+
+@pytest.mark.slow
+def test_a_destroyed_handle_is_told(tmp_path: Path, use) -> None:
+    root = tmp_path / "debug"
+    root.mkdir()
+    request = cuda_plans.make_request(debug_runtime=True)
+    package(cuda_plans.make_plan(), request, plans.make_model(), cuda_plans.make_golden(), root)
+    ran = use("destroyed", program=compile_app(root))
+    text = "the handle was destroyed, or never was one"
+    assert ran.status == 0
+    assert ran.said == [
+        f"run: 1 bad argument: dcc_cuda_run: {text}",
+        f"destroy: 1 bad argument: dcc_cuda_destroy: {text}",
+    ]
 
 
 def test_code_that_the_driver_refuses_gives_way_to_text(use) -> None:
@@ -312,6 +393,7 @@ def test_arguments(use) -> None:
     assert ran.said == [
         "device: 8 no such GPU: there is no GPU 7: the driver has 2",
         "device: 8 no such GPU: there is no GPU -1: the driver has 2",
+        "graph: 1 bad argument: options.graph is 3, not 0 to 2",
         "size: 1 bad argument: options.struct_size is 48, not 56: start from the OPTIONS_INIT macro",
         "place: 1 bad argument: the place for the new handle is NULL",
         "info: 8 no such GPU: there is no GPU 3: the driver has 2",
@@ -387,12 +469,14 @@ def failures(use, what: str, program: Path | None = None, *, every: bool = True)
     calls = Counter(line.split(" ")[0] for line in plain.log if re.match(r"cu[A-Z]", line))
     for symbol, count in calls.items():
         for number in range(1, count + 1) if every else {1, count}:
-            ran = use(what, seed=16, program=program, fail=f"{symbol}:{number}:999")
+            # Nothing can be done about what the driver does not take back.
+            leaks = FREED_BY.search(symbol) is not None or symbol == "cuCtxPushCurrent_v2"
+            ran = use(what, seed=16, program=program, fail=f"{symbol}:{number}:999", leaks=leaks)
             said = [line for line in ran.said if not line.startswith("inside")]
             text = "\n".join(said)
             label = f"{symbol} {number}: {ran.status} {text} {ran.errors} {ran.log[-1:]}"
-            if FREED_BY.search(symbol) or (symbol == "cuCtxPushCurrent_v2" and ran.status == 0):
-                assert ran.status == 0, label  # what is not given back then is the driver's own affair
+            if FREED_BY.search(symbol) or (leaks and ran.status == 0):
+                assert ran.status == 0, label
                 continue
             if symbol == "cuMemGetInfo_v2" or (symbol == "cuStreamSynchronize" and not text):
                 continue
@@ -548,7 +632,9 @@ def checked(tmp_path_factory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("what", ["runs", "plain", "async", "mixed", "threads", "observed", "everything"])
+@pytest.mark.parametrize(
+    "what", ["runs", "plain", "async", "branches", "mixed", "threads", "observed", "everything"]
+)
 def test_under_sanitizers(use, checked: Path, what: str) -> None:
     ran = use(what, seed=17, devices=2, program=checked)
     assert (ran.status, ran.errors) == (0, "")

@@ -228,6 +228,15 @@ static int async_fault(void) {
     return 0;
 }
 
+static int destroyed(void) {
+    tiny_handle *handle = made(0, 1, 1);
+    told("run", run_one(handle, 0), handle);
+    told("destroy", tiny_destroy(handle), NULL);
+    told("run", run_one(handle, 0), NULL);
+    told("destroy", tiny_destroy(handle), NULL);
+    return 0;
+}
+
 static int arguments(void) {
     tiny_options options = tiny_OPTIONS_INIT;
     tiny_handle *handle = NULL;
@@ -236,6 +245,8 @@ static int arguments(void) {
     told("device", tiny_create(&options, &handle), NULL);
     options.device = -1;
     told("device", tiny_create(&options, &handle), NULL);
+    options.graph = 3;
+    told("graph", tiny_create(&options, &handle), NULL);
     options.struct_size = 48;
     told("size", tiny_create(&options, &handle), NULL);
     told("place", tiny_create(NULL, NULL), NULL);
@@ -367,6 +378,8 @@ int main(int count, char **words) {
     }
     DO("runs", plain_runs(1))
     DO("plain", plain_runs(0))
+    DO("branches", plain_runs(2))
+    DO("branches-async", async_runs(2))
     DO("async", async_runs(1))
     DO("plain-async", async_runs(0))
     DO("mixed", mixed_runs())
@@ -376,6 +389,7 @@ int main(int count, char **words) {
     DO("faults", faults())
     DO("async-fault", async_fault())
     DO("arguments", arguments())
+    DO("destroyed", destroyed())
     DO("observed", observed())
     DO("everything", everything(1))
     DO("everything-plain", everything(0))

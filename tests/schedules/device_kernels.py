@@ -17,12 +17,14 @@ from deploycc.lowering import lower
 from deploycc.operators import Skip
 from deploycc.planning.cuda.kernels import compile_device_kernels
 from deploycc.scheduling import choose, estimator
+from deploycc.scheduling.apply import schedule_kernels
 from deploycc.scheduling.identities import infinite_identities
-from deploycc.scheduling.kernel import view
-from deploycc.scheduling.library import Schedule
+from deploycc.scheduling.kernel import child_blocks, view
+from deploycc.scheduling.library import Schedule, load_schedules
 from deploycc.scheduling.placing import ON_DEVICE, runs_on_device
+from deploycc.scheduling.primitives import is_reduction
 from deploycc.scheduling.written.writing import NotWritable
-from deploycc.tvm_api import ir, s_tir, structural_equal, tvm
+from deploycc.tvm_api import ir, s_tir, structural_equal, structural_map, tirx, tvm
 from deploycc.types import Choice, Gpu, KernelFacts, Model, Program, Target
 from tests.planning.harness import X86_64
 from tests.scheduling.graphs import SCHEDULES
@@ -194,3 +196,42 @@ def with_knobs(kernel: Kernel, schedule: Schedule, knobs: Mapping[str, int], tar
     made = schedule.apply(sch, match, knobs)
     made = infinite_identities(made.with_attrs({**kernel.definition.attrs, **(made.attrs or {})}))
     return Kernel(kernel.name, kernel.definition, made, Choice(kernel.name, schedule.name, dict(knobs)))
+
+
+def stored_as(kernel: Kernel, dtype: str, target: Target = CUDA) -> Kernel:
+    """``kernel`` with float32 parameters stored as ``dtype``: cast where loaded, rounded where stored.
+
+    A parameter that a reduction gathers in stays as it is.
+    """
+    function = kernel.definition
+    sch = s_tir.Schedule(ir.IRModule({"main": function}))
+    gathered = [
+        region.source
+        for block in child_blocks(sch)
+        if is_reduction(sch, block)
+        for region in sch.get(block).writes
+    ]
+    new = {
+        parameter: tirx.decl_buffer(parameter.ty.shape, dtype, parameter.name)
+        for parameter in function.params
+        if str(parameter.ty.dtype) == "float32" and not any(parameter.same_as(own) for own in gathered)
+    }
+
+    def replaced(node: Any) -> Any:
+        if isinstance(node, ir.Var):
+            return new.get(node, node)
+        if isinstance(node, ir.TensorLoad):
+            if not any(node.source.same_as(own) for own in new.values()):
+                return node
+            return tirx.Cast("float32", tirx.BufferLoad(node.source, list(node.indices)))
+        if not any(node.buffer.same_as(own) for own in new.values()):
+            return node
+        return tirx.BufferStore(node.buffer, tirx.Cast(dtype, node.value), node.indices)
+
+    body = structural_map(function.body, ((ir.Var, ir.TensorLoad, tirx.BufferStore), replaced), order="post")
+    parameters = [new.get(parameter, parameter) for parameter in function.params]
+    made = tirx.PrimFunc(parameters, body, function.ret_type, function.attrs)
+    name, one = kernel.name, target.for_gpu(target.gpus[0])
+    chosen = schedule_kernels(ir.IRModule({name: made}), load_schedules([SCHEDULES], one), {}, one, {})
+    ((variable, scheduled),) = chosen[0].functions.items()
+    return Kernel(variable.name_hint, made, scheduled, chosen[1][0])

@@ -6,11 +6,15 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 
+from deploycc.gpu_limits import LONGEST_SCAN
+from deploycc.planning import plan_chips
 from deploycc.planning.cuda.kernels import compile_device_kernels, cuda_source
 from deploycc.scheduling.library import load_schedules
 from deploycc.scheduling.written.writing import NotWritable
+from tests.planning.harness import run_plan
 from tests.schedules import test_batched_matmul, test_pool_and_resize, test_rows
 from tests.schedules.device_kernels import (
     CHIP,
@@ -19,11 +23,12 @@ from tests.schedules.device_kernels import (
     differences,
     kernels_of,
     scheduled_for,
+    stored_as,
     with_knobs,
 )
 from tests.schedules.test_rows import one
 from tests.schedules.test_transpose import SHAPES
-from tests.scheduling.graphs import SCHEDULES, SEED, Case, Graph, build
+from tests.scheduling.graphs import SCHEDULES, SEED, Case, Graph, build, reference, wrong
 
 ONE = CUDA.for_gpu(CHIP)
 ALL = {schedule.name: schedule for schedule in load_schedules([SCHEDULES], ONE)}
@@ -64,7 +69,8 @@ ELEMENTWISE = [
 ]
 TRANSPOSED = [one("Transpose", *shape, perm=list(order)) for shape, order in SHAPES]
 POOLED = [*test_pool_and_resize.POOLS, one("ArgMax", 3, 77, axis=1), one("ArgMin", 5, 7, 9, axis=1)]
-RESIZED = test_pool_and_resize.RESIZES
+# Tables are drawn like any operand: an image of one row has no second one.
+RESIZED = [case for case in test_pool_and_resize.RESIZES if ", 1, 1)" not in case.name]
 MULTIPLIED = [*test_batched_matmul.CASES[:-2], *test_batched_matmul.OTHERS]
 
 
@@ -136,8 +142,8 @@ def test_any_knobs(name: str, cases: Sequence[Case]) -> None:
 
 def _possible(name: str, knobs: Any) -> bool:
     if name == "batched_matmul":
-        return 32 <= knobs["rows"] * knobs["columns"] // knobs["each"] ** 2 <= 512
-    return name != "windows" or knobs["lanes"] == 1 or knobs["vector"] == 1
+        return bool(32 <= knobs["rows"] * knobs["columns"] // knobs["each"] ** 2 <= 512)
+    return bool(name != "windows" or knobs["lanes"] == 1 or knobs["vector"] == 1)
 
 
 def test_launches_and_registers() -> None:
@@ -170,11 +176,67 @@ def test_launches_and_registers() -> None:
 
 def test_four_elements_a_thread_where_operands_allow() -> None:
     """128-bit loads; not where a row does not start at a multiple of them."""
-    cases = [broadcast((1, 512, 512, 16), (16,)), broadcast((1, 512, 1023), (1,))]
-    for kernel, wide in zip(kernels(cases), (True, False), strict=True):
+    for case, wide in (
+        (broadcast((1, 512, 512, 16), (16,)), True),
+        (broadcast((1, 512, 1023), (1,)), True),  # all of it is one row
+        (broadcast((2, 8, 33), (8, 33)), True),
+        (broadcast((2, 33, 3), (2, 1, 3)), False),
+    ):
+        (kernel,) = kernels([case])
         made = with_knobs(kernel, ALL["elementwise"], {"vector": 4})
-        text = cuda_source([("k", made.scheduled)], CHIP)
-        assert ("*(float4*)(" in text.partition('extern "C"')[2]) is wide
+        assert ("*(float4*)(" in cuda_source([("k", made.scheduled)], CHIP)) is wide, case
+
+
+HALF = [
+    one("Softmax", 5, 56, axis=-1),
+    test_rows.layer_norm(3, 5, 31),
+    one("Transpose", 2, 37, 45, perm=[0, 2, 1]),
+    one("MaxPool", 1, 8, 9, 11, kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1]),
+    one("GlobalAveragePool", 1, 7, 13, 17),
+    test_batched_matmul.product((2, 17, 24), (2, 24, 19)),
+    broadcast((2, 8, 5, 12), (8, 1, 1)),
+    one("ArgMax", 3, 77, axis=1),
+]
+
+
+def test_operands_stored_in_half() -> None:
+    made = [stored_as(kernel, "bfloat16") for kernel in kernels(HALF)]
+    compiled = compile_device_kernels([(kernel.name, kernel.scheduled) for kernel in made], CHIP, "t")
+    assert not [fact for fact in compiled.facts if fact.local_bytes]
+    chosen = [stored_as(kernel, "float16") for kernel in kernels(HALF[:1])]
+    assert differences(chosen, SEED % 1000) == {}
+
+
+@pytest.mark.slow
+def test_operands_of_every_kind_stored_in_half() -> None:
+    made = [stored_as(kernel, "float16") for kernel in kernels([*HALF, *ELEMENTWISE])]
+    assert not [kernel for kernel in made if kernel.choice.schedule == "plain"]
+    assert differences(made, SEED % 1000) == {}
+
+
+def running_sum(*shape: int, axis: int, **attributes: Any) -> Case:
+    """CumSum."""
+
+    def make(graph: Graph) -> str:
+        places = graph.constant(np.array(axis, np.int64))
+        return str(graph.add("CumSum", graph.input(*shape), places, **attributes))
+
+    return Case(f"cumsum{shape} {axis} {attributes}", make)
+
+
+def test_running_sums() -> None:
+    """Those of thousands of elements are the processor's."""
+    built = build(
+        [
+            running_sum(3, 77, axis=1),
+            running_sum(2, 5, 9, axis=-2, exclusive=1),
+            running_sum(2, LONGEST_SCAN + 1, axis=1),
+        ]
+    )
+    (made,) = plan_chips([scheduled_for(built.model)], CUDA)
+    assert sum(bool(call.launches) for call in made.calls) == 2
+    got = run_plan(made, built.feeds, CUDA)
+    assert not wrong(built, got, reference(built.model.proto, built.feeds))
 
 
 def test_results_do_not_depend_on_the_order_of_threads() -> None:

@@ -1,4 +1,4 @@
-"""A runner for tests: the GPU's, on the emulated driver, each candidate's PTX translated as it comes."""
+"""A runner for tests: the GPU's, on the emulated driver, each candidate's PTX translated when it comes."""
 
 from __future__ import annotations
 

@@ -153,15 +153,6 @@ EXPORT cu_result cuMemFreeHost(void *memory) {
     return emulated_leave(give(memory, 0));
 }
 
-EXPORT cu_result cuMemcpyHtoD_v2(cu_address destination, const void *source, size_t bytes) {
-    ENTER("cuMemcpyHtoD_v2", " %zu", bytes);
-    if (!emulated_is_device(destination, bytes)) {
-        return emulated_leave(CU_INVALID_VALUE);
-    }
-    memcpy((void *)(uintptr_t)destination, source, bytes);
-    return emulated_leave(CU_OK);
-}
-
 EXPORT cu_result cuPointerGetAttribute(void *value, int32_t attribute, cu_address address) {
     ENTER("cuPointerGetAttribute", " %d", (int)attribute);
     const block *found = block_of(address, 1);

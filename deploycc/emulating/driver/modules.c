@@ -114,7 +114,10 @@ static cu_result read_ptx(cu_module module, const char *text) {
         return CU_INVALID_PTX;
     }
     const int number = atoi(arch + 3);
-    if (!fits(number / 10, number % 10, 0)) {
+    const char last = arch[3 + strspn(arch + 3, "0123456789")];
+    const emulated_chip *chip = emulated_arch();
+    const int is_exact = last == 'a' || last == 'f';
+    if (!fits(number / 10, number % 10, 0) || (is_exact && number != 10 * chip->major + chip->minor)) {
         return CU_NO_BINARY_FOR_GPU;
     }
     cu_result result = CU_OK;

@@ -3,14 +3,13 @@
 The package is whole all the same: such a node is in its CPU part, and the runtime copies its inputs from the
 GPU and its results back.  Each of these copies crosses the bus (PCIe; on a Jetson it stays in one memory) and
 waits for the GPU, so a node in the middle of the network costs more than its arithmetic.  They are loops in
-which a step needs the one before: sorts, suppression of boxes, running sums, recurrent layers, writes to
-computed places.
+which a step needs the one before: sorts, suppression of boxes, running sums over thousands of elements,
+recurrent layers of thousands of steps, writes to computed places.
 
 Instead: end the network before it and do the rest in the app, where a suppression of boxes is not in the way
 of the next image; for `nn.LSTM` a convolution over time (`nn.Conv1d`); for `x[..., :2] = y`
-`torch.cat([y, x[..., 2:]], -1)`; for `torch.cumsum` over a short axis a product with a triangle of ones.  In
-ONNX `Slice` and `Concat` for `ScatterND` with stored indices of a block (equal bit by bit), `MatMul` with a
-stored triangle for `CumSum` (sums in another order).
+`torch.cat([y, x[..., 2:]], -1)`; for a long `torch.cumsum` sums of pieces, and a running sum of those.  In
+ONNX `Slice` and `Concat` for `ScatterND` with stored indices of a block (equal bit by bit).
 """
 
 from __future__ import annotations

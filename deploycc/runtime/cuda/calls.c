@@ -25,8 +25,14 @@ static int moves_with_callers(const dcc_device_step *step) {
     return moves;
 }
 
-/* What a node comes after: the one before it. */
-static const cu_node *before(const dcc_taker *taker, size_t *count) {
+/* What a node comes after: what the taker has for the next one, else the one before it. */
+static const cu_node *before(dcc_taker *taker, size_t *count) {
+    const cu_node *after = taker->after;
+    if (after != NULL) {
+        taker->after = NULL;
+        *count = taker->after_count;
+        return after;
+    }
     *count = taker->node == 0 ? 0 : 1;
     return taker->node == 0 ? NULL : &taker->building->nodes[taker->node - 1];
 }

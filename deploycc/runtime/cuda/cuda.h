@@ -55,7 +55,7 @@ struct dcc_cuda_handle {
     cu_stream last_stream; /* that it was in, */
     int32_t last_known;    /* if that still is the same stream */
     int32_t pending;       /* a run_async has not been waited for */
-    int32_t graphs;
+    int32_t graphs;   /* 0 without; 2: with branches */
     cu_address memory; /* arena, inputs, outputs */
     unsigned char *pinned; /* memory of host places, inputs, outputs */
     uint64_t host_inputs, device_inputs; /* where they start */
@@ -80,6 +80,9 @@ typedef struct dcc_taker {
     dcc_cuda_graph *building;
     dcc_cuda_graph *updating;
     uint32_t node; /* number of the next one */
+    /* What the next node that is built comes after; NULL: the one before it. */
+    const cu_node *after;
+    size_t after_count;
 } dcc_taker;
 
 #define DCC_UP(bytes) (((bytes) + 255u) & ~(uint64_t)255u)

@@ -26,7 +26,7 @@ typedef enum dcc_cuda_status {
 typedef struct dcc_cuda_options {
     dcc_options host; /* its struct_size is that of all of this */
     int32_t device;   /* number of the GPU, as the driver counts them */
-    int32_t graph;    /* 0: a run is launched step by step, not as one graph */
+    int32_t graph;    /* 0: a run is launched step by step, not as one graph; 2: with branches in that */
 } dcc_cuda_options;
 
 typedef struct dcc_gpu {
@@ -73,6 +73,7 @@ typedef struct dcc_device_step {
 
 typedef struct dcc_image {
     uint32_t is_cubin; /* else ptx */
+    uint32_t is_exact; /* of sm_90a and the like: for that chip alone */
     int32_t major, minor;
     const char *name; /* "cubin sm_90" */
     const void *code;

@@ -139,10 +139,10 @@ static dcc_status look_at(const dcc_driver *driver, int32_t ordinal, facts *foun
 }
 
 /* How well an image fits, 0 for not at all.  Machine code runs on chips of its major number from its minor one on,
- * text on any later chip; machine code is ready. */
+ * text on any later chip, and either on one chip alone where it was made so; machine code is ready. */
 static int32_t fitness(const dcc_image *image, const facts *gpu) {
     const int32_t arch = 100 * image->major + image->minor, mine = 100 * gpu->major + gpu->minor;
-    if (arch > mine || (image->is_cubin && image->major != gpu->major)) {
+    if (arch > mine || (image->is_exact && arch != mine) || (image->is_cubin && image->major != gpu->major)) {
         return 0;
     }
     return 1 + arch + (image->is_cubin ? 1000000 : 0);
@@ -174,6 +174,11 @@ static candidate next_best(const dcc_cuda_model *model, const facts *gpu, candid
 
 static const candidate NOTHING = {NULL, NULL, 0};
 
+/* The chip of a network that only moves bytes or runs on the processor: any GPU does.  NULL for others. */
+static const dcc_chip *chip_without_code(const dcc_cuda_model *model) {
+    return model->chip_count > 0 && model->chips[0].function_count == 0 ? &model->chips[0] : NULL;
+}
+
 dcc_status dcc_cuda_device_info(const dcc_cuda_model *model, int32_t ordinal, dcc_gpu *gpu) {
     dcc_status status;
     facts found;
@@ -200,8 +205,8 @@ dcc_status dcc_cuda_device_info(const dcc_cuda_model *model, int32_t ordinal, dc
         return fail_with(driver, NULL, NULL, result, "cuDeviceTotalMem_v2", "when looking at a GPU");
     }
     const candidate best = next_best(model, &found, NOTHING);
-    if (best.image != NULL) {
-        (void)snprintf(gpu->kernels, sizeof gpu->kernels, "%s", best.image->name);
+    if (best.image != NULL || chip_without_code(model) != NULL) {
+        (void)snprintf(gpu->kernels, sizeof gpu->kernels, "%s", best.image == NULL ? "none needed" : best.image->name);
     }
     gpu->major = found.major;
     gpu->minor = found.minor;
@@ -243,6 +248,10 @@ static int may_try_another(cu_result result) {
 
 static dcc_status load_code(const dcc_cuda_model *model, const facts *gpu, dcc_cuda_device *device) {
     const dcc_driver *driver = device->driver;
+    device->chip = chip_without_code(model);
+    if (device->chip != NULL) {
+        return DCC_OK;
+    }
     candidate now = next_best(model, gpu, NOTHING);
     if (now.image == NULL) {
         return not_covered(model, gpu, device->ordinal);
@@ -319,9 +328,14 @@ static dcc_status upload_weights(const dcc_cuda_model *model, dcc_cuda_device *d
         return dcc_no_memory(NULL, device, result, "cuMemAlloc_v2", "of weights", bytes);
     }
     device->weights = device->weights_memory - start;
-    result = device->driver->copy_to_device(device->weights_memory, model->weights + start, (size_t)bytes);
-    return result == CU_OK ? DCC_OK
-                           : dcc_device_fail(NULL, device, result, "cuMemcpyHtoD_v2", "when the weights were copied");
+    /* A copy that is called synchronous may return before the last of it is there. */
+    const char *symbol = "cuMemcpyHtoDAsync_v2";
+    result = device->driver->copy_to_device_async(device->weights_memory, model->weights + start, (size_t)bytes, NULL);
+    if (result == CU_OK) {
+        symbol = "cuStreamSynchronize";
+        result = device->driver->stream_synchronize(NULL);
+    }
+    return result == CU_OK ? DCC_OK : dcc_device_fail(NULL, device, result, symbol, "when the weights were copied");
 }
 
 /* Gives back what there is of it; the context is entered. */
@@ -341,7 +355,7 @@ static dcc_status fill(const dcc_cuda_model *model, dcc_cuda_device *device) {
     if (status != DCC_OK) {
         return status;
     }
-    if (next_best(model, &gpu, NOTHING).image == NULL) {
+    if (next_best(model, &gpu, NOTHING).image == NULL && chip_without_code(model) == NULL) {
         return not_covered(model, &gpu, device->ordinal);
     }
     device->device = gpu.device;

@@ -110,7 +110,6 @@ typedef struct cu_host_node {
     DO(memory_info, cuMemGetInfo_v2, (size_t * free_bytes, size_t * total_bytes))                                  \
     DO(host_alloc, cuMemHostAlloc, (void **memory, size_t bytes, uint32_t flags))                                  \
     DO(host_free, cuMemFreeHost, (void *memory))                                                                   \
-    DO(copy_to_device, cuMemcpyHtoD_v2, (cu_address destination, const void *source, size_t bytes))                \
     DO(copy_to_device_async, cuMemcpyHtoDAsync_v2,                                                                 \
        (cu_address destination, const void *source, size_t bytes, cu_stream stream))                               \
     DO(copy_to_host_async, cuMemcpyDtoHAsync_v2,                                                                   \

@@ -31,6 +31,9 @@ static dcc_status read_options(const dcc_cuda_model *model, const dcc_cuda_optio
         *options = *given;
         options->host.struct_size = sizeof options->host;
     }
+    if (options->graph < 0 || options->graph > 2) {
+        return dcc_fail(NULL, DCC_ERROR_ARGUMENT, "options.graph is %d, not 0 to 2", (int)options->graph);
+    }
     int any = 0;
     for (uint32_t i = 0; i < model->chip_count; i++) {
         any |= has_host_steps(&model->chips[i]);
@@ -257,7 +260,7 @@ static dcc_status fill(const dcc_cuda_model *model, const dcc_cuda_options *opti
     handle->chip = handle->device->chip;
     handle->model = model;
     handle->weights = model->weights;
-    handle->graphs = options->graph != 0 && handle->device->driver->graphs;
+    handle->graphs = handle->device->driver->graphs ? options->graph : 0;
     status = dcc_create(handle->chip->host, &options->host, &handle->host);
     if (status != DCC_OK) {
         return status;

@@ -91,7 +91,7 @@ static dcc_status wait_for(dcc_cuda_handle *handle, cu_stream stream) {
 
 static cu_result take_all(dcc_cuda_handle *handle, dcc_addresses io, cu_stream stream, int timed,
                           const char **symbol) {
-    dcc_taker taker = {stream, NULL, NULL, 0};
+    dcc_taker taker = {stream, NULL, NULL, 0, NULL, 0};
     cu_result result = timed ? dcc_take_record(handle, handle->events[0], &taker, symbol) : CU_OK;
     for (uint32_t i = 0; i < handle->chip->host->step_count && result == CU_OK; i++) {
         result = dcc_take_step(handle, i, io, &taker, symbol);
@@ -109,7 +109,7 @@ static dcc_status start(dcc_cuda_handle *handle, int timed) {
         const dcc_cuda_graph *graph = timed ? &handle->timed_graph : &handle->run_graph;
         result = handle->device->driver->graph_launch(graph->exec, handle->stream);
     } else {
-        dcc_taker taker = {handle->stream, NULL, NULL, 0};
+        dcc_taker taker = {handle->stream, NULL, NULL, 0, NULL, 0};
         result = dcc_take_inputs(handle, &taker, &symbol);
         result = result == CU_OK ? take_all(handle, handle->addresses, handle->stream, timed, &symbol) : result;
         result = result == CU_OK ? dcc_take_outputs(handle, &taker, &symbol) : result;
@@ -174,7 +174,7 @@ static dcc_status run_watched(dcc_cuda_handle *handle, void *const *outputs) {
     const dcc_watch watch = handle->host->watch;
     const dcc_model *model = handle->chip->host;
     const char *symbol = "";
-    dcc_taker taker = {handle->stream, NULL, NULL, 0};
+    dcc_taker taker = {handle->stream, NULL, NULL, 0, NULL, 0};
     cu_result result = dcc_take_inputs(handle, &taker, &symbol);
     dcc_status status = result == CU_OK ? DCC_OK : fail_run(handle, result, symbol);
     for (uint32_t i = 0; i < model->step_count && status == DCC_OK; i++) {

@@ -141,9 +141,22 @@ class _Elements:
         if any(str(buffer.ty.dtype) not in _VECTOR_TYPES for buffer in buffers):
             return False
         return all(
-            access is None or _in_vectors(access, last, vector)
+            access is None or self.in_vectors(access, vector)
             for access in (*self.stored, *(strides_of(load, self.all) for load in self.loads))
         ) and all(access.offset >= 0 and access.strides[last] == 1 for access in self.stored)
+
+    def in_vectors(self, access: Access, vector: int) -> bool:
+        """Whether neighbours along the last axis are a whole vector of memory, or all the same element."""
+        last = self.groups[-1][-1]
+        if access.strides[last] == 0:
+            return True
+        others = [access.strides[group[-1]] for group in self.groups[:-1]]
+        others += access.strides[len(self.nest.variables) :]
+        return (
+            access.strides[last] == 1
+            and access.offset % vector == 0
+            and all(stride % vector == 0 for stride in others)
+        )
 
     def only_last_index(self, load: Any, vector: int) -> bool:
         """Whether the last axis is, but for fixed strides, only ever the last index of computed places."""
@@ -281,7 +294,7 @@ class _Elements:
                     return writer.load(local, element)
             access = strides_of(load, self.all)
             if access is None:
-                return writer.load(load.source, *load.indices)
+                return writer.load(load.source, *map(bounded, load.indices, load.source.ty.shape))
             return writer.load(writer.flat(load.source), self.place(access, inner, element))
 
         places = {**self.axes(element), **inner}
@@ -317,16 +330,12 @@ class _Elements:
         return places
 
 
-def _in_vectors(access: Access, last: int, vector: int) -> bool:
-    """Whether neighbours along the axis ``last`` are a whole vector of memory, or all the same element."""
-    if access.strides[last] == 0:
-        return True
-    others = [stride for axis, stride in enumerate(access.strides) if axis != last]
-    return (
-        access.strides[last] == 1
-        and access.offset % vector == 0
-        and all(stride % vector == 0 for stride in others)
-    )
+def bounded(index: Any, extent: Any) -> Any:
+    """``index`` within an axis of ``extent``, if it was loaded: what is known to be small takes 32 bits."""
+    if not loads_of(index):
+        return index
+    last = tirx.IntImm(str(index.ty.dtype), int(extent) - 1)
+    return tirx.max(tirx.min(index, last), tirx.IntImm(str(index.ty.dtype), 0))
 
 
 Reader = Callable[[Any], Any]

@@ -27,8 +27,6 @@ from deploycc.scheduling.written.recurrent_tiling import Product, Tiling
 from deploycc.scheduling.written.writing import FusedKernel
 from deploycc.tvm_api import tirx
 
-MOST_STEPS = 2048
-"""Steps of a layer beyond which its launches are too long a list."""
 _WARPS = 8
 _ROWS = 4
 

@@ -19,6 +19,7 @@ from typing import Any, cast
 
 from deploycc.scheduling.intrinsics import with_own_names
 from deploycc.scheduling.primitives import bits_of
+from deploycc.scheduling.written.device_nests import among
 from deploycc.scheduling.written.device_threads import (
     LAUNCH_SECONDS,
     WARP,
@@ -209,9 +210,10 @@ class _Rows:
                     writer.store(acc[step.buffer], step.start, element)
         shape = (self.each, width) if self.unrolled else (1, width)
         fresh: list[tuple[Any, Access, Any]] = []
+        own = [step.buffer for step in sweep.steps]
         for step in sweep.steps:
             for load in loads_of(step.value):
-                self.declare(load, shape, fresh)
+                self.declare(load, shape, fresh, own)
         full = {}
         for step in sweep.steps:
             if step.full:
@@ -255,13 +257,19 @@ class _Rows:
         with writer.when(tirx.all(*conditions)) if conditions else contextlib.nullcontext():
             writer.store(partial, writer.load(total, 0), self.row_number, self.slice)
 
-    def declare(self, load: Any, shape: tuple[int, int], fresh: list[tuple[Any, Access, Any]]) -> None:
-        """Registers for an operand, if this sweep is the first to read it."""
+    def declare(
+        self,
+        load: Any,
+        shape: tuple[int, int],
+        fresh: list[tuple[Any, Access, Any]],
+        own: Sequence[Any],
+    ) -> None:
+        """Registers for an operand, if this sweep (which computes ``own``) is the first to read it."""
         step = self.step_of(load.source)
         if step is not None:
-            if step.full and step.buffer not in self.kept and not self.unrolled:
+            if step.full and step.buffer not in self.kept and not among(step.buffer, own):
                 for inner in loads_of(step.value):  # it is computed anew
-                    self.declare(inner, shape, fresh)
+                    self.declare(inner, shape, fresh, own)
             return
         access = self.kernel.access(load)
         key = _key(access)
@@ -339,7 +347,8 @@ class _Rows:
             key = _key(access)
             if key in now:
                 return writer.load(now[key], at, element)
-            return writer.load(writer.flat(access.buffer), self.place(access, indices))
+            place = self.place(access, indices) + element * access.strides[-1]
+            return writer.load(writer.flat(access.buffer), place)
 
         return with_own_names(structural_map(expression, (ir.TensorLoad, read), order="post"))
 

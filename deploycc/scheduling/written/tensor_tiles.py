@@ -20,7 +20,8 @@ import numpy.typing as npt
 from deploycc.operators import Knobs, Skip
 from deploycc.scheduling.precision import STORAGE
 from deploycc.scheduling.written.device import DeviceWriter
-from deploycc.scheduling.written.writing import FusedKernel, Index
+from deploycc.scheduling.written.writing import FusedKernel, Index, NotWritable
+from deploycc.tvm_api import te
 from deploycc.types import Gpu, Precision, Target
 
 KNOBS: Mapping[str, tuple[int, ...]] = {
@@ -74,6 +75,13 @@ class Product:
     run: int
     aligned_to: int
     left_elements: int
+    planar: bool = False
+    """Whether neighbouring columns of the result are not neighbours in memory."""
+
+    @property
+    def pairs(self) -> bool:
+        """Whether two columns of the result go into one store."""
+        return self.columns % 2 == 0 and not self.planar
 
     @property
     def flops(self) -> float:
@@ -81,13 +89,15 @@ class Product:
         return 2.0 * self.rows * self.columns * self.inner * self.groups
 
 
-def refusal(target: Target) -> Skip | None:
-    """Why products are not for tensor cores at all on ``target``; ``None`` where they can be."""
+def refusal(target: Target, dtype: str) -> Skip | None:
+    """Why products of ``dtype`` are not for tensor cores on ``target``; ``None`` where they can be."""
     gpu, precision = target.gpu, target.precision
     if gpu is None or precision == "fp32":
         return Skip("fp32 is computed without tensor cores")
     if not gpu.has_tensor_cores(precision) or precision not in gpu.flops:
         return Skip(f"{gpu.name} has no tensor cores for {precision}")
+    if dtype not in ("float32", STORAGE[precision]):
+        return Skip(f"{dtype} factors, where products are of {precision}")
     return None
 
 
@@ -96,14 +106,14 @@ def factors_in_piece(precision: Precision) -> int:
     return PIECE // (4 if STORAGE[precision] == "float32" else 2)
 
 
-def packed(weights: npt.NDArray[Any], precision: Precision) -> npt.NDArray[np.float32]:
+def packed(weights: npt.NDArray[Any], precision: Precision) -> npt.NDArray[Any]:
     """``weights`` (groups, inner, columns) as (groups * columns, inner rounded up to whole pieces).
 
     For ``tf32`` they are rounded here; the other precisions round what is stored.
     """
     groups, inner, columns = weights.shape
     each = factors_in_piece(precision)
-    made = np.zeros((groups * columns, -(-inner // each) * each), np.float32)
+    made = np.zeros((groups * columns, -(-inner // each) * each), weights.dtype)
     made[:, :inner] = weights.transpose(0, 2, 1).reshape(groups * columns, inner)
     return rounded_to_tf32(made) if precision == "tf32" else made
 
@@ -113,6 +123,13 @@ def rounded_to_tf32(values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
     special = (bits & np.uint32(0x7F800000)) == np.uint32(0x7F800000)
     return np.where(special, bits, (bits + np.uint32(0x1000)) & np.uint32(0xFFFFE000)).view(np.float32)
+
+
+def rounded(result: Any, dtype: str) -> Any:
+    """float32 sums as the operator gives them; a tensor expression."""
+    if dtype == "float32":
+        return result
+    return te.compute(result.shape, lambda *i: result[i].astype(dtype), name="rounded")
 
 
 @dataclass(frozen=True)
@@ -226,12 +243,13 @@ def cost(product: Product, target: Target, knobs: Knobs) -> float | None:
     if not resident:
         return None
     own = -(-stages // parts)
+    stores = rows * columns / (4 if product.planar else 32)
     total, left = 0.0, -(-blocks * parts // gpu.processors)
     while left > 0:
         together = min(left, resident)
         rounds = left // together
         step = _step_cycles(tile, gpu, target.precision, each, lanes, together)
-        total += rounds * (_LATENCY + own * step + 200 + together * rows * columns / 32)
+        total += rounds * (_LATENCY + own * step + 200 + together * stores)
         left -= rounds * together
     size = 16 // each
     results = product.rows * product.columns * product.groups
@@ -274,6 +292,8 @@ def write(sch: Any, product: Product, target: Target, knobs: Knobs, place: Place
     tile = Tile.of(knobs)
     assert tile is not None
     kernel = FusedKernel.of(sch)
+    if str(kernel.weight.ty.dtype) != STORAGE[target.precision]:
+        raise NotWritable(f"its weights are stored as {kernel.weight.ty.dtype}")
     w = DeviceWriter(kernel)
     all_columns = product.groups * product.columns
     sums_of = w.scratch("parts", (tile.parts, product.rows, all_columns)) if tile.parts > 1 else None
@@ -336,10 +356,10 @@ def _sums(
         wide = -(-product.columns // 8) if few_columns else tile.wide
         j = stack.enter_context(w.loop(wide, "j", "unrolled"))
         first = first_column + j * 8
-        if product.columns % tile.columns and product.columns % 2 == 0:
+        if product.columns % tile.columns and product.pairs:
             stack.enter_context(w.when(first < product.columns))
-        lane = stack.enter_context(w.loop(2, "lane", "unrolled" if product.columns % 2 else "vectorized"))
-        if product.columns % 2:  # rows begin at odd places
+        lane = stack.enter_context(w.loop(2, "lane", "vectorized" if product.pairs else "unrolled"))
+        if not product.pairs and product.columns % tile.columns:
             stack.enter_context(w.when(first + lane < product.columns))
         yield row, first + lane, (i * tile.wide + j) * 4 + below * 2 + lane
 
@@ -347,7 +367,7 @@ def _sums(
 def _add_up(w: DeviceWriter, product: Product, parts: int, sums_of: Any, place: Place) -> None:
     """The launch that adds up the parts of every sum."""
     columns = product.groups * product.columns
-    width = 2 if product.columns % 2 == 0 else 1
+    width = 2 if product.pairs else 1
     count = product.rows * columns // width
     threads = min(128, -(-count // 32) * 32)
     with w.launch((-(-count // threads),), (threads,)) as ((block,), (thread,)):

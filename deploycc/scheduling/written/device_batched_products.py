@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from deploycc.scheduling.intrinsics import with_own_names
 from deploycc.scheduling.primitives import bits_of
+from deploycc.scheduling.written.device_elements import bounded
 from deploycc.scheduling.written.device_nests import Gathering, Nest, NestedKernel, substituted, variables_in
 from deploycc.scheduling.written.device_threads import TypedWriter
 from deploycc.scheduling.written.rows import places_of
@@ -208,7 +209,7 @@ class _Products:
                 return gathered
             access = strides_of(load, self.all)
             if access is None:
-                return writer.load(load.source, *load.indices)
+                return writer.load(load.source, *map(bounded, load.indices, load.source.ty.shape))
             place = tirx.IntImm("int64", access.offset)
             for variable, stride in zip(self.all, access.strides, strict=True):
                 if stride:
