@@ -6,7 +6,7 @@ Many candidates are compiled as one program, since a compiler's start takes long
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,13 +14,13 @@ import numpy as np
 
 from deploycc.emulating import EmulatedModule, build_module
 from deploycc.operators import Knobs, Match, Operator
-from deploycc.planning.cuda.kernels import compile_device_kernels
+from deploycc.planning.cuda.kernels import DeviceKernels, compile_device_kernels
 from deploycc.relax_graph import constant_value
 from deploycc.scheduling import schedule_with
 from deploycc.scheduling.library import Schedule, Selection, load_schedules
 from deploycc.scheduling.placing import ON_DEVICE, runs_on_device
 from deploycc.tuning.workload import TOLERANCE, Workload
-from deploycc.tvm_api import relax
+from deploycc.tvm_api import ir, relax, tvm
 from deploycc.types import Gpu, KernelFacts, Target
 from tests.planning.harness import X86_64
 from tests.scheduling.graphs import SCHEDULES
@@ -64,6 +64,8 @@ class Candidate:
     schedule: Schedule
     knobs: Knobs
     target: Target
+    definition: Any = field(init=False)
+    """The kernel before it was scheduled."""
     function: Any = field(init=False)
     arguments: list[Array] = field(init=False)
 
@@ -77,6 +79,7 @@ class Candidate:
         assert choice.schedule == self.schedule.name, f"{self}: {choice.schedule}, {choice.skipped}"
         (binding,) = program.module["main"].body.blocks[0].bindings[:1]
         self.function = program.module[choice.task]
+        self.definition = program.unscheduled[choice.task]
         assert runs_on_device(self.function)
         given = [constant_value(one) for one in _operands(binding.value)]
         self.arguments = [workload.arrays[0] if one is None else one for one in given]
@@ -124,6 +127,65 @@ def run(
         result = buffers[-1 - int(function.attrs[ON_DEVICE])]
         problems.append(_compared(candidate, result))
     return problems, compiled.facts
+
+
+def run_kernel(
+    compiled: DeviceKernels,
+    name: str,
+    function: Any,
+    operator: Operator,
+    pack: Callable[[Array], Array],
+    rng: np.random.Generator,
+) -> str:
+    """What is wrong with a kernel of an operator alone whose tensors are of sixteen bits ("" for nothing)."""
+    wide = replace(operator, dtype="float32")
+    data, weight, _ = Workload(wide).arrays
+    rounded = [
+        from_stored(stored(one, operator.dtype), operator.dtype).reshape(one.shape) for one in (data, weight)
+    ]
+    known = Workload(wide)
+    known.__dict__["arrays"] = (*rounded, np.full(known.arrays[2].shape, 1e3, np.float32))
+    expected = known.expected().reshape(-1).astype(np.float64) - 1e3  # the bias keeps off the ReLU
+    buffers = [stored(rounded[0], operator.dtype), stored(pack(rounded[1]), operator.dtype)]
+    for parameter in list(function.params)[2:]:
+        size = math.prod(int(extent) for extent in parameter.ty.shape)
+        width = 2 if "16" in str(parameter.ty.dtype) else 4
+        buffers.append(np.full(size * width, 0xFF, np.uint8).view(np.uint16 if width == 2 else np.uint32))
+    (ptx,) = [image for image in compiled.images if image.kind == "ptx"]
+    module = EmulatedModule(build_module(ptx.code.rstrip(b"\0").decode()))
+    seed = int(rng.integers(1, 1 << 30))
+    for launch in compiled.launches[compiled.symbols[name]]:
+        given = [buffers[number] for number in launch.arguments]
+        module.launch(launch.function, launch.grid, launch.block, launch.shared_bytes, given, seed=seed)
+    got = from_stored(buffers[2], operator.dtype).astype(np.float64)
+    error = float(np.abs(got - expected).max() / np.abs(expected).max())
+    return "" if error < (2.0**-10 if operator.dtype == "float16" else 2.0**-7) else f"off by {error:.2e}"
+
+
+def stored(values: Array, dtype: str) -> Array:
+    """Numbers as sixteen bits each (``uint16``), rounded to ``dtype``."""
+    if dtype == "float16":
+        return np.ascontiguousarray(values.astype(np.float16)).view(np.uint16).reshape(-1)
+    bits = np.ascontiguousarray(values, np.float32).view(np.uint32).astype(np.uint64)
+    return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16).reshape(-1).copy()
+
+
+def from_stored(bits: Array, dtype: str) -> Array:
+    """The numbers again, as fp32."""
+    if dtype == "float16":
+        return bits.view(np.float16).astype(np.float32)
+    return (bits.astype(np.uint32) << 16).view(np.float32)
+
+
+def wrong_definition(candidate: Candidate) -> str:
+    """What is wrong with what the kernel stands for, on the processor: other schedules may take it."""
+    named = candidate.definition.with_attr("global_symbol", "main")
+    library = tvm.compile(ir.IRModule({"main": named}), target="llvm")
+    shape, dtype = named.params[-1].ty.shape, np.dtype(str(named.params[-1].ty.dtype))
+    arrays = [*candidate.arguments, np.zeros([int(extent) for extent in shape], dtype)]
+    tensors = [tvm.runtime.tensor(array) for array in arrays]
+    library["main"](*tensors)
+    return _compared(candidate, tensors[-1].numpy().reshape(-1))
 
 
 def _compared(candidate: Candidate, result: Array) -> str:
