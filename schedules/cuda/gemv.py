@@ -56,7 +56,7 @@ def cost(match, knobs):
     compute = waves * rounds * max(MEMORY_CYCLES, together * each / 3)
     reduced = 12.0 * product.rows * cut.columns + 100.0
     item = item_bytes(product.operator.dtype)
-    memory = bytes_cycles(item * cut.blocks * cut.block_columns * cut.padded_inner, gpu)
+    memory = bytes_cycles(item * product.columns * cut.padded_inner, gpu)
     return launch_cycles(gpu) + START_CYCLES + waves * reduced + max(compute, memory)
 
 

@@ -191,6 +191,6 @@ def wrong_definition(candidate: Candidate) -> str:
 def _compared(candidate: Candidate, result: Array) -> str:
     expected = Workload(candidate.operator).expected().reshape(-1).astype(np.float64)
     error = float(np.abs(result.astype(np.float64) - expected).max())
-    largest = float(np.abs(expected).max()) or 1.0
+    largest = max(1.0, float(np.abs(expected).max()))  # a few results can all be near 0
     tolerance = TOLERANCE[candidate.operator.dtype]
     return "" if error <= tolerance * largest else f"{candidate}: off by {error / largest:.2e}"

@@ -109,7 +109,7 @@ def _tiled_cycles(cut: Cut, gpu: Gpu) -> float | None:
         compute += _round_cycles(cut, -(-left // gpu.processors), gpu)
     item, conv = item_bytes(product.operator.dtype), product.conv
     image = item * conv.batch * conv.height * conv.width * conv.in_channels
-    weights = item * cut.padded_steps * cut.weight_tile * cut.column_blocks * conv.groups
+    weights = item * product.taps * product.inner * conv.out_channels
     written = item * product.rows * conv.out_channels
     scattered = SCATTERED if product.writes("NCHW") else 1.0
     memory = bytes_cycles(image + weights + written * scattered, gpu)
@@ -129,7 +129,7 @@ def _round_cycles(cut: Cut, blocks: int, gpu: Gpu) -> float:
     results = cut.thread_rows * cut.thread_columns
     per_load = 4 if product.reads("NHWC") else min(4, cut.thread_rows)
     loads = cut.depth * (cut.thread_rows / per_load + cut.thread_columns / min(4, cut.thread_columns))
-    moves = cut.image_loads * (10.0 + 4.0 * (not cut.by_taps)) + cut.weight_loads * 5.0
+    moves = cut.image_loads * (10.0 + 4.0 * (not cut.by_taps)) + cut.weight_loads * 7.0
     instructions = results * cut.depth * 128 / lanes(gpu) + loads + moves + 10
     # Four schedulers; one that has a single warp waits for it to load what it multiplies.
     scheduled = -(-blocks * warps // 4)

@@ -287,29 +287,25 @@ class Cut:
         tiles = 2 * self.split * (self.image_tile + self.weight_tile)
         return max(tiles, (self.split - 1) * self.block_rows * self.block_columns)
 
+    @cached_property
+    def width(self) -> int:
+        """Packed columns of a group: whole vectors of four."""
+        return -(-self.product.columns // 4) * 4
+
     def pack(self, weight: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
-        """HWIO (or K x N) weights as [group, column block, step, depth, column of the block], zeros added."""
-        product, conv = self.product, self.product.conv
-        taps, inner, columns = product.taps, product.inner, product.columns
-        source = weight.reshape(taps, inner, conv.groups, columns)
-        width = self.column_blocks * self.block_columns
-        if self.by_taps:
-            padded = np.zeros((taps, self.chunks * self.depth, conv.groups, width), weight.dtype)
-            padded[:, :inner, :, :columns] = source
-        else:
-            padded = np.zeros((taps, inner, conv.groups, width), weight.dtype)
-            padded[..., :columns] = source
-        lines = padded.reshape(-1, conv.groups, width)
-        whole = np.zeros((self.padded_steps * self.depth, conv.groups, width), weight.dtype)
-        whole[: lines.shape[0]] = lines
-        shape = (self.padded_steps, self.depth, conv.groups, self.column_blocks, self.block_columns)
-        return np.ascontiguousarray(whole.reshape(shape).transpose(2, 3, 0, 1, 4)).reshape(-1)
+        """HWIO (or K x N) weights as [group, tap and input channel, column], zeros added.
+
+        No knob changes that: the chips of a package share one copy.
+        """
+        product, groups = self.product, self.product.conv.groups
+        source = weight.reshape(product.taps * product.inner, groups, product.columns)
+        packed = np.zeros((groups, product.taps * product.inner, self.width), weight.dtype)
+        packed[..., : product.columns] = source.transpose(1, 0, 2)
+        return packed.reshape(-1)
 
     def weight_of(self, weight: Any, tap: Any, inner: Any, channel: Any) -> Any:
         """The element of packed weights; an expression."""
-        columns, depth = self.product.columns, self.depth
-        group, column = channel // columns, channel % columns
-        line = tap * (self.chunks * depth if self.by_taps else self.product.inner) + inner
-        block = group * self.column_blocks + column // self.block_columns
-        place = (block * self.padded_steps * depth + line) * self.block_columns
-        return weight[place + column % self.block_columns]
+        product = self.product
+        group, column = channel // product.columns, channel % product.columns
+        line = (group * product.taps + tap) * product.inner + inner
+        return weight[line * self.width + column]

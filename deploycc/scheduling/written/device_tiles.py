@@ -232,15 +232,42 @@ class _Tiles:
     def _fetch(self, step: Any) -> None:
         """Read the tiles of ``step`` into registers."""
         self._fetch_image(step)
-        writer, cut = self.writer, self.cut
-        block = self.group32 * cut.column_blocks + _int32(self.column_block)
-        first = (block * cut.padded_steps + step) * cut.weight_tile
+        self._fetch_weights(step)
+
+    def _weight_place(self, load: int) -> tuple[Any, Any]:
+        """Place down the step and column of the block of a thread's load of weights."""
+        cut = self.cut
+        across = cut.block_columns // 4
+        if cut.set_threads % across == 0:
+            line = _div(self.member, across) + load * (cut.set_threads // across)
+            return line, _mod(self.member, across) * 4
+        number = self.member + load * cut.set_threads
+        return _div(number, across), _mod(number, across) * 4
+
+    def _fetch_weights(self, step: Any) -> None:
+        writer, cut, product = self.writer, self.cut, self.product
+        whole = product.taps * product.inner
+        first = _int32(self.column_block) * cut.block_columns
         for load in range(cut.weight_loads):
-            place = (self.member + load * cut.set_threads) * 4
-            whole = (load + 1) * cut.set_threads * 4 <= cut.weight_tile
-            with guarded(writer, None if whole else place < cut.weight_tile):
-                value = writer.vector(self.weight, 4, first + place)
-                writer.store_vector(self.weights, 4, value, load * 4)
+            place, column = self._weight_place(load)
+            if cut.by_taps:
+                tap, channel, inside = self._tap(step, place)
+                line = tap * product.inner + channel
+            else:
+                line = step * cut.depth + place
+                inside = None if cut.padded_steps * cut.depth == whole else line < whole
+            partial = (load + 1) * cut.set_threads * 4 > cut.weight_tile
+            condition = both(
+                inside,
+                first + column < cut.width if cut.width % cut.block_columns else None,
+                place < cut.depth if partial else None,
+            )
+            if condition is not None:
+                zero = tirx.Broadcast(tirx.const(0, str(self.weights.ty.dtype)), 4)
+                writer.store_vector(self.weights, 4, zero, load * 4)
+            with guarded(writer, condition):
+                at = (self.group32 * whole + line) * cut.width + first + column
+                writer.store_vector(self.weights, 4, writer.vector(self.weight, 4, at), load * 4)
 
     def _fetch_image(self, step: Any) -> None:
         writer, cut, conv, product = self.writer, self.cut, self.conv, self.product
@@ -301,11 +328,11 @@ class _Tiles:
                 writer.store_vector(self.memory, lanes, value, start + at)
         start = self._weight_tile(half)
         for load in range(cut.weight_loads):
-            place = (self.member + load * cut.set_threads) * 4
-            whole = (load + 1) * cut.set_threads * 4 <= cut.weight_tile
-            with guarded(writer, None if whole else place < cut.weight_tile):
+            place, column = self._weight_place(load)
+            partial = (load + 1) * cut.set_threads * 4 > cut.weight_tile
+            with guarded(writer, place < cut.depth if partial else None):
                 value = widened(writer.vector(self.weights, 4, load * 4), accumulator, 4)
-                writer.store_vector(self.memory, 4, value, start + place)
+                writer.store_vector(self.memory, 4, value, start + place * cut.block_columns + column)
 
     # The products.
 

@@ -64,10 +64,10 @@ class VectorCut:
         return next(lanes for lanes in (4, 2, 1) if self.product.inner % lanes == 0)
 
     def pack(self, weight: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
-        """K x N weights as [column, k], zeros added."""
+        """K x N weights as [column, k], zeros added; no knob changes that."""
         inner, columns = self.product.inner, self.product.columns
-        packed = np.zeros((self.blocks * self.block_columns, self.padded_inner), weight.dtype)
-        packed[:columns, :inner] = weight.reshape(inner, columns).T
+        packed = np.zeros((columns, self.padded_inner), weight.dtype)
+        packed[:, :inner] = weight.reshape(inner, columns).T
         return packed.reshape(-1)
 
     def weight_of(self, weight: Any, tap: Any, inner: Any, channel: Any) -> Any:
@@ -102,7 +102,10 @@ def write_vectors(sch: Any, cut: VectorCut) -> Any:
                 _clear(writer, right, u * columns * 4, columns * 4, inside is not None)
                 with guarded(writer, inside):
                     for column in range(columns):
-                        value = writer.vector(weight, 4, (first + column) * cut.padded_inner + k)
+                        at = first + column
+                        if product.columns % cut.block_columns:  # the last one again, and its sum is dropped
+                            at = tirx.min(at, product.columns - 1)
+                        value = writer.vector(weight, 4, at * cut.padded_inner + k)
                         writer.store_vector(right, 4, value, (u * columns + column) * 4)
                 for row in range(rows):
                     for piece in range(0, 4, cut.lanes):
