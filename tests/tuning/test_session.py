@@ -347,7 +347,8 @@ def test_an_interrupt_tells_what_was_written_even_if_no_event_came(
     with pytest.raises(Interrupted) as stopped:
         tune_command.callback(
             model=tmp_path / "m.onnx", target="x86-64", precision=None, shapes=(), budget="1s",
-            database=database, merge=(), seed=0, workers=None, schedule_dirs=(), op_dirs=(), max_counts=(), shipped_records=True,
+            database=database, merge=(), seed=0, workers=None, schedule_dirs=(), op_dirs=(),
+            max_counts=(), shipped_records=True,
             no_compare=True, stage_seconds=1.0,
             as_json=False, quiet=True, verbose=False,
         )  # fmt: skip
