@@ -193,7 +193,11 @@ def ceilings(precision: str) -> Ceilings:
     """A copy of 1 GiB (read and written), and a product of matrices of 8192."""
     source = torch.empty(1 << 28, dtype=torch.float32, device="cuda").normal_()
     target = torch.empty_like(source)
-    copied = take_turns([lambda: target.copy_(source) and None], 10)[0]
+
+    def copy() -> None:
+        target.copy_(source)
+
+    copied = take_turns([copy], 10)[0]
     kind = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(precision, torch.float32)
     left = torch.randn(8192, 8192, dtype=kind, device="cuda")
     right = torch.randn(8192, 8192, dtype=kind, device="cuda")

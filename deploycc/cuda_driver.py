@@ -150,7 +150,9 @@ class Driver:
         data = np.ascontiguousarray(array)
         if data.nbytes:
             pointer = data.ctypes.data_as(ctypes.c_void_p)
-            self._call("cuMemcpyHtoD_v2", Pointer(address), pointer, ctypes.c_size_t(data.nbytes))
+            size = ctypes.c_size_t(data.nbytes)
+            self._call("cuMemcpyHtoDAsync_v2", Pointer(address), pointer, size, self._stream)
+            self.synchronize()
 
     def to_host(self, address: int, nbytes: int) -> Array:
         """So many bytes from there, behind all that is in the stream."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,7 +19,7 @@ from deploycc.records import Record, read
 from deploycc.reporting.html.package_page import render_package
 from deploycc.reporting.package_result import Library, PackageResult
 from deploycc.result_types import Benchmark, Profile, Verification, from_json
-from deploycc.running import Package, open_package
+from deploycc.running import Package, chips_to_run, open_package
 from deploycc.text_file import write_text
 from deploycc.types import DeployccError, Diagnostic
 
@@ -81,7 +81,7 @@ def report(
         )
     facts = read_facts(root, manifest)
     given = Measurements(_given(Verification, verification, manifest), _given(Profile, profile, manifest), {})
-    measured = _measured(opened, given) if measure else given
+    measured = _timed(_measured(opened, given) if measure else given)
     result = PackageResult(
         manifest,
         facts,
@@ -202,11 +202,23 @@ def _measured(opened: Package, given: Measurements) -> Measurements:
             missing[what] = _reason(error)
         return None
 
+    def verify_one(package: str) -> Verification:
+        # Where a GPU's chips are emulated one will do: a page is no test.
+        return verify(package, chip=chips_to_run(opened)[0])
+
     return Measurements(
-        given.verification or measured("verification", verify),
+        given.verification or measured("verification", verify_one),
         given.profile or measured("profile", profile),
         missing,
     )
+
+
+def _timed(found: Measurements) -> Measurements:
+    """Without a profile that nothing was timed for: estimates have no place among times."""
+    if found.profile is None or found.profile.method != "estimates":
+        return found
+    reason = f"nothing was timed: {found.profile.place}"
+    return replace(found, profile=None, unmeasured={**(found.unmeasured or {}), "profile": reason})
 
 
 def _reason(error: DeployccError) -> str:

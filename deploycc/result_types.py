@@ -209,8 +209,11 @@ def from_json(kind: type[Kind], table: Mapping[str, Any]) -> Kind:
     """
     hints = typing.get_type_hints(kind)
     fields = dataclasses.fields(kind)  # type: ignore[arg-type]
-    given = [f for f in fields if f.name in table or f.default is dataclasses.MISSING]
-    return kind(**{f.name: _value(hints[f.name], table[f.name]) for f in given})
+    given: dict[str, Any] = {}
+    for one in fields:
+        if one.default is dataclasses.MISSING or one.name in table:
+            given[one.name] = _value(hints[one.name], table[one.name])
+    return kind(**given)
 
 
 def _value(hint: Any, value: Any) -> Any:

@@ -20,6 +20,7 @@ from deploycc.running import (
     Package,
     Place,
     chips_to_run,
+    is_emulated,
     open_package,
     place_for,
     place_of,
@@ -28,6 +29,7 @@ from deploycc.running import (
 )
 from deploycc.running.chips import is_for_gpus
 from deploycc.running.inputs import GOLDEN, RANDOM, Given, check_inputs, read_samples
+from deploycc.running.session import Measured
 from deploycc.trace import Trace
 from deploycc.types import BuildRequest, DeployccError, Diagnostic, Limits
 from deploycc.verifying import difference
@@ -164,22 +166,26 @@ def verify_package(
     compared = [
         [
             max((difference(name, want, got, bound) for got in found), key=_badness)
-            for name, want, *found, bound in zip(names, wanted, *ways, bounds, strict=True)
+            for name, want, *found, bound in zip(
+                names, wanted, *(one.outputs for one in ways), bounds, strict=True
+            )
         ]
         for wanted, ways, bounds in zip(expected, runs, allowed, strict=True)
     ]
     worst = tuple(max(of_sets, key=_badness) for of_sets in zip(*compared, strict=True))
     shown = package.name if package.variant is None else f"{package.name}@{package.variant}"
-    found = Verification(shown, place.shown, engine, told, len(sets), worst)
+    gpu = "" if is_emulated(place) else runs[0][0].gpu
+    where = f"{place.shown}, {gpu}" if gpu else place.shown
+    found = Verification(shown, where, engine, told, len(sets), worst)
     farthest = max(range(len(sets)), key=lambda number: max(map(_badness, compared[number])))
     return Verified(found, sets[farthest], diagnostics)
 
 
 def _runs(
     package: Package, place: Place, sets: Sequence[Sequence[Array]], modes: Sequence[Orders], limit: float
-) -> list[list[list[Array]]]:
-    """For each set of inputs the outputs in each mode."""
-    return [[run(package, place, inputs, orders, limit).outputs for orders in modes] for inputs in sets]
+) -> list[list[Measured]]:
+    """For each set of inputs the run in each mode."""
+    return [[run(package, place, inputs, orders, limit) for orders in modes] for inputs in sets]
 
 
 def _given(

@@ -14,7 +14,8 @@ HANDLERS: dict[str, Handler] = {}
 
 
 def _branch(frame: Frame, i: Instruction) -> str:
-    return f"goto {frame.label(i.operands[0])};"
+    back = f"DCC_STEP({i.line}); " if i.operands[0] in frame.passed else ""
+    return f"{back}goto {frame.label(i.operands[0])};"
 
 
 def _branch_by_index(frame: Frame, i: Instruction) -> str:

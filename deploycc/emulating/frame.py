@@ -70,8 +70,8 @@ class Frame:
 
     ``shared`` are offsets of the shared variables, ``module`` the variables outside functions,
     ``parameters`` the offsets in the parameter block, ``lists`` those of ``.branchtargets``, ``groups`` the
-    accesses that are checked together.  ``together`` is set by what makes fibers necessary,
-    ``copies`` by asynchronous copies.
+    accesses that are checked together, ``passed`` the labels above.  ``together`` is set by what makes fibers
+    necessary, ``copies`` by asynchronous copies.
     """
 
     shared: dict[str, int]
@@ -84,6 +84,7 @@ class Frame:
     local_bytes: int = 0
     lists: dict[str, tuple[str, ...]] = field(default_factory=dict)
     groups: dict[int, Group | None] = field(default_factory=dict)
+    passed: set[str] = field(default_factory=set)
     _scopes: list[dict[str, tuple[str, str]]] = field(default_factory=lambda: [{}])
     _scope_count: int = 0
     _temporaries: int = 0

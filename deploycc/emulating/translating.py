@@ -213,6 +213,7 @@ def _translate_body(frame: Frame, entry: Entry) -> list[str]:
                 frame.close_scope()
         elif isinstance(statement, Label):
             if not statement.targets:
+                frame.passed.add(statement.name)
                 lines.append(f"{frame.label(statement.name)}:;")
         else:
             lines.append(f"    {_translate_instruction(frame, statement)}")

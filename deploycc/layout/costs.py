@@ -1,9 +1,9 @@
 """What a layout costs where no schedule of an operator's own answers: cycles of one core.
 
-For a GPU ``gpu_costs`` answers.  The figures are of kernels that ``schedules/`` gave on an AVX-512 server core
-(``python -m benchmarks.layouts`` measures them).  They only have to rank two layouts of one operator and
-to weigh them against transposes; convolutions bring their own estimates.  Operators that are not named cost
-the same in both (elementwise ones are fused behind their producer in either).
+For a GPU ``gpu_costs`` answers.  The figures are of kernels that ``schedules/`` gave on an AVX-512 server
+core (``python -m benchmarks.layouts`` measures them anew).  They only have to rank two layouts of one
+operator and to weigh them against transposes; convolutions bring their own estimates.  Operators that are
+not named cost the same in both (elementwise ones are fused behind their producer in either).
 """
 
 from __future__ import annotations

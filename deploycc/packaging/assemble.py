@@ -8,6 +8,7 @@ import importlib.metadata
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,10 @@ def _package(
 ) -> Package:
     others = [variant.plan for variant in variants]
     check_form(plan, request, len(variants), chips)
-    interface = interface_of(plan, request, others, chips)
+    interface = replace(
+        interface_of(plan, request, others, chips),
+        rounding=tuple(error.max_scaled for error in golden.rounding),
+    )
     _check_request(plan, request)
     _check_chips(plan, chips)
     pointer_bytes, defined = 8, set[str]()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from deploycc.packaging.interface import ABI_VERSION, Interface
 from deploycc.packaging.toolchain import SHARED_RUNTIME_NAME
 from deploycc.templates import fill
+from deploycc.tolerances import precision_tolerance
 
 _CONFIG_HEAD = """\
 # find_package(@N@ CONFIG) gives the imported target @N@::@N@; works wherever the package lies.
@@ -250,14 +251,13 @@ _EXAMPLE_CATCH = """\
 TOLERANCES = {"float32": 1e-4, "float64": 1e-4, "float16": 1e-2, "bfloat16": 5e-2}
 """Largest difference from the golden output, over its largest value; other types must be equal."""
 
-PRECISION_TOLERANCES = {"tf32": 5e-3, "fp16": 2e-2, "bf16": 1e-1}
-"""The same where a GPU computes in less than single precision: about twenty roundings to 10, 10 or 7 bits."""
 
-
-def tolerance_of(dtype: str, precision: str) -> float | None:
-    """Of an output; ``None`` for one whose elements must be equal."""
+def tolerance_of(dtype: str, precision: str = "fp32", measured: float = 0.0) -> float | None:
+    """Of an output that ``precision`` was measured to cost so much; ``None`` where it must be equal."""
     plain = TOLERANCES.get(dtype)
-    return None if plain is None else max(plain, PRECISION_TOLERANCES.get(precision, 0.0))
+    if plain is None or precision == "fp32":
+        return plain
+    return float(f"{plain + precision_tolerance(precision, measured):.3g}")
 
 
 def _runtime_block(interface: Interface) -> str:
@@ -331,7 +331,8 @@ def example_main(interface: Interface) -> str:
             f' load<{scope}::value_type>(golden + "/input_{index}.bin", {scope}::size);\n'
         )
         bind_inputs.append(f"    inputs.{tensor.identifier} = input_{index};\n")
-    for index, tensor in enumerate(interface.outputs):
+    errors = interface.rounding or (0.0,) * len(interface.outputs)
+    for index, (tensor, error) in enumerate(zip(interface.outputs, errors, strict=True)):
         scope = f"{name}::output::{tensor.identifier}"
         loads.append(f"    std::vector<{scope}::value_type> output_{index}({scope}::size);\n")
         loads.append(
@@ -339,7 +340,7 @@ def example_main(interface: Interface) -> str:
             f' load<{scope}::value_type>(golden + "/output_{index}.bin", {scope}::size);\n'
         )
         bind_outputs.append(f"    outputs.{tensor.identifier} = output_{index};\n")
-        tolerance = tolerance_of(tensor.info.dtype, interface.precision) or 0.0
+        tolerance = tolerance_of(tensor.info.dtype, interface.precision, error) or 0.0
         compare.append(
             f"    good = close({scope}::name, output_{index}, expected_{index}, {tolerance!r}) && good;\n"
         )

@@ -120,6 +120,8 @@ class Interface:
     declared: str = ""
     gpus: tuple[Gpu, ...] = ()
     precision: Precision = "fp32"
+    rounding: tuple[float, ...] = ()
+    """What that costs each output, as a share of its magnitude, where it was measured."""
 
     @property
     def arena(self) -> bool:

@@ -63,9 +63,9 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def tensor_entry(tensor: Tensor, precision: str = "fp32") -> dict[str, Any]:
-    """An input or output of a package that computes in ``precision``."""
-    counted, tolerance = tensor.info.counted, tolerance_of(tensor.info.dtype, precision)
+def tensor_entry(tensor: Tensor, precision: str = "fp32", error: float = 0.0) -> dict[str, Any]:
+    """An input, or an output that ``precision`` was measured to cost ``error``."""
+    counted, tolerance = tensor.info.counted, tolerance_of(tensor.info.dtype, precision, error)
     return {
         "bytes": tensor.bytes,
         **({"counted": {"axis": counted.axis, "output": counted.output}} if counted is not None else {}),
@@ -237,7 +237,7 @@ def manifest_of(
         "files": {},
         "format": FORMAT,
         "golden": golden_table(golden, f"share/{interface.name}/golden"),
-        "inputs": [tensor_entry(t, interface.precision) for t in interface.inputs],
+        "inputs": [tensor_entry(t) for t in interface.inputs],
         "interface": {
             "abi_version": ABI_VERSION,
             "emit": request.emit,
@@ -252,7 +252,12 @@ def manifest_of(
         "model": {"opset": model.opset, "parameters": plan.parameters, "sha256": model.sha256},
         "name": interface.name,
         "operators": dict(operators),
-        "outputs": [tensor_entry(t, interface.precision) for t in interface.outputs],
+        "outputs": [
+            tensor_entry(tensor, interface.precision, error)
+            for tensor, error in zip(
+                interface.outputs, interface.rounding or (0.0,) * len(interface.outputs), strict=True
+            )
+        ],
         **({"precision": precision_table(request.target.precision, golden)} if request.target.gpus else {}),
         "schema_version": SCHEMA_VERSION,
         "target": _target(request.target),

@@ -111,7 +111,7 @@ def output_tolerances(
 
     ``own_error`` is by output how far the reference may be off, ``computed_in`` the coarsest float type that
     the network computes in, where they are known.  A GPU's package that computes in less than single
-    precision states a bound of its own (``tolerance`` of each output).
+    precision may besides be off by what that was measured to cost (``precision_tolerance``).
     """
     precision = manifest.get("precision", {"name": "fp32", "error": []})
     found = []

@@ -92,6 +92,10 @@ extern "C" __global__ void no_wait(float* y, const float* x, int wait) {
   __syncthreads();
   for (int i = 0; i < 4; i++) y[i * 32 + threadIdx.x] = s[i * 32 + threadIdx.x];
 }
+extern "C" __global__ void waits_for_another_block(volatile float* y) {
+  if (blockIdx.x == 0) while (y[1] == 0) {}
+  else y[1] = 1;
+}
 extern "C" __global__ void __launch_bounds__(64) bounded(float* y) { y[threadIdx.x] = 1; }
 """
 
@@ -246,6 +250,11 @@ def test_a_missing_wait_for_copies_shows(module: EmulatedModule) -> None:
     np.testing.assert_array_equal(y, x)
     module.launch("no_wait", (1,), (32,), 0, [y, x, np.int32(0)])
     assert np.isnan(y).all()
+
+
+def test_a_loop_without_end(module: EmulatedModule) -> None:
+    text = failure(module, "waits_for_another_block", (2,), (1,), 0, [np.zeros(2, np.float32)], bounds=False)
+    assert "a loop without end" in text
 
 
 def test_more_threads_than_the_kernel_takes(module: EmulatedModule) -> None:

@@ -79,7 +79,8 @@ static void open_place(place *at, int32_t number, const char *folder) {
     for (unsigned i = 0; i < MODEL(input_count)(); i++) {
         const size_t bytes = MODEL(input_info)(i)->bytes;
         CU(cuMemAlloc_v2, (uint64_t *, size_t), &at->inputs[i], bytes);
-        CU(cuMemcpyHtoD_v2, (uint64_t, const void *, size_t), at->inputs[i], file(folder, "input", i, bytes), bytes);
+        CU(cuMemcpyHtoDAsync_v2, (uint64_t, const void *, size_t, void *), at->inputs[i],
+           file(folder, "input", i, bytes), bytes, at->stream);
     }
     for (unsigned i = 0; i < MODEL(output_count)(); i++) {
         CU(cuMemAlloc_v2, (uint64_t *, size_t), &at->outputs[i], MODEL(output_info)(i)->bytes);

@@ -41,8 +41,8 @@ WANTED: dict[str, dict[str, str]] = {
     },
     "element_type": {"message": "tensor 'z' has an element type without kernels", "got": "bfloat16"},
     "runs_on_processor": {
-        "message": "CumSum runs on the processor, not on the GPU",
-        "got": "each step needs the one before; 2 KiB are copied to the processor and 2 KiB back",
+        "message": "TopK runs on the processor, not on the GPU",
+        "got": "it sorts; 2 KiB are copied to the processor and 288 bytes back",
         "verdict": "fallback",
         "severity": "warning",
     },

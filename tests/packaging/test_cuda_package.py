@@ -95,6 +95,28 @@ def test_library_needs_no_driver_to_load(built_for_gpus) -> None:
     assert said.startswith("7 the NVIDIA driver is not installed here: libcuda.so.1")
 
 
+def test_library_can_be_unloaded(built_for_gpus, tmp_path: Path) -> None:
+    library, log = built_for_gpus() / "lib" / "libtiny.so", tmp_path / "log"
+    program = f"""
+import _ctypes, ctypes
+for _ in range(3):
+    library = ctypes.CDLL({str(library)!r})
+    handle = ctypes.c_void_p()
+    assert library.tiny_create(None, ctypes.byref(handle)) == 0
+    x, y, copy = ((ctypes.c_float * 1000)() for _ in range(3))
+    x[999] = 1.0
+    inputs, outputs = (ctypes.c_void_p * 1), (ctypes.c_void_p * 2)
+    given = inputs(ctypes.addressof(x))
+    assert library.tiny_run(handle, given, outputs(ctypes.addressof(y), ctypes.addressof(copy))) == 0
+    assert (copy[999], round(y[999], 4)) == (1.0, 1.4621)
+    assert library.tiny_destroy(handle) == 0
+    _ctypes.dlclose(library._handle)
+    assert "libtiny" not in open("/proc/self/maps").read()
+"""
+    run([sys.executable, "-c", program], env=emulated(log=log))
+    assert " memory=0 host=0 streams=0 events=0 " in log.read_text()
+
+
 def test_manifest(built_for_gpus) -> None:
     root = built_for_gpus()
     manifest = inspect(root)

@@ -15,10 +15,12 @@ from pathlib import Path
 
 import pytest
 
+from deploycc.build import build
 from deploycc.packaging import package
 from deploycc.running import Package, open_package
 from deploycc.types import Target
 from tests.packaging import plans
+from tests.running.gpu_net import write_net
 
 FAULTS = {
     "crash": "__builtin_trap();",
@@ -57,6 +59,14 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Package]:
         return open_package(folder)
 
     return build
+
+
+@pytest.fixture(scope="session")
+def net(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A package with timers for two GPU chips, beside its model (``gpu_net.py``)."""
+    folder = tmp_path_factory.mktemp("gpu")
+    write_net(folder / "net.onnx")
+    return build(folder / "net.onnx", "cuda:sm_75,sm_90", folder / "net", profile=True).path
 
 
 @dataclass(frozen=True)

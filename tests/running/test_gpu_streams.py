@@ -13,11 +13,8 @@ from deploycc.emulating.driver import emulated_driver, emulated_environment
 from deploycc.running import open_package
 from deploycc.running.chips import library_of, ptx_of
 from tests.gpu.apps import NO_DEVICE, compile_streams, run_streams
-from tests.running.test_gpu_packages import net
 
 pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="packages of this test are for x86-64")
-
-__all__ = ["net"]
 
 
 def test_runs_in_streams_of_the_callers_on_two_devices(net: Path, tmp_path: Path) -> None:

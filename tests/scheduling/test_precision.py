@@ -67,8 +67,8 @@ def test_what_is_stored_in_half(precision: Precision) -> None:
         for field in fields:
             value = constant_value(field)
             if value is not None:
-                vector = sum(extent > 1 for extent in value.shape) < 2
-                assert str(field.ty.dtype) == ("float32" if vector else half), field.ty
+                # Biases have up to 24 elements, weights at least 384, packed as a schedule likes.
+                assert str(field.ty.dtype) == (half if value.size > 100 else "float32"), field.ty
     assert [str(p.ty.dtype) for p in program.module["main"].params] == ["float32"]
     assert str(program.module["main"].ret_ty.dtype) == "float32"
     inner = [str(variable.ty.dtype) for _, _, variable in found[:-1]]

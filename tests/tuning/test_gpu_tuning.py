@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import deploycc
+from deploycc import cuda_driver
 from deploycc.build import resolve_request
 from deploycc.emulating.driver import emulated_driver
 from deploycc.operators import Conv2d
@@ -115,6 +118,12 @@ def test_of_several_chips_the_one_here_is_tuned_for(monkeypatch: pytest.MonkeyPa
 
 
 # ---- all of it ----
+
+
+def test_the_emulated_driver_has_what_is_called() -> None:
+    called = set(re.findall(r"\bcu[A-Z]\w+", Path(cuda_driver.__file__).read_text(encoding="utf-8")))
+    library = ctypes.CDLL(str(emulated_driver() / cuda_driver.LIBRARY))
+    assert sorted(name for name in called if not hasattr(library, name)) == []
 
 
 @pytest.mark.slow

@@ -71,6 +71,9 @@ void dcc_fail(dcc_block *block, uint32_t x, uint32_t y, uint32_t z, uint32_t lin
     case DCC_FAULT_ALIGNMENT:
         snprintf(to, room, "misaligned: %u bytes at 0x%llx", bytes, (unsigned long long)value);
         break;
+    case DCC_FAULT_ENDLESS:
+        snprintf(to, room, "a loop without end: %llu jumps backwards", (unsigned long long)value);
+        break;
     case DCC_FAULT_GLOBAL:
         snprintf(to, room, "%u bytes at 0x%llx are in no allocation", bytes, (unsigned long long)value);
         break;

@@ -142,6 +142,7 @@ typedef enum dcc_fault {
     DCC_FAULT_SHARED,
     DCC_FAULT_ALIGNMENT,
     DCC_FAULT_GLOBAL,
+    DCC_FAULT_ENDLESS,
 } dcc_fault;
 
 /* Ends the launch.  `value` is the address or offset. */
@@ -166,6 +167,12 @@ uint64_t dcc_random(uint64_t *state);
     do {                                                                                             \
         if (DCC_UNLIKELY((address) & ((bytes) - 1)))                                                 \
             dcc_fail(B, tx, ty, tz, line, DCC_FAULT_ALIGNMENT, (address), bytes);                    \
+    } while (0)
+
+/* At each jump backwards: no thread of a real kernel makes that many. */
+#define DCC_STEP(line)                                                                               \
+    do {                                                                                             \
+        if (DCC_UNLIKELY(++steps >> 28)) dcc_fail(B, tx, ty, tz, line, DCC_FAULT_ENDLESS, steps, 0); \
     } while (0)
 
 #if DCC_CHECKS

@@ -21,7 +21,8 @@
     uint8_t *const S = B->shared;                                                                   \
     const uint8_t *const P = B->parameters;                                                         \
     int (*const check)(const void *, uint64_t) = dcc_emulated_check;                                \
-    (void)S, (void)P, (void)T, (void)tx, (void)ty, (void)tz, (void)check
+    uint32_t steps = 0;                                                                             \
+    (void)steps, (void)S, (void)P, (void)T, (void)tx, (void)ty, (void)tz, (void)check
 
 static inline uint32_t dcc_number(const dcc_block *block, uint32_t x, uint32_t y, uint32_t z)
 {
