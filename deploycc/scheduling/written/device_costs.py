@@ -59,6 +59,8 @@ def _possible(
     threads = members * split
     if members < 16 or not 64 <= threads <= 512 or threads % 32:
         return False
+    if threads > 256 and thread_rows * thread_columns > 8:
+        return False  # the assembler holds such blocks to 64 registers, and spills
     tiles = 4 * 2 * split * (block_rows * (depth + 4) + depth * block_columns)
     return (split == 1 or members <= 128) and tiles <= STATIC_SHARED
 
