@@ -6,6 +6,7 @@ is refused, and the network left out of a comparison with the reason.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -197,6 +198,16 @@ def _hard_sigmoid(a: Arguments, n: Attributes, c: Sequence[Any]) -> Any:
     return torch.clamp(a[0] * n.get("alpha", 0.2) + n.get("beta", 0.5), 0, 1)
 
 
+def _pad(a: Arguments, n: Attributes, c: Sequence[Any]) -> Any:
+    pads = list(n["pads"]) if "pads" in n else _numbers(c, 1)
+    rank = a[0].dim()
+    if n.get("mode", b"constant") != b"constant" or len(pads) != 2 * rank:
+        raise NotInTorch(f"Pad {n.get('mode', b'constant').decode()}")
+    value = float(c[2]) if len(c) > 2 and c[2] is not None else float(n.get("value", 0.0))
+    both = [side for axis in reversed(range(rank)) for side in (pads[axis], pads[axis + rank])]
+    return functional.pad(a[0], both, value=value)
+
+
 def _flatten(a: Arguments, n: Attributes, c: Sequence[Any]) -> Any:
     axis = n.get("axis", 1)
     return a[0].reshape(int(np.prod(a[0].shape[:axis], dtype=np.int64)), -1)
@@ -219,9 +230,12 @@ OPERATORS: Mapping[str, Callable[[Arguments, Attributes, Sequence[Any]], Any]] =
     "Identity": lambda a, n, c: a[0],
     "LeakyRelu": lambda a, n, c: functional.leaky_relu(a[0], n.get("alpha", 0.01)),
     "MatMul": lambda a, n, c: a[0] @ a[1],
+    "Max": lambda a, n, c: functools.reduce(torch.maximum, a),
     "MaxPool": _pool(True),
+    "Min": lambda a, n, c: functools.reduce(torch.minimum, a),
     "Mul": lambda a, n, c: a[0] * a[1],
     "PRelu": _prelu,
+    "Pad": _pad,
     "Pow": lambda a, n, c: a[0] ** a[1],
     "ReduceMean": _reduce_mean,
     "Relu": lambda a, n, c: functional.relu(a[0]),
