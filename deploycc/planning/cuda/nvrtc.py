@@ -12,6 +12,8 @@ import functools
 import importlib.util
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +41,7 @@ class Compiled:
 class Compiler:
     """NVRTC as it was found: the library and the folders of its headers."""
 
+    path: Path
     library: Any
     version: tuple[int, int]
     includes: tuple[Path, ...]
@@ -46,13 +49,7 @@ class Compiler:
     def compile(self, source: str, arch: str, options: Sequence[str] = ()) -> Compiled:
         """Machine code for ``arch`` (``sm_90``) and PTX for it and newer ones; raises ``CompileError``."""
         nvrtc, program = self.library, ctypes.c_void_p()
-        words = [
-            f"--gpu-architecture={arch}",
-            *(f"--include-path={folder}" for folder in self.includes),
-            "--std=c++17",
-            "--ptxas-options=-v",
-            *options,
-        ]
+        words = self._options(arch, options)
         self._check(
             nvrtc.nvrtcCreateProgram(ctypes.byref(program), source.encode(), b"kernels.cu", 0, None, None)
         )
@@ -65,6 +62,36 @@ class Compiler:
             return Compiled(self._text(program, "CUBIN"), self._text(program, "PTX"), tuple(_facts(log)))
         finally:
             nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
+
+    def compile_alone(self, source: str, arch: str, options: Sequence[str] = ()) -> Compiled:
+        """The same in a process of its own, where the same program gives the same bytes (``nvrtc_child``)."""
+        child = Path(__file__).with_name("nvrtc_child.py")
+        words = [sys.executable, "-S", "-s", str(child), str(self.path), *self._options(arch, options)]
+        # Nothing of this process's environment: its size moves the child's addresses.
+        done = subprocess.run(
+            words, input=source.encode(), capture_output=True, env={"PYTHONHASHSEED": "0"}, check=False
+        )
+        parts, answer = [], done.stdout
+        while answer:
+            size = int.from_bytes(answer[:8], "little")
+            parts.append(answer[8 : 8 + size])
+            answer = answer[8 + size :]
+        if done.returncode != 0 or len(parts) < 2:
+            told = done.stderr.decode(errors="replace").strip()[-2000:]
+            raise CompileError(told or f"the compiler ended with status {done.returncode}")
+        log = parts[1].rstrip(b"\0").decode(errors="replace")
+        if len(parts) < 4:
+            raise CompileError(log or f"status {parts[0].decode()}")
+        return Compiled(parts[2], parts[3], tuple(_facts(log)))
+
+    def _options(self, arch: str, options: Sequence[str]) -> list[str]:
+        return [
+            f"--gpu-architecture={arch}",
+            *(f"--include-path={folder}" for folder in self.includes),
+            "--std=c++17",
+            "--ptxas-options=-v",
+            *options,
+        ]
 
     def _text(self, program: ctypes.c_void_p, what: str) -> bytes:
         size = ctypes.c_size_t()
@@ -111,7 +138,7 @@ def _find() -> Compiler | None:
             folders = tuple(folder for folder in includes if folder.is_dir())
             has_headers = any((folder / "cuda_fp16.h").is_file() for folder in folders)
             if major.value >= _OLDEST_SUPPORTED and has_headers:
-                return Compiler(library, (major.value, minor.value), folders)
+                return Compiler(path, library, (major.value, minor.value), folders)
     return None
 
 
