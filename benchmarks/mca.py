@@ -18,6 +18,8 @@ from deploycc.planning.assembly import Loop
 from deploycc.types import Target
 
 _PROGRAMS = ("llvm-mca-19", "llvm-mca")
+_OLDEST = 16
+"""The first with a model of the Neoverse N1; older ones take another core's, of half the speed."""
 _ITERATIONS = 200
 
 
@@ -86,9 +88,16 @@ def core_of(target: Target) -> Core:
 def program() -> str:
     """The path of llvm-mca.  Raises ``McaUnavailable``."""
     for name in _PROGRAMS:
-        if path := shutil.which(name):
+        if (path := shutil.which(name)) and _release(path) >= _OLDEST:
             return path
-    raise McaUnavailable("llvm-mca is not installed (Debian: apt install llvm-19)")
+    raise McaUnavailable(f"no llvm-mca of LLVM {_OLDEST} or newer is installed (Debian: apt install llvm-19)")
+
+
+def _release(path: str) -> int:
+    """LLVM's major version, 0 where it is not told."""
+    told = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout
+    found = re.search(r"version (\d+)", told)
+    return int(found[1]) if found else 0
 
 
 def cycles(loop: Loop, core: Core, dispatch: int | None = None) -> float:

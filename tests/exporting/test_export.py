@@ -97,7 +97,7 @@ def test_lint_says_which_line_a_node_came_from(torch_python: str, tmp_path: Path
     )
     done = deploycc(torch_python, "export", "net.py:Net", "--shape", "2x3x3", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    (report,) = lint_model(tmp_path / "Net.onnx", ["arm64"]).reports
+    (report,) = lint_model(tmp_path / "Net.onnx", ["snpe"]).reports
     (found,) = (d for d in report.diagnostics if d.op == "Det")
     assert found.location == "net.py:6 (block)"
 
