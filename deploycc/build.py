@@ -19,6 +19,7 @@ from deploycc.identifiers import check_library_name, suggest_library_name
 from deploycc.lint_targets import compiled_lint_target, not_compiled_for
 from deploycc.lint_types import Report
 from deploycc.memory_use import Arena
+from deploycc.nvrtc import find_compiler
 from deploycc.ranges import Extent, several_at_once, split_ranges
 from deploycc.records import databases
 from deploycc.request import reproduce_command, request_from_json, request_to_json
@@ -219,8 +220,6 @@ def resolve_request(
     if findings or resolved_target is None:
         raise DeployccError(*findings)
     if resolved_target.gpus:
-        from deploycc.planning.cuda.nvrtc import find_compiler  # TVM comes with it
-
         find_compiler()  # before a minute of work
     if output is None:
         rounded = "" if resolved_target.precision == "fp32" else f"-{resolved_target.precision}"

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from deploycc import nvrtc
 from deploycc.build import reproduce_command, resolve_request
 from deploycc.diagnostics import render
 from deploycc.lint import lint_model, resolve_lint_targets
 from deploycc.lint_targets import load_lint_target
 from deploycc.lint_types import Report
 from deploycc.linting import lint
-from deploycc.planning.cuda import nvrtc
 from deploycc.policy.applying import Policy, apply_policy
 from deploycc.policy.file import Ignore
 from deploycc.profiling.ceilings import target_ceilings

@@ -25,12 +25,22 @@ def _nvrtc() -> ctypes.CDLL:
 
 
 @functools.cache
+def _c_library() -> ctypes.CDLL:
+    library = ctypes.CDLL(None)
+    library.uselocale.restype = ctypes.c_void_p
+    library.uselocale.argtypes = [ctypes.c_void_p]
+    return library
+
+
+@functools.cache
 def ptx_of(source: str, arch: str = "compute_80") -> str:
     library, program = _nvrtc(), ctypes.c_void_p()
     library.nvrtcCreateProgram(ctypes.byref(program), source.encode(), b"kernels.cu", 0, None, None)
     options = [f"--gpu-architecture={arch}", f"-I{_folder('nvidia.cuda_runtime') / 'include'}"]
     array = (ctypes.c_char_p * len(options))(*(option.encode() for option in options))
+    before = _c_library().uselocale(None)
     status = library.nvrtcCompileProgram(program, len(options), array)
+    _c_library().uselocale(ctypes.c_void_p(before))  # which NVRTC changes
     kind = "PTX" if status == 0 else "ProgramLog"
     size = ctypes.c_size_t()
     getattr(library, f"nvrtcGet{kind}Size")(program, ctypes.byref(size))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import functools
-import importlib.util
 import subprocess
 import tempfile
 from dataclasses import replace
@@ -12,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from deploycc.nvrtc import find_compiler
 from deploycc.types import (
     TO_DEVICE,
     TO_HOST,
@@ -128,24 +127,8 @@ def chip(arch: str = "sm_90") -> Gpu:
 @functools.cache
 def compile_cuda(source: str, arch: str) -> tuple[bytes, bytes]:
     """Cubin and PTX of CUDA C, by NVRTC."""
-    spec = importlib.util.find_spec("nvidia.cuda_nvrtc")
-    assert spec is not None
-    assert spec.submodule_search_locations
-    folder = Path(next(iter(spec.submodule_search_locations))) / "lib"
-    nvrtc = ctypes.CDLL(str(next(folder.glob("libnvrtc.so.*"))))
-    program = ctypes.c_void_p()
-    assert nvrtc.nvrtcCreateProgram(ctypes.byref(program), source.encode(), b"k.cu", 0, None, None) == 0
-    options = (ctypes.c_char_p * 1)(f"--gpu-architecture={arch}".encode())
-    assert nvrtc.nvrtcCompileProgram(program, 1, options) == 0
-    results = []
-    for form in ("CUBIN", "PTX"):
-        size = ctypes.c_size_t()
-        getattr(nvrtc, f"nvrtcGet{form}Size")(program, ctypes.byref(size))
-        data = ctypes.create_string_buffer(size.value)
-        getattr(nvrtc, f"nvrtcGet{form}")(program, data)
-        results.append(data.raw)
-    nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
-    return results[0], results[1]
+    made = find_compiler().compile(source, arch)
+    return made.cubin, made.ptx
 
 
 def images(arch: str = "sm_90") -> tuple[Image, ...]:

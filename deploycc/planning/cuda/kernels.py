@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from deploycc.nvrtc import find_compiler
 from deploycc.planning.codegen import name_kernels
 from deploycc.planning.cuda.lowering import PRELUDE, to_cuda
-from deploycc.planning.cuda.nvrtc import find_compiler
 from deploycc.types import Gpu, Image, KernelFacts, Launch
 
 
@@ -38,7 +38,7 @@ def compile_device_kernels(functions: Sequence[tuple[str, Any]], gpu: Gpu, prefi
     if not distinct:
         return DeviceKernels((), {}, {}, ())
     source = to_cuda(distinct, gpu)
-    compiled = compiler.compile_alone(_prelude() + source.text, gpu.arch)
+    compiled = compiler.compile(_prelude() + source.text, gpu.arch)
     images = (Image("cubin", gpu.arch, compiled.cubin), Image("ptx", gpu.arch, compiled.ptx))
     return DeviceKernels(images, symbols, source.launches, compiled.facts)
 
@@ -51,7 +51,7 @@ def cuda_source(functions: Sequence[tuple[str, Any]], gpu: Gpu) -> str:
 def texts_of(symbol: str, function: Any, gpu: Gpu) -> tuple[str, str]:
     """CUDA C of one PrimFunc, without what stands before every program, and its PTX."""
     text = to_cuda([(symbol, function)], gpu).text
-    ptx = find_compiler().compile_alone(_prelude() + text, gpu.arch).ptx
+    ptx = find_compiler().compile(_prelude() + text, gpu.arch).ptx
     return text, ptx.rstrip(b"\0").decode()
 
 

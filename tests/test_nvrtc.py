@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import locale
 import struct
 from collections.abc import Iterator
 from dataclasses import replace
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from deploycc.planning.cuda import nvrtc
+from deploycc import nvrtc
 from deploycc.types import DeployccError
 
 TWICE = """
@@ -23,10 +24,8 @@ extern "C" __global__ void __launch_bounds__(64) twice(float *y, const float *x)
 
 
 @pytest.mark.parametrize("arch", ["sm_75", "sm_87", "sm_90"])
-@pytest.mark.parametrize("alone", [False, True])
-def test_machine_code_and_ptx_for_a_chip(arch: str, alone: bool) -> None:
-    compiler = nvrtc.find_compiler()
-    made = (compiler.compile_alone if alone else compiler.compile)(TWICE, arch)
+def test_machine_code_and_ptx_for_a_chip(arch: str) -> None:
+    made = nvrtc.find_compiler().compile(TWICE, arch)
     assert made.cubin[:4] == b"\x7fELF"
     machine, flags = struct.unpack_from("<H", made.cubin, 18)[0], struct.unpack_from("<I", made.cubin, 48)[0]
     assert machine == 190  # EM_CUDA
@@ -47,18 +46,23 @@ def test_registers_that_do_not_fit_are_told() -> None:
     assert fact.local_bytes > 0
 
 
-@pytest.mark.parametrize("alone", [False, True])
-def test_a_program_that_is_wrong_is_refused_with_the_log(alone: bool) -> None:
-    compiler = nvrtc.find_compiler()
+def test_a_program_that_is_wrong_is_refused_with_the_log() -> None:
     wrong = 'extern "C" __global__ void k(float *y) { *y = what; }'
     with pytest.raises(nvrtc.CompileError, match="undefined"):
-        (compiler.compile_alone if alone else compiler.compile)(wrong, "sm_75")
+        nvrtc.find_compiler().compile(wrong, "sm_75")
+
+
+def test_the_locale_stays_what_it_was() -> None:
+    """NVRTC gives the thread that calls it another one, in which Python takes all files for ASCII."""
+    before = locale.getencoding()
+    nvrtc.find_compiler().compile(TWICE, "sm_75")
+    assert locale.getencoding() == before
 
 
 def test_a_compiler_that_dies_is_told() -> None:
-    gone = replace(nvrtc.find_compiler(), path=Path("/nonexistent/libnvrtc.so"))
+    gone = replace(nvrtc.find_compiler(), library=Path("/nonexistent/libnvrtc.so"))
     with pytest.raises(nvrtc.CompileError, match="nonexistent"):
-        gone.compile_alone(TWICE, "sm_75")
+        gone.compile(TWICE, "sm_75")
 
 
 @pytest.fixture

@@ -17,7 +17,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from deploycc.types import DeployccError, Diagnostic, KernelFacts
 
@@ -41,32 +40,26 @@ class Compiled:
 class Compiler:
     """NVRTC as it was found: the library and the folders of its headers."""
 
-    path: Path
-    library: Any
+    library: Path
     version: tuple[int, int]
     includes: tuple[Path, ...]
 
     def compile(self, source: str, arch: str, options: Sequence[str] = ()) -> Compiled:
-        """Machine code for ``arch`` (``sm_90``) and PTX for it and newer ones; raises ``CompileError``."""
-        nvrtc, program = self.library, ctypes.c_void_p()
-        words = self._options(arch, options)
-        self._check(
-            nvrtc.nvrtcCreateProgram(ctypes.byref(program), source.encode(), b"kernels.cu", 0, None, None)
-        )
-        try:
-            given = (ctypes.c_char_p * len(words))(*(word.encode() for word in words))
-            status = nvrtc.nvrtcCompileProgram(program, len(words), given)
-            log = self._text(program, "ProgramLog").rstrip(b"\0").decode(errors="replace")
-            if status != 0:
-                raise CompileError(log or f"status {status}")
-            return Compiled(self._text(program, "CUBIN"), self._text(program, "PTX"), tuple(_facts(log)))
-        finally:
-            nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
+        """Machine code for ``arch`` (``sm_90``) and PTX for it and newer ones; raises ``CompileError``.
 
-    def compile_alone(self, source: str, arch: str, options: Sequence[str] = ()) -> Compiled:
-        """The same in a process of its own, where the same program gives the same bytes (``nvrtc_child``)."""
+        It runs in a process of its own: there the same program gives the same bytes (``nvrtc_child``), and
+        NVRTC leaves the thread that calls it with another locale.
+        """
         child = Path(__file__).with_name("nvrtc_child.py")
-        words = [sys.executable, "-S", "-s", str(child), str(self.path), *self._options(arch, options)]
+        words = [
+            sys.executable,
+            "-P",
+            "-S",
+            "-s",
+            str(child),
+            str(self.library),
+            *self._options(arch, options),
+        ]
         # Nothing of this process's environment: its size moves the child's addresses.
         done = subprocess.run(
             words, input=source.encode(), capture_output=True, env={"PYTHONHASHSEED": "0"}, check=False
@@ -92,17 +85,6 @@ class Compiler:
             "--ptxas-options=-v",
             *options,
         ]
-
-    def _text(self, program: ctypes.c_void_p, what: str) -> bytes:
-        size = ctypes.c_size_t()
-        self._check(getattr(self.library, f"nvrtcGet{what}Size")(program, ctypes.byref(size)))
-        buffer = ctypes.create_string_buffer(size.value)
-        self._check(getattr(self.library, f"nvrtcGet{what}")(program, buffer))
-        return buffer.raw
-
-    def _check(self, status: int) -> None:
-        if status != 0:
-            raise CompileError(f"NVRTC answers {self.library.nvrtcGetErrorString(status).decode()}")
 
 
 def find_compiler() -> Compiler:
@@ -134,11 +116,10 @@ def _find() -> Compiler | None:
                 continue
             major, minor = ctypes.c_int(), ctypes.c_int()
             library.nvrtcVersion(ctypes.byref(major), ctypes.byref(minor))
-            library.nvrtcGetErrorString.restype = ctypes.c_char_p
             folders = tuple(folder for folder in includes if folder.is_dir())
             has_headers = any((folder / "cuda_fp16.h").is_file() for folder in folders)
             if major.value >= _OLDEST_SUPPORTED and has_headers:
-                return Compiler(path, library, (major.value, minor.value), folders)
+                return Compiler(path, (major.value, minor.value), folders)
     return None
 
 
