@@ -26,8 +26,8 @@ def emulated_driver(triple: str = "") -> Path:
     ``DeployccError``: DC710 to DC712 where it cannot be compiled.
     """
     triple = triple or f"{platform.machine()}-linux-gnu.2.17"
-    header = runtime_directory() / "cuda" / "driver.h"
-    files = (*sorted(_SOURCES.glob("*.[ch]")), header)
+    headers = (runtime_directory() / "cuda" / "driver.h", _SOURCES.with_name("runtime") / "module.h")
+    files = (*sorted(_SOURCES.glob("*.[ch]")), *headers)
     digest = hashlib.sha256("\0".join((triple, *_FLAGS)).encode())
     for path in files:
         digest.update(path.name.encode() + b"\0" + path.read_bytes())

@@ -13,7 +13,7 @@ from deploycc.packaging import (
     generate_timers,
     generate_variants,
 )
-from deploycc.packaging.generate_tables import model_table, tensor_table
+from deploycc.packaging.generate_tables import SLOT_DEFINITIONS, model_table, tensor_table
 from deploycc.packaging.interface import ABI_VERSION, Interface, count_of
 from deploycc.templates import fill
 from deploycc.types import Buffer, Call, Plan
@@ -155,16 +155,6 @@ _SOURCE_HEAD = """\
 /* The handed-out types are the runtime's under the model's own name. */
 _Static_assert(sizeof(@N@_options) == sizeof(dcc_options), "options");
 _Static_assert(sizeof(@N@_tensor_info) == sizeof(dcc_tensor), "tensor info");
-
-/* What the kernels call, by name as TVM's code generator has it. */
-extern int (*const __TVMBackendParallelLaunch)(dcc_task, void *, int);
-extern int (*const __TVMBackendParallelBarrier)(int, dcc_group *);
-extern void *(*const __TVMBackendAllocWorkspace)(int, int, uint64_t, int, int);
-extern int (*const __TVMBackendFreeWorkspace)(int, int, void *);
-int (*const __TVMBackendParallelLaunch)(dcc_task, void *, int) = dcc_parallel_launch;
-int (*const __TVMBackendParallelBarrier)(int, dcc_group *) = dcc_parallel_barrier;
-void *(*const __TVMBackendAllocWorkspace)(int, int, uint64_t, int, int) = dcc_alloc_workspace;
-int (*const __TVMBackendFreeWorkspace)(int, int, void *) = dcc_free_workspace;
 
 """
 
@@ -363,7 +353,7 @@ def source(interface: Interface, plan: Plan, others: Sequence[Plan] = ()) -> str
         elif arity.setdefault(call.symbol, len(call.arguments)) != len(call.arguments):
             raise ValueError(f"kernel {call.symbol} is called with different numbers of arguments")
     kernel = {symbol: f"kernel_{index}" for index, symbol in enumerate(arity)}
-    parts = [fill(_SOURCE_HEAD, {"N": name, "ABI": str(ABI_VERSION)})]
+    parts = [fill(_SOURCE_HEAD, {"N": name, "ABI": str(ABI_VERSION)}), SLOT_DEFINITIONS]
     # The label keeps kernel names out of C's own name space: one called `exp` is no clash.
     parts += [
         f"extern int32_t {kernel[symbol]}({', '.join(['void *'] * count) or 'void'})"

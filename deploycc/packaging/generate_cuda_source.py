@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from deploycc.identifiers import string_literal
-from deploycc.packaging.generate_tables import tensor_table
+from deploycc.packaging.generate_tables import SLOT_DEFINITIONS, tensor_table
 from deploycc.packaging.interface import ABI_VERSION, Interface
 from deploycc.templates import fill
 from deploycc.types import TO_DEVICE, TO_HOST, Buffer, Call, Image, Plan
@@ -28,19 +28,6 @@ _SOURCE_HEAD = """\
 _Static_assert(sizeof(@N@_options) == sizeof(dcc_cuda_options), "options");
 _Static_assert(sizeof(@N@_tensor_info) == sizeof(dcc_tensor), "tensor info");
 _Static_assert(sizeof(@N@_gpu) == sizeof(dcc_gpu), "gpu");
-
-"""
-
-_KERNEL_SLOTS = """\
-/* What the processor's kernels call, by name as TVM's code generator has it. */
-extern int (*const __TVMBackendParallelLaunch)(dcc_task, void *, int);
-extern int (*const __TVMBackendParallelBarrier)(int, dcc_group *);
-extern void *(*const __TVMBackendAllocWorkspace)(int, int, uint64_t, int, int);
-extern int (*const __TVMBackendFreeWorkspace)(int, int, void *);
-int (*const __TVMBackendParallelLaunch)(dcc_task, void *, int) = dcc_parallel_launch;
-int (*const __TVMBackendParallelBarrier)(int, dcc_group *) = dcc_parallel_barrier;
-void *(*const __TVMBackendAllocWorkspace)(int, int, uint64_t, int, int) = dcc_alloc_workspace;
-int (*const __TVMBackendFreeWorkspace)(int, int, void *) = dcc_free_workspace;
 
 """
 
@@ -289,7 +276,7 @@ def source(interface: Interface, plans: Sequence[Plan]) -> str:
     name, arity = interface.name, host_symbols(plans)
     parts = [fill(_SOURCE_HEAD, {"N": name, "ABI": str(ABI_VERSION)})]
     if arity:
-        parts.append(_KERNEL_SLOTS)
+        parts.append(SLOT_DEFINITIONS)
     parts += [_host_kernel(number, symbol, count) for number, (symbol, count) in enumerate(arity.items())]
     if plans[0].weights:
         parts.append(f'extern const unsigned char {name}_weights[] __attribute__((visibility("hidden")));\n')

@@ -9,6 +9,19 @@ from deploycc.packaging.interface import Interface, Tensor
 from deploycc.templates import fill
 from deploycc.types import Plan
 
+SLOT_DEFINITIONS = """\
+/* What the kernels call, by name as TVM's code generator has it. */
+extern int (*const __TVMBackendParallelLaunch)(dcc_task, void *, int);
+extern int (*const __TVMBackendParallelBarrier)(int, dcc_group *);
+extern void *(*const __TVMBackendAllocWorkspace)(int, int, uint64_t, int, int);
+extern int (*const __TVMBackendFreeWorkspace)(int, int, void *);
+int (*const __TVMBackendParallelLaunch)(dcc_task, void *, int) = dcc_parallel_launch;
+int (*const __TVMBackendParallelBarrier)(int, dcc_group *) = dcc_parallel_barrier;
+void *(*const __TVMBackendAllocWorkspace)(int, int, uint64_t, int, int) = dcc_alloc_workspace;
+int (*const __TVMBackendFreeWorkspace)(int, int, void *) = dcc_free_workspace;
+
+"""
+
 _MODEL = """\
 static const dcc_model @V@model = {
     .abi = DCC_ABI,

@@ -64,7 +64,7 @@ MODULE = """
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
-#include "emulated.h"
+#include "module.h"
 
 static int32_t scale(const uint32_t grid[3], const uint32_t block[3], uint32_t shared,
                const void *p, char *error) {
@@ -146,13 +146,7 @@ def module(arch: str = "sm_90") -> Path:
         [
             *(plans.zig(), "cc", "-target", TARGET.linker.triple, "-fno-sanitize=undefined"),
             *("-O1", "-shared", "-fPIC", "module.c"),
-            *(
-                f"-I{headers / 'emulating' / 'driver'}",
-                f"-I{headers / 'runtime' / 'cuda'}",
-                "-lm",
-                "-o",
-                "module.so",
-            ),
+            *(f"-I{headers / 'emulating' / 'runtime'}", "-lm", "-o", "module.so"),
         ],
         cwd=folder,
         env=plans.zig_environment(),
