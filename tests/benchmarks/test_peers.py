@@ -102,6 +102,7 @@ def test_a_share_is_of_the_measured_peak() -> None:
     assert line_of(Share("common_r50_3x3_14", "host", failure="no")).endswith("no")
 
 
+@pytest.mark.slow
 def test_the_peak_is_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(machine, "ROOT", tmp_path)
     (tmp_path / "benchmarks").symlink_to(Path(machine.__file__).parent)

@@ -223,6 +223,7 @@ def test_arm_packages_run_under_qemu(built: Callable[..., Package], runner: str 
 
 
 @QEMU
+@pytest.mark.slow  # zig compiles a C library first
 def test_static_packages_need_no_c_library_there(
     built: Callable[..., Package], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -76,7 +76,7 @@ def runs(target: Target) -> None:
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 @pytest.mark.parametrize(
     "target",
-    [X86_64, X86_64_V4, pytest.param(ARM64, marks=pytest.mark.slow)],
+    [X86_64, *(pytest.param(target, marks=pytest.mark.slow) for target in (X86_64_V4, ARM64))],
     ids=lambda target: target.name,
 )
 def test_right_at_every_edge(layout: str, target: Target) -> None:

@@ -71,7 +71,13 @@ def loops_of(schedule: Schedule, operator: Operator, target_name: str) -> tuple[
     return hot_loops(assembly_of(operator, selection, target, schedules()), target)
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize(
+    "target",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name in ("x86-64-v4", "riscv64-v") else name
+        for name in TARGETS
+    ],
+)
 @pytest.mark.parametrize("name", names())
 def test_multiply_adds_are_vectors(name: str, target: str) -> None:
     (schedule,) = (schedule for schedule in schedules() if schedule.name == name)
