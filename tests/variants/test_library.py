@@ -143,6 +143,7 @@ def test_inspect_lists_the_variants(package: Path) -> None:
     assert json.loads(one.output)["outputs"][0]["shape"] == [2, 3]
 
 
+@pytest.mark.slow
 def test_for_arm64_under_qemu(tmp_path: Path) -> None:
     tool("qemu-aarch64-static")
     package = several.write(tmp_path / "arm", plans.ARM64_MUSL, emit="static")
