@@ -5,6 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+ON_DEVICE = "deploycc.on_device"
+"""Attribute of a scheduled PrimFunc with loops bound to a GPU's blocks and threads: how many of its last
+parameters are scratch, which one launch leaves for another."""
+
+BOUND_BY_HAND = "deploycc.bound_by_hand"
+"""Attribute of one that was written for a GPU: nothing is left to be placed, flattened or synchronised."""
+
 TO_DEVICE, TO_HOST = "to_device", "to_host"
 """In place of a kernel's symbol: the bytes of the host's memory go to the device's, and back.  As with
 ``memcpy`` the arguments are destination and source."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from deploycc.device_types import ON_DEVICE
 from deploycc.planning.arena import Arranged, arrange
 from deploycc.planning.codegen import compile_kernels
 from deploycc.planning.constants import lay_out
@@ -19,10 +20,6 @@ from deploycc.planning.listing import list_device_kernels, list_kernels
 from deploycc.planning.network import COPY, read_network
 from deploycc.planning.planner import LaidOut, calls_of, check_interface, routines_of, without_joins
 from deploycc.types import Call, Gpu, Listing, Plan, Program, Target
-
-ON_DEVICE = "deploycc.on_device"
-"""Attribute of a PrimFunc with loops bound to a GPU's threads: how many of its last parameters are
-scratch."""
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from deploycc.device_types import ON_DEVICE
 from deploycc.scheduling.kernel import child_blocks
-from deploycc.scheduling.placing import ON_DEVICE
 from deploycc.scheduling.primitives import extent
 from deploycc.tvm_api import s_tir, tirx
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from deploycc.device_types import ON_DEVICE
 from deploycc.scheduling.kernel import DEVICE_CELL, WRITTEN, view
 from deploycc.tvm_api import ir, s_tir
 from deploycc.types import ROUTINE_FILE
@@ -25,10 +26,3 @@ def runs_on_host(function: Any) -> bool:
 def runs_on_device(function: Any) -> bool:
     """Whether a scheduled PrimFunc has loops that are bound to the threads of a GPU."""
     return ON_DEVICE in (function.attrs or {})
-
-
-ON_DEVICE = "deploycc.on_device"
-"""Attribute of a scheduled PrimFunc whose outer loops are bound to blocks and threads of a GPU."""
-
-BOUND_BY_HAND = "deploycc.bound_by_hand"
-"""Attribute of one that ``DeviceWriter`` wrote: nothing is left to be placed, flattened or synchronised."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from deploycc.device_types import BOUND_BY_HAND
 from deploycc.tvm_api import cuda_target, ir, s_tir, structural_walk, tirx, transform, tvm
 from deploycc.types import Gpu, Launch
 
@@ -108,7 +109,7 @@ def _to_kernels(functions: Sequence[tuple[str, Any]], target: Any) -> Any:
         tvm.IRModule({ir.GlobalVar(symbol): _stripped(func, symbol) for symbol, func in functions})
     )
     for variable, func in bound.functions.items():
-        if "deploycc.bound_by_hand" in (func.attrs or ()):
+        if BOUND_BY_HAND in (func.attrs or ()):
             written[variable] = func.with_body(func.body.block.body)
         else:
             others[variable] = func
@@ -123,9 +124,7 @@ def _to_kernels(functions: Sequence[tuple[str, Any]], target: Any) -> Any:
 def _stripped(func: Any, symbol: str) -> Any:
     """``func`` under a new name with only the attributes that matter to code generation."""
     kept = {
-        key: func.attrs[key]
-        for key in ("tirx.noalias", "s_tir", "deploycc.bound_by_hand")
-        if key in (func.attrs or ())
+        key: func.attrs[key] for key in ("tirx.noalias", "s_tir", BOUND_BY_HAND) if key in (func.attrs or ())
     }
     bare = tirx.PrimFunc(func.params, func.body, func.ret_type, ir.make_node("ir.DictAttrs"))
     return bare.with_attrs({"global_symbol": symbol, **kept})

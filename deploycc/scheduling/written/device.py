@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from deploycc.scheduling.placing import BOUND_BY_HAND, ON_DEVICE
+from deploycc.device_types import BOUND_BY_HAND, ON_DEVICE
 from deploycc.scheduling.written.writing import FusedKernel, Index, Writer, sequence
 from deploycc.tvm_api import ir, s_tir, tirx
 
