@@ -23,7 +23,7 @@ import numpy as np
 from deploycc.cuda_driver import DriverError, Graph, open_driver
 from deploycc.records import Unit
 from deploycc.tuning.local import largest_error
-from deploycc.tuning.runner import Array, Effort, Job, Measurement
+from deploycc.tuning.runner import Array, Effort, Job, Measurement, in_turns
 from deploycc.types import Buffer, Call, DeployccError, Diagnostic, Plan, Target
 
 GUARD = 4096
@@ -124,14 +124,7 @@ class DeviceRunner:
             one.seconds(1)  # the first launch pays for what the driver puts off, and wakes the clock
             once = max(one.seconds(1), 1e-7)
             graphs[number] = max(1, math.ceil(effort.batch_seconds / (once * one.runs)))
-        times: dict[int, list[float]] = {number: [] for number in loaded}
-        order = list(loaded)
-        for batch in range(effort.batches):
-            for place in range(len(order)):
-                number = order[(batch + place) % len(order)]
-                if len(order) > 1:
-                    loaded[number].seconds(1)  # the job before has had the cache
-                times[number].append(loaded[number].seconds(graphs[number]))
+        times = in_turns(loaded, graphs, effort.batches)
         return times, {number: graphs[number] * one.runs for number, one in loaded.items()}
 
     def _end_if_lost(self) -> None:

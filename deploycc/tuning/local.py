@@ -22,7 +22,7 @@ import numpy as np
 
 from deploycc.packaging.toolchain import CFLAGS, call, find_compiler
 from deploycc.records import Unit
-from deploycc.tuning.runner import Array, Effort, Job, Measurement
+from deploycc.tuning.runner import Array, Effort, Job, Measurement, in_turns
 from deploycc.types import Buffer, DeployccError, Diagnostic, Plan, Target
 
 GUARD = 4096
@@ -257,15 +257,7 @@ def _take_turns(loaded: dict[int, _Loaded], effort: Effort) -> tuple[dict[int, l
         runs[number] = max(1, math.ceil(effort.batch_seconds / max(once, 1e-7)))
         if runs[number] > 1:  # a first run pays for pages and caches that later ones find warm
             runs[number] = max(1, math.ceil(effort.batch_seconds / max(one.seconds(2), 1e-7)))
-    times: dict[int, list[float]] = {number: [] for number in loaded}
-    order = list(loaded)
-    for batch in range(effort.batches):
-        for place in range(len(order)):
-            number = order[(batch + place) % len(order)]
-            if len(order) > 1:
-                loaded[number].seconds(1)  # the job before has had the caches
-            times[number].append(loaded[number].seconds(runs[number]))
-    return times, runs
+    return in_turns(loaded, runs, effort.batches), runs
 
 
 def _buffer(nbytes: int, content: Array | None = None) -> Array:

@@ -8,7 +8,7 @@ A runner lives in the worker process: it may crash or hang, the worker is then k
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -80,3 +80,23 @@ class Runner(Protocol):
     def close(self) -> None:
         """Free what the runner holds (files, connections)."""
         ...
+
+
+class Timed(Protocol):
+    """What is loaded and can be run."""
+
+    def seconds(self, runs: int, /) -> float:
+        """Seconds of one run, over so many of them."""
+
+
+def in_turns(loaded: Mapping[int, Timed], runs: Mapping[int, int], batches: int) -> dict[int, list[float]]:
+    """Seconds of a run in every batch, by job; who is first changes from batch to batch."""
+    times: dict[int, list[float]] = {number: [] for number in loaded}
+    order = list(loaded)
+    for batch in range(batches):
+        for place in range(len(order)):
+            number = order[(batch + place) % len(order)]
+            if len(order) > 1:
+                loaded[number].seconds(1)  # the job before has had the caches
+            times[number].append(loaded[number].seconds(runs[number]))
+    return times
